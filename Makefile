@@ -1,0 +1,47 @@
+# `make serve` runs a server, `make test` checks everything; both set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: serve test lint types unit torture bench lock docs clean
+.DEFAULT_GOAL := test
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+	  echo "python3-venv is missing; installing it (needs root)"; \
+	  apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv --clear $(VENV); } || { \
+	  echo "Please run: sudo apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+serve: $(STAMP)
+	$(BIN)/jetwired serve --data data
+
+test: lint types unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m "not torture"
+
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+# Needs pip-tools on the PATH; the lock holds the base, the server and the development packages with their hashes.
+lock:
+	pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --extra server --extra dev -o requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) data site dist

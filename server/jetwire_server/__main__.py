@@ -1,0 +1,11 @@
+"""The `jetwired` command."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    raise SystemExit("jetwired: not built yet")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The door to storage: an ordered, transactional, snapshot-isolated key-value store.
+
+The engine knows nothing else of storage. A store belongs to one instance: one log, several databases, one order of
+commits. Trees are ordered maps from `bytes` to `bytes`; a `Tree` is an int that names one in the whole instance
+(`tree_id(slot, number)`: the slot of its attached database, and its number in that database's file).
+
+What is in memory is a plain call; what may have to wait is awaitable. Nothing here ever waits for a lock: a conflict is
+an answer, at once.
+
+Errors are `JetError`s with these codes: `WriteConflict`, `KeyDuplicate`, `VersionStoreOutOfMemory`,
+`InstanceUnavailable`, `ReadVerifyFailure` (a checksum did not match), `DiskFull`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NewType, Protocol
+
+Tree = NewType("Tree", int)
+Savepoint = NewType("Savepoint", int)
+Row = tuple[bytes, bytes]
+
+SLOT_SHIFT = 48
+
+
+def tree_id(slot: int, number: int) -> Tree:
+    return Tree(slot << SLOT_SHIFT | number)
+
+
+def tree_slot(tree: Tree) -> int:
+    return tree >> SLOT_SHIFT
+
+
+def tree_number(tree: Tree) -> int:
+    return tree & (1 << SLOT_SHIFT) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the log, as ESE's LGPOS: generation, sector, byte."""
+
+    generation: int
+    sector: int
+    byte: int
+
+    def __lt__(self, other: Position) -> bool:
+        return (self.generation, self.sector, self.byte) < (other.generation, other.sector, other.byte)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit answers. `number` is 0 for a transaction that changed nothing."""
+
+    number: int
+    position: Position | None
+    time: float
+
+
+class Transaction(Protocol):
+    """One snapshot and one ordered write set. Nested transactions are save points in it."""
+
+    @property
+    def snapshot(self) -> int:
+        """The commit number whose state this transaction reads."""
+        ...
+
+    @property
+    def changed(self) -> bool: ...
+
+    # -- writes: in memory, at once ---------------------------------------------------------------------------
+    def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
+        """A key that must not exist. `KeyDuplicate` if it does: visible, uncommitted elsewhere, or newer."""
+        ...
+
+    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
+        """Sets a key, there or not. `WriteConflict` if another session holds it or a newer version exists."""
+        ...
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        """Removes a key, there or not. `WriteConflict` as for `put`."""
+        ...
+
+    def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
+        """Escrow: adds to the little-endian signed integer of `size` bytes at `offset` in an existing value.
+
+        Commutes with other sessions' adds, conflicts with their put and delete. Made whole at publishing, in log
+        order, wrapping at `size`. Returns the integer before this add as this session sees it.
+        """
+        ...
+
+    def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
+        """Locks a key until the level 0 commit or rollback. A shared lock admits other shared ones, no writer."""
+        ...
+
+    def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
+        """The lock of a whole tree: shared by its writers, exclusive for its DDL; until the transaction ends.
+
+        A shared lock whose snapshot is older than the tree's newest exclusive commit is a `WriteConflict`.
+        """
+        ...
+
+    def savepoint(self) -> Savepoint: ...
+    def rollback_to(self, savepoint: Savepoint) -> None:
+        """Undoes every write and lock since the save point. The save point stays good."""
+        ...
+
+    # -- trees ------------------------------------------------------------------------------------------------
+    def new_tree(self, slot: int) -> Tree:
+        """An empty tree of a number never used before in that database. Freed if the transaction does not commit."""
+        ...
+
+    def adopt(self, tree: UnpublishedTree) -> Tree:
+        """Names a bulk-built tree in this transaction: it becomes visible with the commit, or is freed."""
+        ...
+
+    def drop_tree(self, tree: Tree) -> None:
+        """The whole tree, in one record, at the commit; its space is freed lazily."""
+        ...
+
+    # -- reads ------------------------------------------------------------------------------------------------
+    async def get(self, tree: Tree, key: bytes) -> bytes | None: ...
+    async def scan(
+        self, tree: Tree, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000
+    ) -> list[Row]:
+        """At most `limit` rows with `low <= key < high`, ascending (or descending from `high`), own writes included.
+
+        To go on: `low = last key + b"\\0"`, or `high = last key` in reverse.
+        """
+        ...
+
+    # -- the end ----------------------------------------------------------------------------------------------
+    async def commit(self, *, lazy: bool = False) -> Commit:
+        """Logs, syncs unless `lazy`, publishes, and answers. After an error the transaction is rolled back."""
+        ...
+
+    async def rollback(self) -> None: ...
+
+
+class UnpublishedTree(Protocol):
+    """A tree no committed row names yet (index build, bulk load, long value), or a scratch tree of a sort.
+
+    No locks, no versions: writes stream to the log and the pages in chunks of bounded memory. Scratch trees are not
+    logged, and vanish with the process.
+    """
+
+    @property
+    def tree(self) -> Tree: ...
+    async def put_many(self, rows: Iterable[Row]) -> None:
+        """In any order; ascending keys are fastest. A later put of the same key wins."""
+        ...
+
+    async def get(self, key: bytes) -> bytes | None: ...
+    async def delete_many(self, keys: Iterable[bytes]) -> None: ...
+    async def scan(self, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000) -> list[Row]: ...
+    async def free(self) -> None:
+        """Gives the space back; for a tree that was adopted it does nothing."""
+        ...
+
+
+class Store(Protocol):
+    """One instance's storage."""
+
+    async def start(self) -> None:
+        """Recovers and opens. Every database that was attached at the last stop or crash is attached again."""
+        ...
+
+    async def stop(self, *, checkpoint: bool = True) -> None: ...
+
+    # -- databases --------------------------------------------------------------------------------------------
+    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+        """Creates, attaches, and returns the slot. Logged: it survives a crash from here on."""
+        ...
+
+    async def attach_database(self, path: str, *, read_only: bool = False) -> int: ...
+    async def detach_database(self, slot: int) -> None:
+        """Checkpoints the database whole and lets go of its file."""
+        ...
+
+    def databases(self) -> dict[int, str]: ...
+
+    # -- transactions -----------------------------------------------------------------------------------------
+    async def begin(self, *, read_only: bool = False) -> Transaction: ...
+    async def flush(self) -> Commit:
+        """Everything committed lazily so far is durable after this (`WaitLastLevel0Commit`)."""
+        ...
+
+    async def new_unpublished(self, slot: int) -> UnpublishedTree: ...
+    async def new_scratch(self) -> UnpublishedTree: ...
+
+    async def checkpoint(self) -> None:
+        """Moves all that is published into the pages. Never needed for safety."""
+        ...
+
+    async def count(self, tree: Tree) -> int:
+        """The number of committed keys; counts, so it costs a scan where no statistic is kept."""
+        ...
+
+    def problems(self) -> Sequence[str]:
+        """Why the instance is unavailable; empty when it is not."""
+        ...

@@ -1,0 +1,23 @@
+"""Failpoints fire at the hit they were armed for, and never otherwise."""
+
+import pytest
+from jetwire_server import failpoints
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    yield
+    failpoints.disarm()
+
+
+def test_an_unarmed_place_does_nothing():
+    failpoints.hit("anywhere")
+
+
+def test_the_named_hit_fires_and_no_other():
+    failpoints.arm_from_environment("here=error:2")
+    failpoints.hit("here")
+    failpoints.hit("elsewhere")
+    with pytest.raises(OSError, match="failpoint"):
+        failpoints.hit("here")
+    failpoints.hit("here")
