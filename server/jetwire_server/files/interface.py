@@ -8,7 +8,13 @@ the log's and the pages' own threads directly).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+Buffer = bytes | bytearray | memoryview
+
+ASIDE = ".new"
+"""What `replace` adds to the name of the file it writes aside. One that a crash left behind means nothing."""
 
 
 class File(Protocol):
@@ -21,11 +27,11 @@ class File(Protocol):
         """At most `length` bytes; fewer only at the end of the file."""
         ...
 
-    def write(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+    def write(self, offset: int, data: Buffer) -> None:
         """All of it, or an error; durable only after `sync`."""
         ...
 
-    def writev(self, offset: int, parts: list[bytes]) -> None: ...
+    def writev(self, offset: int, parts: Sequence[Buffer]) -> None: ...
     def allocate(self, length: int) -> None:
         """Makes the file at least `length` bytes long, with blocks reserved (a full disk is met here, not later)."""
         ...
@@ -39,16 +45,25 @@ class File(Protocol):
 
 
 class Files(Protocol):
-    """A directory tree."""
+    """A directory tree. Errors are `JetError`s: `FileNotFound`, `FileAccessDenied`, `InvalidPath`, `DiskFull`, `DiskIO` ..."""
 
-    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File: ...
+    def open(self, path: str, *, create: bool = False, read_only: bool = False) -> File:
+        """A new file is durable only after a `sync` of it and a `sync_directory` of its parent."""
+        ...
+
     def exists(self, path: str) -> bool: ...
     def list(self, path: str = "") -> list[str]:
         """The names (not paths) in a directory, sorted; an absent directory is empty."""
         ...
 
-    def make_directory(self, path: str) -> None: ...
-    def remove(self, path: str) -> None: ...
+    def make_directory(self, path: str) -> None:
+        """With its parents, durably; one that is there already is fine. `""` makes the root itself."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """A file or an empty directory; durable only after `sync_directory` of its parent."""
+        ...
+
     def rename(self, source: str, target: str) -> None:
         """Atomic replace; durable only after `sync_directory` of both parents."""
         ...
