@@ -22,6 +22,8 @@ Savepoint = NewType("Savepoint", int)
 Row = tuple[bytes, bytes]
 
 SLOT_SHIFT = 48
+FIRST_NEW_TREE = 16
+"""Trees 1 to 15 are there in every database from its birth, for whoever lives above; `new_tree` never answers them."""
 
 
 def tree_id(slot: int, number: int) -> Tree:

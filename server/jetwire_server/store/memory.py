@@ -1,0 +1,217 @@
+"""The memory store: the timeline without pages. For tests and simulation, and the plainest account of the door."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from jetwire_protocol.errors import Err, JetError
+
+from jetwire_server import limits
+from jetwire_server.clock import Clock
+from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Row, Tree, tree_id, tree_slot
+from jetwire_server.store.locks import KeyLocks, SchemaLocks
+from jetwire_server.store.snapshots import Snapshots
+from jetwire_server.store.sortedkeys import SortedKeys
+from jetwire_server.store.timeline import NoPages, Timeline, Usage
+from jetwire_server.store.transaction import StoreTransaction
+
+SCRATCH_SLOT = 0xFFFF
+
+
+class MemoryStore:
+    """One instance's storage, gone with the process. See `interface.Store`."""
+
+    def __init__(self, clock: Clock, *, version_bytes_max: int = limits.VERSION_BYTES_MAX) -> None:
+        self._clock = clock
+        self.timeline = Timeline(Usage(version_bytes_max))
+        self.key_locks = KeyLocks()
+        self.schema_locks = SchemaLocks()
+        self.current = NoPages()
+        self._snapshots = Snapshots()
+        self._published = 0
+        self._databases: dict[int, str] = {}
+        self._detached: dict[str, int] = {}  # its trees stay in the timeline under the slot it had
+        self._read_only: set[int] = set()
+        self._next_tree: dict[int, int] = {}
+        self._outdated: deque[tuple[int, Tree, list[bytes]]] = deque()  # commit, tree, keys with versions below it
+
+    # -- life -------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        return None
+
+    async def stop(self, *, checkpoint: bool = True) -> None:
+        return None
+
+    # -- databases --------------------------------------------------------------------------------------------
+    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+        if path in self._databases.values():
+            raise JetError(Err.DatabaseDuplicate, path)
+        if path in self._detached and not overwrite:
+            raise JetError(Err.DatabaseDuplicate, path)
+        self._detached.pop(path, None)
+        slot = self._free_slot()
+        self._databases[slot] = path
+        self._next_tree[slot] = FIRST_NEW_TREE
+        return slot
+
+    async def attach_database(self, path: str, *, read_only: bool = False) -> int:
+        if path in self._databases.values():
+            return next(slot for slot, other in self._databases.items() if other == path)
+        if path not in self._detached:
+            raise JetError(Err.FileNotFound, path)
+        slot = self._detached.pop(path)
+        self._databases[slot] = path
+        if read_only:
+            self._read_only.add(slot)
+        return slot
+
+    async def detach_database(self, slot: int) -> None:
+        if slot not in self._databases:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
+        self._detached[self._databases.pop(slot)] = slot
+        self._read_only.discard(slot)
+
+    def databases(self) -> dict[int, str]:
+        return dict(self._databases)
+
+    def _free_slot(self) -> int:
+        if len(self._databases) >= limits.DATABASES_PER_INSTANCE_MAX:
+            raise JetError(Err.TooManyAttachedDatabases)
+        slot = 1
+        while slot in self._databases or slot in self._detached.values():
+            slot += 1
+        return slot
+
+    # -- transactions -----------------------------------------------------------------------------------------
+    async def begin(self, *, read_only: bool = False) -> StoreTransaction:
+        self._snapshots.opened(self._published)
+        return StoreTransaction(self, self.current, self._published, read_only)
+
+    async def flush(self) -> Commit:
+        return self.nothing_to_commit()
+
+    def nothing_to_commit(self) -> Commit:
+        return Commit(0, None, self._clock.now())
+
+    def check_writable(self, tree: Tree) -> None:
+        slot = tree_slot(tree)
+        if slot not in self._databases:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")
+        if slot in self._read_only:
+            raise JetError(Err.DatabaseFileReadOnly, self._databases[slot])
+
+    def allocate_tree(self, slot: int) -> Tree:
+        number = self._next_tree.get(slot)
+        if number is None:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
+        self._next_tree[slot] = number + 1
+        return tree_id(slot, number)
+
+    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        number = self._published + 1
+        for tree, unpublished in transaction.adopted.items():
+            rows = dict(unpublished.chunk(None, None, False, 1 << 62))
+            self.timeline.publish(number, tree, rows, self.current)
+        for tree, entries in transaction.writes.items():
+            again = self.timeline.publish(number, tree, entries, self.current)
+            gone = [key for key, entry in entries.items() if entry is None]
+            if again or gone:
+                self._outdated.append((number, tree, again + gone))
+        for tree in transaction.dropped:
+            self.timeline.tree(tree).dropped = number
+            self._outdated.append((number, tree, []))
+        self._published = number
+        transaction.release(number)
+        return Commit(number, None, self._clock.now())
+
+    def ended(self, transaction: StoreTransaction) -> None:
+        """Forgets the snapshot, and what only it could read."""
+        self._snapshots.closed(transaction.snapshot)
+        oldest = self._snapshots.oldest(self._published)
+        while self._outdated and self._outdated[0][0] <= oldest:
+            _, tree, keys = self._outdated.popleft()
+            found = self.timeline.trees.get(tree)
+            if found is None:
+                continue
+            if found.dropped and found.dropped <= oldest:
+                self.timeline.forget(tree)
+            else:
+                kept = self.timeline.trim(tree, keys, None, self._snapshots.all())
+                if kept and self._snapshots.any_open():
+                    self._outdated.append((self._published, tree, kept))
+
+    # -- trees beside the timeline ----------------------------------------------------------------------------
+    async def new_unpublished(self, slot: int) -> MemoryTree:
+        return MemoryTree(self.allocate_tree(slot))
+
+    async def new_scratch(self) -> MemoryTree:
+        number = self._next_tree.get(SCRATCH_SLOT, FIRST_NEW_TREE)
+        self._next_tree[SCRATCH_SLOT] = number + 1
+        return MemoryTree(tree_id(SCRATCH_SLOT, number))
+
+    # -- the rest ---------------------------------------------------------------------------------------------
+    async def checkpoint(self) -> None:
+        return None
+
+    async def count(self, tree: Tree) -> int:
+        found = self.timeline.trees.get(tree)
+        if found is None or found.dropped:
+            return 0
+        return sum(1 for version in found.versions.values() if version[1] is not None)
+
+    def problems(self) -> Sequence[str]:
+        return ()
+
+
+class MemoryTree:
+    """An unpublished or scratch tree in memory. See `interface.UnpublishedTree`."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._rows: dict[bytes, bytes] = {}
+        self._keys = SortedKeys(self._rows)
+        self._owner: StoreTransaction | None = None
+
+    @property
+    def tree(self) -> Tree:
+        return self._tree
+
+    async def put_many(self, rows: Iterable[Row]) -> None:
+        assert self._owner is None, "the tree was adopted"
+        for i, (key, value) in enumerate(rows):
+            if len(key) > limits.TREE_KEY_BYTES_MAX:
+                raise JetError(Err.KeyTooBig, f"{len(key)} bytes")
+            self._rows[key] = value
+            if i % 1000 == 999:
+                await asyncio.sleep(0)
+        self._keys.forget()
+
+    async def get(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    async def delete_many(self, keys: Iterable[bytes]) -> None:
+        assert self._owner is None, "the tree was adopted"
+        for key in keys:
+            self._rows.pop(key, None)
+        self._keys.forget()
+
+    async def scan(self, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000) -> list[Row]:
+        return self.chunk(low, high, reverse, limit)
+
+    async def free(self) -> None:
+        if self._owner is None:
+            self._rows.clear()
+            self._keys.forget()
+
+    # -- as the transaction that adopted it sees it -----------------------------------------------------------
+    def get_now(self, key: bytes) -> bytes | None:
+        return self._rows.get(key)
+
+    def chunk(self, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
+        rows = self._rows
+        return [(key, rows[key]) for key in self._keys.run(low, high, reverse, limit)]
+
+    def adopted_by(self, transaction: StoreTransaction | None) -> None:
+        self._owner = transaction

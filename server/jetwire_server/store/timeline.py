@@ -1,0 +1,211 @@
+"""The recent past above the pages: per tree, every key's newest versions, by the number of the commit that wrote them.
+
+A version is a tuple `(number, value, older, by_add)`, newest first; `value` is None for a deletion. A snapshot reads the
+newest version with a number at or below its own, unless the pages it looks at hold that one or a newer (their `base`).
+The timeline is changed on one thread only, in log order, and never in the middle of a read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from jetwire_server.store.interface import Row, Tree
+from jetwire_server.store.sortedkeys import SortedKeys
+from jetwire_server.store.writeset import Deltas, Entry, made_whole
+
+Version = tuple[int, bytes | None, Any, bool]  # the third is an older Version or None
+VERSION_OVERHEAD_BYTES = 250  # measured: two bytes objects, a tuple, a dictionary slot and a place in the order
+
+
+class Base(Protocol):
+    """The pages below a timeline, as one generation sees them."""
+
+    @property
+    def base(self) -> int:
+        """Every commit up to this number is in these pages."""
+        ...
+
+    def get(self, tree: Tree, key: bytes) -> bytes | None: ...
+    def newest(self, tree: Tree, key: bytes) -> tuple[int, bytes] | None:
+        """The value and the number of the commit that wrote it."""
+        ...
+
+    def chunk(self, tree: Tree, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]: ...
+
+
+class NoPages:
+    """What lies below the timeline of a store that lives in memory alone."""
+
+    base = 0
+
+    def get(self, tree: Tree, key: bytes) -> bytes | None:
+        return None
+
+    def newest(self, tree: Tree, key: bytes) -> tuple[int, bytes] | None:
+        return None
+
+    def chunk(self, tree: Tree, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
+        return []
+
+
+class TreeVersions:
+    """One tree's part of the timeline."""
+
+    __slots__ = ("dropped", "keys", "versions")
+
+    def __init__(self) -> None:
+        self.versions: dict[bytes, Version] = {}
+        self.keys = SortedKeys(self.versions)
+        self.dropped = 0  # the number of the commit that dropped the tree; 0: it lives
+
+
+class Usage:
+    """Bytes held by write sets and versions; one for a store, shared by its transactions."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int) -> None:
+        self.used = 0
+        self.limit = limit
+
+
+def version_bytes(key: bytes, value: bytes | None) -> int:
+    return VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
+
+
+class Timeline:
+    """All trees' versions, and what they weigh."""
+
+    def __init__(self, usage: Usage) -> None:
+        self.trees: dict[Tree, TreeVersions] = {}
+        self.usage = usage
+        self.bytes = 0
+
+    def tree(self, tree: Tree) -> TreeVersions:
+        found = self.trees.get(tree)
+        if found is None:
+            found = self.trees[tree] = TreeVersions()
+        return found
+
+    def publish(self, number: int, tree: Tree, entries: Mapping[bytes, Entry], pages: Base) -> list[bytes]:
+        """Puts one commit's writes to a tree on top; returns the keys that had a version before."""
+        versions_of_tree = self.tree(tree)
+        versions = versions_of_tree.versions
+        weight = 0
+        fresh: list[bytes] = []
+        again: list[bytes] = []
+        for key, entry in entries.items():
+            older = versions.get(key)
+            (fresh if older is None else again).append(key)
+            if entry is None:
+                weight += VERSION_OVERHEAD_BYTES + len(key)
+                versions[key] = (number, None, older, False)
+            elif type(entry) is bytes:
+                weight += VERSION_OVERHEAD_BYTES + len(key) + len(entry)
+                versions[key] = (number, entry, older, False)
+            else:
+                assert isinstance(entry, Deltas)
+                value = made_whole(self.newest(tree, key, pages), entry)
+                weight += version_bytes(key, value)
+                versions[key] = (number, value, older, True)
+        versions_of_tree.keys.added(fresh)
+        self.bytes += weight
+        self.usage.used += weight
+        return again
+
+    def newest(self, tree: Tree, key: bytes, pages: Base) -> bytes | None:
+        """The newest published value, above the pages or in them."""
+        found = self.trees.get(tree)
+        if found is not None:
+            if found.dropped:
+                return None
+            version = found.versions.get(key)
+            if version is not None and version[0] > pages.base:
+                return version[1]
+        return pages.get(tree, key)
+
+    def trim(self, tree: Tree, keys: Iterable[bytes], floor: int | None, snapshots: Sequence[int]) -> list[bytes]:
+        """Lets go of versions that nobody can ask for; returns the keys of which older versions are still kept.
+
+        Versions above `floor` stay (the pages lack them); `floor` None means that there are no pages, so the newest
+        stays. Below, a version stays if one of `snapshots` (ascending) reads it. A version made by `add` stays with its
+        past while there is any older snapshot: that snapshot may add too, and must learn that only adds came since.
+        """
+        found = self.trees.get(tree)
+        if found is None:
+            return []
+        versions = found.versions
+        freed = gone = 0
+        kept: list[bytes] = []
+        for key in keys:
+            chain = versions.get(key)
+            if chain is None:
+                continue
+            if not snapshots and floor is not None and chain[0] <= floor:  # the pages have it all
+                del versions[key]
+                gone += 1
+                while chain is not None:
+                    freed += version_bytes(key, chain[1])
+                    chain = chain[2]
+                continue
+            if chain[3] and snapshots and snapshots[0] < chain[0]:
+                kept.append(key)
+                continue
+            trimmed = _needed(chain, chain[0] - 1 if floor is None else floor, snapshots)
+            if trimmed is not None and floor is None and trimmed[1] is None and trimmed[2] is None:
+                if not snapshots or snapshots[0] >= trimmed[0]:
+                    trimmed = None  # a deletion that everybody sees, of nothing
+                else:
+                    kept.append(key)
+            elif trimmed is not None and (trimmed[2] is not None or (floor is not None and trimmed[0] <= floor)):
+                kept.append(key)
+            freed += _weight(key, chain) - _weight(key, trimmed)
+            if trimmed is None:
+                del versions[key]
+                gone += 1
+            else:
+                versions[key] = trimmed
+        if gone:
+            if versions:
+                found.keys.removed(gone)
+            else:
+                found.keys.forget()
+                if not found.dropped:
+                    del self.trees[tree]
+        self.bytes -= freed
+        self.usage.used -= freed
+        return kept
+
+    def forget(self, tree: Tree) -> None:
+        """Lets go of a whole tree, its dropping included."""
+        found = self.trees.pop(tree, None)
+        if found is not None:
+            freed = sum(_weight(key, chain) for key, chain in found.versions.items())
+            self.bytes -= freed
+            self.usage.used -= freed
+
+
+def _walk(chain: Version | None) -> Iterator[Version]:
+    while chain is not None:
+        yield chain
+        chain = chain[2]
+
+
+def _weight(key: bytes, chain: Version | None) -> int:
+    return sum(version_bytes(key, version[1]) for version in _walk(chain))
+
+
+def _needed(chain: Version, floor: int, snapshots: Sequence[int]) -> Version | None:
+    """The chain without the versions at or below `floor` that no snapshot reads."""
+    keep: list[Version] = []
+    newer = None
+    for version in _walk(chain):
+        number = version[0]
+        if number > floor or any(number <= s and (newer is None or s < newer) for s in snapshots):
+            keep.append(version)
+        newer = number
+    out: Version | None = None
+    for number, value, _, by_add in reversed(keep):
+        out = (number, value, out, by_add)
+    return out

@@ -1,0 +1,498 @@
+"""A transaction: one snapshot, one write set, and the rules of who may write what.
+
+Both stores use it. What differs between them is the `Home`: where pages come from, and what sealing a commit means.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn, Protocol
+
+from jetwire_protocol.errors import Err, JetError
+
+from jetwire_server import limits
+from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, UnpublishedTree
+from jetwire_server.store.locks import ADD, READ, KeyLocks, Owner, SchemaLocks, Sharing
+from jetwire_server.store.sortedkeys import SortedKeys
+from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, Timeline, TreeVersions
+from jetwire_server.store.writeset import MISSING, Deltas, Entry, _Missing, integer_at, made_whole
+
+ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
+
+
+class Home(Protocol):
+    """What a transaction asks of its store."""
+
+    timeline: Timeline
+    key_locks: KeyLocks
+    schema_locks: SchemaLocks
+
+    @property
+    def current(self) -> Base:
+        """The newest pages."""
+        ...
+
+    def check_writable(self, tree: Tree) -> None: ...
+    def allocate_tree(self, slot: int) -> Tree: ...
+    def nothing_to_commit(self) -> Commit: ...
+    def ended(self, transaction: StoreTransaction) -> None:
+        """The transaction holds nothing any more: its snapshot may be forgotten."""
+        ...
+
+    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        """Logs and publishes the write set, and calls `release(number)` at the publishing."""
+        ...
+
+
+class AdoptableTree(UnpublishedTree, Protocol):
+    """An unpublished tree, as the transaction that named it reads it."""
+
+    def get_now(self, key: bytes) -> bytes | None: ...
+    def chunk(self, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]: ...
+    def adopted_by(self, transaction: StoreTransaction | None) -> None:
+        """Named by a transaction (None: no longer, it was rolled back)."""
+        ...
+
+
+class StoreTransaction:
+    """See `interface.Transaction` for the public half."""
+
+    __slots__ = (
+        "_bytes",
+        "_held",
+        "_home",
+        "_locks",
+        "_orders",
+        "_savepoints",
+        "_trees",
+        "_undo",
+        "_usage",
+        "adopted",
+        "created",
+        "dropped",
+        "pages",
+        "read_only",
+        "schema_held",
+        "snapshot",
+        "state",
+        "writes",
+    )
+
+    def __init__(self, home: Home, pages: Base, snapshot: int, read_only: bool) -> None:
+        self._home = home
+        self._trees = home.timeline.trees
+        self._usage = home.timeline.usage
+        self._locks = home.key_locks
+        self.pages = pages
+        self.snapshot = snapshot
+        self.read_only = read_only
+        self.state = ACTIVE
+        self.writes: dict[Tree, dict[bytes, Entry]] = {}
+        self.created: list[Tree] = []
+        self.dropped: list[Tree] = []
+        self.adopted: dict[Tree, AdoptableTree] = {}
+        self.schema_held: list[tuple[Tree, bool]] = []
+        self._orders: dict[Tree, SortedKeys] = {}  # only of trees that were scanned with own writes in them
+        self._undo: list[tuple[dict[bytes, Entry], bytes, Entry | _Missing]] = []
+        self._held: list[tuple[Tree, bytes, Owner | None]] = []  # what held the key before, if this one held it too
+        self._savepoints: list[tuple[int, ...]] = []
+        self._bytes = 0
+
+    @property
+    def changed(self) -> bool:
+        return any(self.writes.values()) or bool(self.dropped or self.adopted)
+
+    # -- writes -----------------------------------------------------------------------------------------------
+    def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
+        own = self.writes.get(tree)
+        if own is None:
+            own = self._open(tree)
+        old = own.get(key, MISSING)
+        if old is not None:
+            if old is not MISSING or self._visible(tree, key) is not None:
+                raise JetError(Err.KeyDuplicate)
+            self._claim(tree, key, Err.KeyDuplicate)
+        self._write(tree, own, key, old, value)
+
+    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
+        own = self.writes.get(tree)
+        if own is None:
+            own = self._open(tree)
+        old = own.get(key, MISSING)
+        if old is MISSING or type(old) is Deltas:
+            self._claim(tree, key, Err.WriteConflict)
+        self._write(tree, own, key, old, value)
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        own = self.writes.get(tree)
+        if own is None:
+            own = self._open(tree)
+        old = own.get(key, MISSING)
+        if old is MISSING or type(old) is Deltas:
+            self._claim(tree, key, Err.WriteConflict)
+        self._write(tree, own, key, old, None)
+
+    def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
+        own = self.writes.get(tree)
+        if own is None:
+            own = self._open(tree)
+        old = own.get(key, MISSING)
+        if old is MISSING:
+            base = self._visible(tree, key)
+            deltas: Deltas | None = Deltas()
+        elif type(old) is Deltas:
+            base, deltas = made_whole(self._visible(tree, key), old), old
+        else:
+            assert not isinstance(old, (Deltas, _Missing))
+            base, deltas = old, None  # this transaction put the value: the sum is as private as the put
+        if base is None:
+            raise JetError(Err.RecordNotFound, "no value to add to")
+        before = integer_at(base, offset, size)
+        if deltas is None:
+            self._write(tree, own, key, old, made_whole(base, Deltas(((offset, size, delta),))))
+            return before
+        if old is MISSING:
+            self._claim_adding(tree, key)
+        self._write(tree, own, key, old, deltas.plus(offset, size, delta))
+        return before
+
+    def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
+        self._check_active()
+        if not shared:
+            self._claim(tree, key, Err.WriteConflict)
+            return
+        if not self._locks.may_share(tree, key, self, READ):
+            raise JetError(Err.WriteConflict, "another session holds the key")
+        self._check_unchanged(tree, key, Err.WriteConflict)
+        self._share(tree, key, READ)
+
+    def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
+        self._check_active()
+        taken = self._home.schema_locks.take(tree, self, self.snapshot, exclusive)
+        if taken:
+            self.schema_held.append((tree, exclusive))
+        elif taken is False:
+            raise JetError(Err.WriteConflict, "another session uses the table's schema, or has changed it since this transaction began")
+
+    def savepoint(self) -> Savepoint:
+        self._check_active()
+        self._savepoints.append(
+            (len(self._undo), len(self._held), len(self.schema_held), len(self.created), len(self.dropped), len(self.adopted), self._bytes)
+        )
+        return Savepoint(len(self._savepoints) - 1)
+
+    def rollback_to(self, savepoint: Savepoint) -> None:
+        self._check_active()
+        undo, held, schema, created, dropped, adopted, weight = self._savepoints[savepoint]
+        del self._savepoints[savepoint + 1 :]
+        while len(self._undo) > undo:
+            entries, key, old = self._undo.pop()
+            if isinstance(old, _Missing):
+                del entries[key]
+            else:
+                entries[key] = old
+        self._release_keys(held)
+        self._release_schemas(schema, 0)
+        del self.created[created:]
+        del self.dropped[dropped:]
+        for tree in list(self.adopted)[adopted:]:
+            self.adopted.pop(tree).adopted_by(None)
+        self._orders.clear()
+        self._usage.used -= self._bytes - weight
+        self._bytes = weight
+
+    # -- trees ------------------------------------------------------------------------------------------------
+    def new_tree(self, slot: int) -> Tree:
+        self._check_active()
+        tree = self._home.allocate_tree(slot)
+        self._home.check_writable(tree)
+        self.created.append(tree)
+        return tree
+
+    def adopt(self, tree: UnpublishedTree) -> Tree:
+        self._check_active()
+        self._home.check_writable(tree.tree)
+        adoptable: AdoptableTree = tree  # type: ignore[assignment]  # every store's own trees are
+        adoptable.adopted_by(self)
+        self.adopted[tree.tree] = adoptable
+        return tree.tree
+
+    def drop_tree(self, tree: Tree) -> None:
+        self._check_active()
+        self._home.check_writable(tree)
+        if self._locks.shared_by_others(tree, self):
+            raise JetError(Err.WriteConflict, "another session has written to the tree")
+        self.lock_schema(tree, exclusive=True)
+        self.dropped.append(tree)
+
+    # -- reads ------------------------------------------------------------------------------------------------
+    async def get(self, tree: Tree, key: bytes) -> bytes | None:
+        own = self.writes.get(tree)
+        if own:
+            entry = own.get(key, MISSING)
+            if type(entry) is bytes or entry is None:
+                return entry
+            if type(entry) is Deltas:
+                return made_whole(self._visible(tree, key), entry)
+        found = self._trees.get(tree)
+        if found is None and not self.adopted and not self.dropped:
+            return self.pages.get(tree, key)
+        return self._visible(tree, key)
+
+    async def scan(
+        self, tree: Tree, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000
+    ) -> list[Row]:
+        own = self.writes.get(tree)
+        found = self._trees.get(tree)
+        if self.dropped and tree in self.dropped:
+            return []
+        if found is not None and found.dropped and found.dropped <= self.snapshot:
+            return []
+        if not own and (found is None or not found.versions) and not self.adopted:
+            return self.pages.chunk(tree, low, high, reverse, limit)
+        return self._scan_layers(tree, own, found, low, high, reverse, limit)
+
+    def _visible(self, tree: Tree, key: bytes) -> bytes | None:
+        """The value at the snapshot, this transaction's own writes left out."""
+        if self.dropped and tree in self.dropped:
+            return None
+        found = self._trees.get(tree)
+        if found is not None:
+            if found.dropped and found.dropped <= self.snapshot:
+                return None
+            version = found.versions.get(key)
+            snapshot = self.snapshot
+            while version is not None:
+                if version[0] <= snapshot:
+                    if version[0] > self.pages.base:
+                        return version[1]
+                    break  # the pages have this one, or a newer one that was let go here
+                version = version[2]
+        if self.adopted and tree in self.adopted:
+            return self.adopted[tree].get_now(key)
+        return self.pages.get(tree, key)
+
+    def _scan_layers(
+        self,
+        tree: Tree,
+        own: dict[bytes, Entry] | None,
+        found: TreeVersions | None,
+        low: bytes | None,
+        high: bytes | None,
+        reverse: bool,
+        limit: int,
+    ) -> list[Row]:
+        """Pages, timeline and own writes laid over each other, a stretch at a time."""
+        out: list[Row] = []
+        pick = max if reverse else min
+        adopted = self.adopted.get(tree)
+        while True:
+            want = max(limit - len(out), 8)
+            if adopted is None:
+                rows = self.pages.chunk(tree, low, high, reverse, want)
+            else:
+                rows = adopted.chunk(low, high, reverse, want)
+            above = found.keys.run(low, high, reverse, want) if found is not None and found.versions else []
+            mine = self._order_of(tree, own).run(low, high, reverse, want) if own else []
+            # A layer that filled its chunk may go on: beyond the nearest such end nothing is known yet.
+            ends = [layer[-1] for layer in (above, mine) if len(layer) == want]
+            if len(rows) >= want:
+                ends.append(rows[-1][0])
+            end = pick(ends) if ends else None
+            if not above and not mine:
+                out += rows
+            else:
+                out += self._laid_over(tree, own, found, dict(rows), above, mine, end, reverse)
+            if end is None or len(out) >= limit:
+                return out[:limit]
+            if reverse:
+                high = end
+            else:
+                low = end + b"\0"
+
+    def _laid_over(
+        self,
+        tree: Tree,
+        own: dict[bytes, Entry] | None,
+        found: TreeVersions | None,
+        merged: dict[bytes, bytes],
+        above: list[bytes],
+        mine: list[bytes],
+        end: bytes | None,
+        reverse: bool,
+    ) -> list[Row]:
+        snapshot, base = self.snapshot, self.pages.base
+        if found is not None:
+            versions = found.versions
+            for key in above:
+                version = versions[key]
+                while version[0] > snapshot:
+                    version = version[2]
+                    if version is None:
+                        break
+                else:
+                    if version[0] > base:
+                        if version[1] is not None:
+                            merged[key] = version[1]
+                        else:
+                            merged.pop(key, None)
+        for key in mine:
+            assert own is not None
+            entry = own[key]
+            value = made_whole(self._visible(tree, key), entry) if isinstance(entry, Deltas) else entry
+            if value is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = value
+        rows = sorted(merged.items(), reverse=reverse)
+        if end is None:
+            return rows
+        return [row for row in rows if row[0] >= end] if reverse else [row for row in rows if row[0] <= end]
+
+    # -- the end ----------------------------------------------------------------------------------------------
+    async def commit(self, *, lazy: bool = False) -> Commit:
+        self._check_active()
+        self.state = COMMITTING
+        if not self.changed:
+            self.release(0)
+            return self._home.nothing_to_commit()
+        return await self._home.seal(self, lazy)
+
+    async def rollback(self) -> None:
+        if self.state == ACTIVE:
+            self.release(0)
+
+    def release(self, committed: int) -> None:
+        """Ends the transaction: at the publishing of commit number `committed`, or 0 for a rollback."""
+        if self.state == ENDED:
+            return
+        self.state = ENDED
+        self._release_keys(0)
+        self._release_schemas(0, committed)
+        self._usage.used -= self._bytes
+        self._bytes = 0
+        if not committed:
+            for tree in self.adopted.values():
+                tree.adopted_by(None)
+        self._home.ended(self)
+        self._undo, self._orders, self.writes, self.adopted = [], {}, {}, {}
+
+    # -- inside -----------------------------------------------------------------------------------------------
+    def _check_active(self) -> None:
+        if self.state != ACTIVE:
+            raise JetError(Err.NotInTransaction, f"the transaction is {self.state}")
+
+    def _open(self, tree: Tree) -> dict[bytes, Entry]:
+        self._check_active()
+        if self.read_only:
+            raise JetError(Err.TransReadOnly)
+        self._home.check_writable(tree)
+        assert tree not in self.dropped, "a write to a tree that this transaction dropped"
+        own: dict[bytes, Entry] = {}
+        self.writes[tree] = own
+        return own
+
+    def _order_of(self, tree: Tree, own: dict[bytes, Entry]) -> SortedKeys:
+        order = self._orders.get(tree)
+        if order is None:
+            order = self._orders[tree] = SortedKeys(own)
+        return order
+
+    def _write(self, tree: Tree, own: dict[bytes, Entry], key: bytes, old: Entry | _Missing, new: Entry) -> None:
+        weight = VERSION_OVERHEAD_BYTES + len(key) + (len(new) if type(new) is bytes else 0)
+        usage = self._usage
+        if usage.used + weight > usage.limit:
+            raise JetError(Err.VersionStoreOutOfMemory, f"{usage.used >> 20} MiB of uncommitted and recent changes are held")
+        usage.used += weight
+        self._bytes += weight
+        self._undo.append((own, key, old))
+        own[key] = new
+        if old is MISSING and tree in self._orders:
+            self._orders[tree].added([key])
+
+    def _claim(self, tree: Tree, key: bytes, code: int) -> None:
+        """Makes the key this transaction's alone, or answers `code`."""
+        if len(key) > limits.TREE_KEY_BYTES_MAX:
+            raise JetError(Err.KeyTooBig, f"{len(key)} bytes; the store takes {limits.TREE_KEY_BYTES_MAX}")
+        table = self._locks.of(tree)
+        holder = table.get(key)
+        if holder is self:
+            return
+        if holder is not None and not self._locks.may_own(tree, key, self):
+            self._conflict(code, "another session holds the key")
+        self._check_unchanged(tree, key, code)
+        self._held.append((tree, key, holder))
+        table[key] = self
+
+    def _claim_adding(self, tree: Tree, key: bytes) -> None:
+        if not self._locks.may_share(tree, key, self, ADD):
+            self._conflict(Err.WriteConflict, "another session holds the key")
+        found = self._trees.get(tree)
+        version = found.versions.get(key) if found is not None else None
+        if version is None or version[0] <= self.snapshot:
+            self._check_unchanged(tree, key, Err.WriteConflict)
+        while version is not None and version[0] > self.snapshot:
+            if not version[3]:
+                self._conflict(Err.WriteConflict, "the value was replaced since this transaction began")
+            version = version[2]
+        self._share(tree, key, ADD)
+
+    def _share(self, tree: Tree, key: bytes, kind: int) -> None:
+        table = self._locks.of(tree)
+        holder = table.get(key)
+        if holder is self:
+            return
+        if isinstance(holder, Sharing):
+            if self in holder.owners:
+                if holder.kind != kind:  # alone with both kinds: then it is a lock for one
+                    self._held.append((tree, key, holder))
+                    table[key] = self
+                return
+            holder.owners.add(self)
+        else:
+            table[key] = Sharing(kind, self)
+        self._held.append((tree, key, None))
+
+    def _check_unchanged(self, tree: Tree, key: bytes, code: int) -> None:
+        """The key's newest version must be one that this snapshot sees: nobody's update is ever lost."""
+        found = self._trees.get(tree)
+        newest = self._home.current
+        if found is not None:
+            if found.dropped > self.snapshot:
+                self._conflict(code, "the tree was dropped since this transaction began")
+            version = found.versions.get(key)
+            if version is not None and version[0] > newest.base:
+                if version[0] > self.snapshot:
+                    self._conflict(code, "the key was changed since this transaction began")
+                return
+        if newest is not self.pages and newest.base > self.snapshot:
+            in_pages = newest.newest(tree, key)
+            if in_pages is None:
+                if self._visible(tree, key) is not None:
+                    self._conflict(code, "the key was deleted since this transaction began")
+            elif in_pages[0] > self.snapshot:
+                self._conflict(code, "the key was changed since this transaction began")
+
+    def _conflict(self, code: int, why: str) -> NoReturn:
+        raise JetError(code, why)
+
+    def _release_keys(self, down_to: int) -> None:
+        held = self._held
+        trees = self._locks.trees
+        while len(held) > down_to:
+            tree, key, before = held.pop()
+            table = trees[tree]
+            if before is not None:
+                table[key] = before
+                continue
+            holder = table[key]
+            if type(holder) is Sharing and len(holder.owners) > 1:
+                holder.owners.discard(self)
+            else:
+                del table[key]
+                if not table:
+                    del trees[tree]
+
+    def _release_schemas(self, down_to: int, committed: int) -> None:
+        while len(self.schema_held) > down_to:
+            tree, exclusive = self.schema_held.pop()
+            self._home.schema_locks.release(tree, self, exclusive, committed)
