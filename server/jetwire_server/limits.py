@@ -19,3 +19,5 @@ GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the
 
 FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers must never wait longer for an operator
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
+
+ROW_PLANS_WEIGHT_MAX = 1 << 16  # columns in the remembered row shapes of one schema, each kind of cache; full, it starts anew
