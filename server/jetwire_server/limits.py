@@ -21,3 +21,4 @@ FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
 
 ROW_PLANS_WEIGHT_MAX = 1 << 16  # columns in the remembered row shapes of one schema, each kind of cache; full, it starts anew
+GATE_LOOK_SECONDS = 0.05  # who waits at the gate looks at the clock this often: a freeze ends this late at most

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from jetwire_protocol.errors import Err, JetError
-
 from jetwire_server.failpoints import hit
 from jetwire_server.files.errno_map import jet_error
 from jetwire_server.files.interface import ASIDE, Buffer
