@@ -1,0 +1,215 @@
+"""Whole keys: a `KeyMaker` is compiled once per index, and makes the keys of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.keys import fixed
+from jetwire_server.keys.binary import chunked, raw
+from jetwire_server.keys.decode import decode
+from jetwire_server.keys.sortkey import sort_keys, utf16_units
+from jetwire_server.keys.spec import KeySpec, SegmentSpec, Value
+from jetwire_server.keys.text import code_page_segment, unicode_segment
+
+# From a value and the room left in the key: its segment, and whether lack of room cut it.
+Encoder = Callable[[Any, int], tuple[bytes, bool]]
+
+
+class KeyMaker:
+    """The keys of one index. Values come in the order of its segments, each as plain Python (see the package)."""
+
+    def __init__(self, spec: KeySpec) -> None:
+        self.spec = spec
+        grbit = spec.grbit
+        self.key_most = spec.key_most
+        # a VarSegMac that is not set must never be the reason for a cut, so it is one more than the whole key
+        self.part_most = spec.key_most + 1 if spec.var_seg_mac in (0, spec.key_most) else spec.var_seg_mac
+        self.no_nulls = bool(grbit & CreateIndexGrbit.IndexDisallowNull)
+        self.nulls_high = bool(grbit & CreateIndexGrbit.IndexSortNullsHigh) and not self.no_nulls
+        self.dot_net_guid = bool(grbit & CreateIndexGrbit.IndexDotNetGuid)
+        self.disallow_truncation = bool(grbit & CreateIndexGrbit.IndexDisallowTruncation)
+        self.nested = bool(grbit & CreateIndexGrbit.IndexNestedTable)
+        # which rows are in the index; a row's keys always are while all three hold
+        some = not grbit & (CreateIndexGrbit.IndexDisallowNull | CreateIndexGrbit.IndexIgnoreAnyNull)
+        first = some and not grbit & CreateIndexGrbit.IndexIgnoreFirstNull
+        self.allows_some_nulls, self.allows_first_null = some, first
+        self.allows_all_nulls = first and not grbit & CreateIndexGrbit.IndexIgnoreNull
+        self.encoders = tuple(self._encoder(s) for s in spec.segments)
+        self.varying = self._varying_segments()
+        self.key: Callable[[Sequence[Any]], bytes] = self._compile_key()
+
+    # -- compiling
+
+    def null(self, segment: SegmentSpec) -> bytes:
+        null = fixed.PREFIX_NULL_HIGH if self.nulls_high else fixed.PREFIX_NULL
+        return null.translate(fixed.COMPLEMENT) if segment.descending else null
+
+    def _encoder(self, segment: SegmentSpec) -> Encoder:
+        if segment.coltyp in fixed.BODY_SIZE:
+            encode = fixed.encoder(segment.coltyp, segment.descending, self.null(segment), self.dot_net_guid)
+
+            def of_one_size(value: Any, room: int) -> tuple[bytes, bool]:
+                whole = encode(value)
+                return (whole, False) if len(whole) <= room else (whole[:room], True)
+
+            return of_one_size
+        return self._variable_encoder(segment)
+
+    def _variable_encoder(self, segment: SegmentSpec) -> Encoder:
+        body = self.body_encoder(segment)
+        null = self.null(segment)
+        if not segment.descending:
+
+            def ascending(value: Any, room: int) -> tuple[bytes, bool]:
+                if value is None:
+                    return null, False
+                return body(value, room) if value else (fixed.PREFIX_EMPTY, False)
+
+            return ascending
+
+        def descending(value: Any, room: int) -> tuple[bytes, bool]:
+            if value is None:
+                return null, False
+            part, cut = body(value, room) if value else (fixed.PREFIX_EMPTY, False)
+            return part.translate(fixed.COMPLEMENT), cut
+
+        return descending
+
+    def body_encoder(self, segment: SegmentSpec) -> Encoder:
+        """The ascending segments of values that are neither NULL nor empty."""
+        if segment.unicode:
+            return unicode_segment(sort_keys(self.spec.lcmap_flags), self.key_most, self.part_most)
+        if segment.text:
+            return code_page_segment(self.part_most)
+        if not segment.binary:
+            raise JetError(Err.InvalidColumnType, repr(segment.coltyp))
+        cut, part_most = (raw if segment.fixed else chunked), self.part_most
+        return lambda value, room: cut(value, room, part_most)
+
+    def _varying_segments(self) -> tuple[int, ...]:
+        """The multi-valued segments whose values all get keys: the first only, unless the index asks for more."""
+        multi = tuple(i for i, s in enumerate(self.spec.segments) if s.multi_valued)
+        every = self.nested or self.spec.grbit & CreateIndexGrbit.IndexCrossProduct
+        return multi if every else multi[:1]
+
+    def _compile_key(self) -> Callable[[Sequence[Any]], bytes]:
+        """The fast road where there is one: a key of fixed sizes that cannot be too long, or of one segment."""
+        segments = self.spec.segments
+        plain = not self.no_nulls and not any(s.multi_valued for s in segments)
+        sizes = [1 + fixed.BODY_SIZE.get(s.coltyp, self.key_most) for s in segments]
+        if plain and sum(sizes) <= self.key_most:
+            encoders = [fixed.encoder(s.coltyp, s.descending, self.null(s), self.dot_net_guid) for s in segments]
+            if len(encoders) == 1:
+                only = encoders[0]
+                return lambda values: only(values[0])
+            return lambda values: b"".join([encode(value) for encode, value in zip(encoders, values, strict=True)])
+        if plain and len(segments) == 1 and not self.disallow_truncation:
+            one, room = self.encoders[0], self.key_most
+            return lambda values: one(values[0], room)[0]
+        return self._checked_key
+
+    # -- using
+
+    def _checked_key(self, values: Sequence[Any]) -> bytes:
+        firsts = self._first_values(values)
+        if self.no_nulls and None in firsts:
+            raise JetError(Err.NullKeyDisallowed)
+        return self.build(firsts)[0]
+
+    def _first_values(self, values: Sequence[Any]) -> list[Any]:
+        return [(v[0] if v else None) if type(v) is list else v for v in values]
+
+    def build(self, values: Sequence[Value]) -> tuple[bytes, bool]:
+        """The key of these values (one for each segment), and whether it was cut at the limit.
+
+        Raises KeyTruncated if it would be cut and the index disallows it.
+        """
+        room, cut, parts = self.key_most, False, []
+        for encode, value in zip(self.encoders, values, strict=True):
+            if not room:
+                cut = True
+                break
+            part, cut = encode(value, room)
+            parts.append(part)
+            room -= len(part)
+            if cut:
+                break
+        if cut and self.disallow_truncation:
+            raise JetError(Err.KeyTruncated, f"the key is longer than {self.key_most} bytes")
+        return b"".join(parts), cut
+
+    def decode(self, key: bytes) -> list[Any]:
+        """The values of a key (`decode.py` says which come back). Raises ValueError if it is no key of this index."""
+        return decode(self.spec, key, self.nulls_high, self.dot_net_guid)
+
+    def keys(self, values: Sequence[Any], conditions: Sequence[Any] = ()) -> list[bytes]:
+        """All keys of a row in this index, without repeats: none if the row is not in it.
+
+        A multi-valued column's value is a list. `conditions` are the values of the conditional columns.
+        """
+        for must_be_null, value in zip(self.spec.conditions_null, conditions, strict=True):
+            if must_be_null != (value is None or value == []):
+                return []
+        found: dict[bytes, None] = {}
+        for combination in self._combinations(values):
+            if None in combination and not self._present(combination):
+                break  # ESE stops at the first that is not to be indexed
+            if self.spec.tuples is None:
+                found[self.build(combination)[0]] = None
+            else:
+                for piece in self._tuples(combination[0]):
+                    found[self.build((piece, *combination[1:]))[0]] = None
+        return list(found)
+
+    def _combinations(self, values: Sequence[Any]) -> list[Sequence[Any]]:
+        """One sequence of single values for each key the row has before tuples."""
+        firsts = self._first_values(values)
+        if not self.varying:
+            return [firsts]
+        lists = {i: v if type(v := values[i]) is list and v else [firsts[i]] for i in self.varying}
+        if not self.nested:
+            return list(product(*(lists.get(i, [first]) for i, first in enumerate(firsts))))
+        rows: list[Sequence[Any]] = []
+        for n in range(max(map(len, lists.values()))):
+            row = list(firsts)
+            for i, members in lists.items():
+                row[i] = members[n] if n < len(members) else None
+            rows.append(row)
+        return rows
+
+    def _present(self, values: Sequence[Any]) -> bool:
+        """Whether values with a NULL among them are indexed."""
+        if self.no_nulls:
+            raise JetError(Err.NullKeyDisallowed)
+        if self.spec.tuples is not None and values[0] is None:
+            return True  # it has no tuples, but another value of the column may
+        if all(v is None for v in values):
+            return self.allows_all_nulls
+        return self.allows_first_null if values[0] is None else self.allows_some_nulls
+
+    def _tuples(self, value: Any) -> list[Any]:
+        """The pieces of a tuple index's first column. Lengths count characters, of one UTF-16 unit each."""
+        limits, segment = self.spec.tuples, self.spec.segments[0]
+        assert limits is not None
+        if value is None:
+            return []
+        # a short type is read only as far as the key is long, a long one from the piece's own offset
+        most = self.key_most if segment.coltyp in (Coltyp.Text, Coltyp.Binary) else None
+        pieces: list[Any] = []
+        if not segment.text:
+            whole: Any = value[:most]
+        elif segment.unicode and not value.isascii():
+            whole = "".join(map(chr, utf16_units(value)[: most and most // 2]))
+        else:
+            whole = value[: most and (most // 2 if segment.unicode else most)]
+        for n in range(limits.total):
+            start = limits.start + n * limits.step
+            piece = whole[start : start + limits.max]
+            if len(piece) < limits.min:
+                break
+            pieces.append(piece)
+        return pieces
