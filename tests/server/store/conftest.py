@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from jetwire_server.store.interface import Store
 
+from jetwire_server.store.interface import Store
 from tests.server.store.kinds import KINDS
 
 

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.store.interface import Savepoint, Store, tree_id
 from jetwire_server.store.memory import MemoryStore
 from jetwire_server.store.transaction import StoreTransaction
-
 from tests.server.store.kinds import KINDS
 
 KEYS = st.sampled_from([b"%d" % i for i in range(8)] + [b"", b"0\0", b"3\xff"])
@@ -280,7 +280,7 @@ class StoreModel(RuleBasedStateMachine):
 StoreModel.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-CONTROL = settings(StoreModel.TestCase.settings, database=None, phases=[Phase.generate], report_multiple_bugs=False)
+CONTROL = settings(StoreModel.TestCase.settings, max_examples=1000, database=None, phases=[Phase.generate], report_multiple_bugs=False)
 
 
 def test_the_model_notices_a_store_that_loses_updates(monkeypatch: pytest.MonkeyPatch) -> None:

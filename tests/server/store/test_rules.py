@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.store.interface import Store, Tree, tree_id
 
