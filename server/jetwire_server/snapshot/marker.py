@@ -74,7 +74,7 @@ def odd_ones(roots: Mapping[str, RootMarkers]) -> list[str]:
         return []
     sealed = {m.sealed.marker_id for m in roots.values() if m.sealed}
     newest = max((m.sealed for m in roots.values() if m.sealed), key=lambda m: m.time, default=None)
-    if newest is None or len(sealed) == 1 and all(m.sealed for m in roots.values()):
+    if newest is None or (len(sealed) == 1 and all(m.sealed for m in roots.values())):
         return []
 
     def belongs(markers: RootMarkers) -> bool:

@@ -26,14 +26,17 @@ class FreezeMemo:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._one_at_a_time = asyncio.Lock()
 
     async def remember(self, snap_id: int, grbit: int, timeout_ms: int) -> None:
         data = msgspec.json.encode(Lost(snap_id, grbit, timeout_ms))
-        await asyncio.to_thread(self._files.replace, FILE_NAME, data)
+        async with self._one_at_a_time:
+            await asyncio.to_thread(self._files.replace, FILE_NAME, data)
 
     async def clear(self) -> None:
-        if self._files.exists(FILE_NAME):
-            await asyncio.to_thread(self._files.remove, FILE_NAME)
+        async with self._one_at_a_time:
+            if self._files.exists(FILE_NAME):
+                await asyncio.to_thread(self._files.remove, FILE_NAME)
 
     async def take(self) -> Lost | None:
         """The freeze that was lost, once."""

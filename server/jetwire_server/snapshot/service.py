@@ -1,0 +1,405 @@
+"""The snapshot calls by name, for the whole server: one session at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from typing import NamedTuple
+
+from jetwire_protocol.data.flags import OSSnapshotEndGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.clock import Clock
+from jetwire_server.events import Event, EventLog
+from jetwire_server.failpoints import hit
+from jetwire_server.snapshot.freezing import describe, fill_digests, refuse_obstacles
+from jetwire_server.snapshot.manifest import Manifest
+from jetwire_server.snapshot.memo import FreezeMemo
+from jetwire_server.snapshot.participant import InstanceInfo, Participant, Stamp
+from jetwire_server.snapshot.session import SnapshotSession
+from jetwire_server.snapshot.states import Call, State
+from jetwire_server.snapshot.verdict import Verdict
+
+_PREPARE_BITS = int(
+    OSSnapshotPrepareGrbit.IncrementalSnapshot
+    | OSSnapshotPrepareGrbit.CopySnapshot
+    | OSSnapshotPrepareGrbit.ContinueAfterThaw
+    | OSSnapshotPrepareGrbit.ExplicitPrepare
+)
+
+
+class Frozen(NamedTuple):
+    """What Freeze answers."""
+
+    instances: list[InstanceInfo]
+    manifest: Manifest
+    deadline: float  # seconds since the epoch, for people
+    remaining_ms: int
+
+
+class Status(NamedTuple):
+    """What SnapshotStatus answers."""
+
+    state: str
+    snap_id: int | None
+    instances: list[InstanceInfo]
+    frozen_ms: int
+    remaining_ms: int
+    waiting_commits: int
+    holders: list[str]
+    manifest: Manifest | None
+
+
+class SnapshotService:
+    """One for the server. `participants` lists the initialised instances; `timeout_ms` reads parameter 82."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        events: EventLog,
+        participants: Callable[[], Sequence[Participant]],
+        timeout_ms: Callable[[], int],
+        memo: FreezeMemo,
+    ) -> None:
+        self._clock = clock
+        self._events = events
+        self._participants = participants
+        self._timeout_ms = timeout_ms
+        self._memo = memo
+        self._session: SnapshotSession | None = None
+        # Sessions that timed out and were pushed aside by a new Prepare: each still answers the time-out once.
+        self._lingering: dict[int, SnapshotSession] = {}
+        self._watch: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        self._last_id = 0
+
+    # -- start and stop ---------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """A freeze that was in force when the server died was lost, since recovery writes: its snapId says so."""
+        lost = await self._memo.take()
+        if lost is not None:
+            session = SnapshotSession(
+                lost.snap_id, OSSnapshotPrepareGrbit(lost.grbit), [], state=State.TIMED_OUT, timeout_ms=lost.timeout_ms
+            )
+            self._session = session
+            self._last_id = lost.snap_id
+            self._emit(2004, "OS_SNAPSHOT_TIME_OUT_ID", "error", session, timeoutMs=lost.timeout_ms)
+
+    async def stop(self) -> None:
+        """Stops watching. What is frozen stays frozen until its deadline or the end of the process."""
+        for task in [self._watch, *self._background]:
+            if task is not None:
+                task.cancel()
+        await asyncio.gather(*(t for t in [self._watch, *self._background] if t), return_exceptions=True)
+
+    # -- the calls --------------------------------------------------------------------------------------------
+    def prepare(self, grbit: int = 0) -> int:
+        if grbit & ~_PREPARE_BITS:
+            raise JetError(Err.InvalidParameter, "unknown bits in grbit")
+        self._notice_time_out()
+        current = self._session
+        if current is not None and current.state is not State.TIMED_OUT:
+            raise JetError(Err.OSSnapshotInvalidSequence, "a snapshot session is in progress", state=current.state.value)
+        if current is not None:
+            self._lingering[current.id] = current
+            while len(self._lingering) > limits.SNAPSHOTS_TIMED_OUT_KEPT:
+                del self._lingering[next(iter(self._lingering))]
+        flags = OSSnapshotPrepareGrbit(grbit)
+        explicit = bool(flags & OSSnapshotPrepareGrbit.ExplicitPrepare)
+        session = SnapshotSession(self._new_id(), flags, [] if explicit else list(self._participants()), explicit=explicit)
+        self._session = session
+        event, name = session.prepare_event
+        self._emit(event, name, "information", session)
+        return session.id
+
+    def prepare_instance(self, snap_id: int, instance: int, grbit: int = 0) -> None:
+        self._no_bits(grbit, Err.InvalidParameter)
+        session = self._find(snap_id)
+        session.look_up(Call.PREPARE_INSTANCE)
+        chosen = next((p for p in self._participants() if p.info().handle == instance), None)
+        if chosen is None:
+            raise JetError(Err.InvalidInstance, f"no initialised instance {instance}")
+        if obstacle := chosen.obstacle():
+            raise JetError(Err.OSSnapshotNotAllowed, obstacle)
+        if not session.explicit:
+            session.explicit = True
+            session.participants.clear()
+        if chosen in session.participants:
+            raise JetError(Err.OSSnapshotNotAllowed, f"instance {chosen.info().name} already belongs to the session")
+        session.participants.append(chosen)
+        session.step(Call.PREPARE_INSTANCE)
+
+    async def freeze(
+        self, snap_id: int, grbit: int = 0, *, lease_ms: int | None = None, max_drain_ms: int = 5_000, owner: object | None = None
+    ) -> Frozen:
+        """Closes the gates of the session's instances, all or none, and answers when nothing can be written any more."""
+        self._no_bits(grbit, Err.InvalidParameter)
+        session = self._find(snap_id)
+        lease_ms = min(self._timeout_ms(), limits.FREEZE_MS_MAX) if lease_ms is None else lease_ms
+        if not 0 <= lease_ms <= limits.FREEZE_MS_MAX or max_drain_ms < 0:
+            raise JetError(Err.InvalidParameter, f"leaseMs is 0 to {limits.FREEZE_MS_MAX}, maxDrainMs not negative")
+        session.step(Call.FREEZE)
+        session.timeout_ms = lease_ms
+        session.owner = owner
+        session.holders = []
+        begun: list[Participant] = []
+        try:
+            return await self._freeze(session, lease_ms, max_drain_ms, begun)
+        except BaseException as error:
+            self._release(session, begun)
+            for participant in begun:
+                participant.freeze_over(session.id)
+            await asyncio.shield(self._memo.clear())
+            if session.state is State.FREEZING:
+                session.holders = error.data.get("holders", []) if isinstance(error, JetError) else []
+                session.state = State.PREPARED if session.holders else State.FREEZE_FAILED
+            code = error.code if isinstance(error, JetError) else Err.InternalError
+            self._emit(2002, "OS_SNAPSHOT_FREEZE_START_ERROR_ID", "error", session, error=code)
+            raise error
+
+    async def _freeze(self, session: SnapshotSession, lease_ms: int, max_drain_ms: int, begun: list[Participant]) -> Frozen:
+        began = self._clock.boot()
+        for participant in session.participants:
+            refuse_obstacles(session, participant)
+        marker_id = secrets.token_hex(8)
+        self._emit(2001, "OS_SNAPSHOT_FREEZE_START_ID", "information", session)
+        # Everything that has to be written for the freeze is written before the first gate closes.
+        await self._memo.remember(session.id, int(session.grbit), lease_ms)
+        for participant in session.participants:
+            begun.append(participant)
+            participant.freeze_began(session.id)
+            await participant.mark(session.id, marker_id, self._clock.now())
+            self._emit(2001, "OS_SNAPSHOT_FREEZE_START_ID", "information", session, participant)
+        hit("snapshot.marked")
+        drain_until = began + max_drain_ms / 1000
+        # The lease begins when the first gate closes; every gate gets the same deadline.
+        session.freeze_began = self._clock.boot()
+        session.deadline = session.freeze_began + lease_ms / 1000
+        for participant in session.participants:
+            await participant.gate.freeze(session.deadline, drain_until=drain_until)
+            self._still_freezing(session)
+        for participant in session.participants:
+            await participant.seal()
+            self._still_freezing(session)
+        hit("snapshot.sealed")
+        session.manifest = describe(session, marker_id, self._clock.now())
+        session.state = State.FROZEN
+        self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
+        # Pinned here, while nothing moves; computed in the background, however long it takes.
+        self._spawn(fill_digests(session, {p.info().name: p.digests() for p in session.participants}))
+        return Frozen(
+            [p.info() for p in session.participants],
+            session.manifest,
+            self._clock.now() + session.deadline - self._clock.boot(),
+            self._remaining_ms(session),
+        )
+
+    async def thaw(self, snap_id: int, grbit: int = 0) -> Verdict:
+        self._no_bits(grbit, Err.InvalidParameter)
+        session = self._find(snap_id)
+        session.look_up(Call.THAW)
+        verdict = self._release(session, session.participants)
+        if not verdict.held and session.state is State.FROZEN:
+            self._time_out(session)
+        try:
+            session.step(Call.THAW)
+        finally:
+            await self._memo.clear()
+            if session.over:
+                self._finish(session, well=False)
+        session.verdict = verdict
+        self._emit(2003, "OS_SNAPSHOT_FREEZE_STOP_ID", "information", session, None, **verdict.to_wire())
+        if not session.continues_after_thaw:
+            await self._stamp(session)
+            session.step(Call.END)
+            self._finish(session, well=True)
+        return verdict
+
+    async def abort(self, snap_id: int, grbit: int = 0) -> None:
+        self._no_bits(grbit, Err.InvalidParameter)
+        await self._abort(self._find(snap_id))
+
+    async def end(self, snap_id: int, grbit: int = 0) -> None:
+        if grbit & ~int(OSSnapshotEndGrbit.AbortSnapshot):
+            raise JetError(Err.InvalidGrbit, "unknown bits in grbit")
+        session = self._find(snap_id)
+        if grbit:
+            await self._abort(session)
+            return
+        froze = session.verdict is not None
+        try:
+            session.step(Call.END)
+        finally:
+            if session.over:
+                self._finish(session, well=session.state is State.ENDED)
+        if froze:
+            await self._stamp(session)
+
+    def get_freeze_info(self, snap_id: int, grbit: int = 0) -> list[InstanceInfo]:
+        self._no_bits(grbit, Err.InvalidGrbit)
+        session = self._find(snap_id)
+        session.look_up(Call.GET_FREEZE_INFO)
+        return [p.info() for p in session.participants]
+
+    async def truncate_log(self, snap_id: int, grbit: int = 0, instance: int | None = None) -> None:
+        if grbit & ~int(OSSnapshotTruncateLogGrbit.AllDatabasesSnapshot):
+            raise JetError(Err.InvalidGrbit, "unknown bits in grbit")
+        session = self._find(snap_id)
+        session.look_up(Call.TRUNCATE)
+        if session.copy:
+            raise JetError(Err.OSSnapshotInvalidSequence, "a copy snapshot truncates no log")
+        chosen = [p for p in session.participants if instance is None or p.info().handle == instance]
+        if instance is not None and not chosen:
+            raise JetError(Err.InvalidInstance, f"instance {instance} is not part of the session")
+        for participant in chosen:
+            await self._truncate(session, participant, bool(grbit))
+        session.step(Call.TRUNCATE)
+
+    def renew(self, snap_id: int, lease_ms: int) -> float:
+        """A new lease from now; returns the new deadline (seconds since the epoch)."""
+        session = self._find(snap_id)
+        session.look_up(Call.RENEW)
+        if lease_ms < 0:
+            raise JetError(Err.InvalidParameter, "leaseMs is not negative")
+        last = session.freeze_began + limits.FREEZE_MS_MAX / 1000
+        deadline = min(self._clock.boot() + lease_ms / 1000, last)
+        if not all(p.gate.renew(deadline) for p in session.participants):
+            self._notice_time_out()
+            raise JetError(Err.OSSnapshotInvalidSequence, "the freeze is over")
+        session.deadline = deadline
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
+        return self._clock.now() + deadline - self._clock.boot()
+
+    def status(self) -> Status:
+        self._notice_time_out()
+        session = self._session
+        if session is None:
+            return Status("none", None, [], 0, 0, 0, [], None)
+        frozen = session.state is State.FROZEN
+        return Status(
+            "prepared" if session.state is State.FREEZE_FAILED else session.state.value,
+            session.id,
+            [p.info() for p in session.participants],
+            int((self._clock.boot() - session.freeze_began) * 1000) if frozen else 0,
+            self._remaining_ms(session) if frozen else 0,
+            sum(p.commits_waiting() for p in session.participants),
+            session.holders,
+            session.manifest,
+        )
+
+    async def connection_closed(self, owner: object) -> None:
+        """A session bound to a connection is aborted with it; any other outlives it, up to its deadline."""
+        session = self._session
+        if session is not None and session.owner is owner and not session.over and owner is not None:
+            await self._abort(session)
+
+    # -- within -----------------------------------------------------------------------------------------------
+    def _find(self, snap_id: int) -> SnapshotSession:
+        self._notice_time_out()
+        if self._session is not None and self._session.id == snap_id:
+            return self._session
+        if snap_id in self._lingering:
+            return self._lingering[snap_id]
+        raise JetError(Err.OSSnapshotInvalidSnapId, f"no snapshot session {snap_id}")
+
+    def _new_id(self) -> int:
+        """Never given twice, not even across restarts: the old server's ids are older than this one's clock."""
+        self._last_id = max(self._last_id + 1, int(self._clock.now() * 1000))
+        return self._last_id
+
+    @staticmethod
+    def _no_bits(grbit: int, code: Err) -> None:
+        if grbit:
+            raise JetError(code, "grbit is reserved and must be 0")
+
+    @staticmethod
+    def _still_freezing(session: SnapshotSession) -> None:
+        if session.state is not State.FREEZING:
+            raise JetError(Err.OSSnapshotInvalidSequence, "the session was aborted while it froze")
+
+    def _release(self, session: SnapshotSession, participants: Sequence[Participant]) -> Verdict:
+        """Opens every gate. Each says whether it was closed all the time and how much was written meanwhile."""
+        waited = sum(p.commits_waiting() for p in participants)
+        outcomes = [p.gate.thaw() for p in participants]
+        held_ms = min((o.held_ms for o in outcomes), default=int((self._clock.boot() - session.freeze_began) * 1000))
+        return Verdict(all(o.held for o in outcomes), held_ms, waited, sum(o.bytes_written for o in outcomes))
+
+    def _remaining_ms(self, session: SnapshotSession) -> int:
+        return max(0, int((session.deadline - self._clock.boot()) * 1000))
+
+    def _notice_time_out(self) -> None:
+        session = self._session
+        if session is not None and session.state is State.FROZEN and self._clock.boot() >= session.deadline:
+            self._time_out(session)
+
+    def _time_out(self, session: SnapshotSession) -> None:
+        session.state = State.TIMED_OUT
+        self._emit(2004, "OS_SNAPSHOT_TIME_OUT_ID", "error", session, timeoutMs=session.timeout_ms)
+        for participant in session.participants:
+            participant.gate.thaw()
+            participant.freeze_over(session.id)
+        session.participants = []
+        self._spawn(self._memo.clear())
+
+    async def _watch_deadline(self, session: SnapshotSession) -> None:
+        while session.state is State.FROZEN:
+            # The loop's timers stand still while the machine sleeps; the deadline does not.
+            await asyncio.sleep(min(max(0.0, session.deadline - self._clock.boot()), limits.GATE_LOOK_SECONDS))
+            self._notice_time_out()
+
+    async def _abort(self, session: SnapshotSession) -> None:
+        session.look_up(Call.ABORT)
+        self._release(session, session.participants)
+        session.step(Call.ABORT)
+        await self._memo.clear()
+        self._finish(session, well=False)
+
+    def _finish(self, session: SnapshotSession, *, well: bool) -> None:
+        for participant in session.participants:
+            participant.freeze_over(session.id)
+        if well:
+            self._emit(2006, "OS_SNAPSHOT_END_ID", "information", session)
+        else:
+            self._emit(2007, "OS_SNAPSHOT_ABORT_ID", "error", session)
+        self._lingering.pop(session.id, None)
+        if self._session is session:
+            self._session = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    async def _stamp(self, session: SnapshotSession) -> None:
+        """A full snapshot that ended well is what an incremental one continues; a copy leaves no trace."""
+        if session.copy or session.manifest is None:
+            return
+        for participant, row in zip(session.participants, session.manifest.instances, strict=True):
+            await participant.stamp(
+                Stamp(session.id, session.kind, session.manifest.time, row.log.position, tuple(d.name for d in row.databases))
+            )
+
+    async def _truncate(self, session: SnapshotSession, participant: Participant, all_databases: bool) -> None:
+        if not all_databases or participant.circular_logging():
+            self._emit(225, "BACKUP_NO_TRUNCATE_LOG_FILES", "information", session, participant)
+            return
+        gone = await participant.truncate_log()
+        if gone.missing:
+            self._emit(227, "BACKUP_TRUNCATE_FOUND_MISSING_LOG_FILES", "warning", session, participant, missingCount=gone.missing)
+        if gone.low:
+            self._emit(224, "BACKUP_TRUNCATE_LOG_FILES", "information", session, participant, firstLog=gone.low, lastLog=gone.high)
+        else:
+            self._emit(225, "BACKUP_NO_TRUNCATE_LOG_FILES", "information", session, participant)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _emit(
+        self, event: int, name: str, severity: str, session: SnapshotSession, participant: Participant | None = None, **args: object
+    ) -> None:
+        instance = participant.info().name if participant else ""
+        self._events.emit(Event(event, name, severity, self._clock.now(), instance, {"snapId": session.id, **args}))

@@ -1,0 +1,77 @@
+"""One snapshot session: its state, its instances, its deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit as Grbit
+from jetwire_protocol.errors import JetError
+from jetwire_server.snapshot.manifest import Manifest
+from jetwire_server.snapshot.participant import Participant
+from jetwire_server.snapshot.states import OVER, Call, Cell, State, cell
+from jetwire_server.snapshot.verdict import Verdict
+
+# The event that each kind of Prepare logs, by (incremental, copy).
+_KINDS: dict[tuple[bool, bool], tuple[str, int, str]] = {
+    (False, False): ("full", 2005, "OS_SNAPSHOT_PREPARE_FULL_ID"),
+    (True, False): ("incremental", 2008, "OS_SNAPSHOT_PREPARE_INCREMENTAL_ID"),
+    (False, True): ("copy", 2009, "OS_SNAPSHOT_PREPARE_COPY_ID"),
+    (True, True): ("differential", 2010, "OS_SNAPSHOT_PREPARE_DIFFERENTIAL_ID"),
+}
+
+
+@dataclass(eq=False)
+class SnapshotSession:
+    """What a `snapId` stands for. `state` moves only by `step`, which obeys the table."""
+
+    id: int
+    grbit: Grbit
+    participants: list[Participant]
+    explicit: bool = False  # the list was made by PrepareInstance
+    state: State = State.PREPARED
+    owner: object | None = None  # the connection that asked for `bind`
+    freeze_began: float = 0.0
+    deadline: float = 0.0
+    timeout_ms: int = 0
+    manifest: Manifest | None = None
+    verdict: Verdict | None = None
+    holders: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        return _KINDS[self.incremental, self.copy][0]
+
+    @property
+    def prepare_event(self) -> tuple[int, str]:
+        return _KINDS[self.incremental, self.copy][1:]
+
+    @property
+    def incremental(self) -> bool:
+        return bool(self.grbit & Grbit.IncrementalSnapshot)
+
+    @property
+    def copy(self) -> bool:
+        return bool(self.grbit & Grbit.CopySnapshot)
+
+    @property
+    def continues_after_thaw(self) -> bool:
+        return bool(self.grbit & Grbit.ContinueAfterThaw)
+
+    @property
+    def over(self) -> bool:
+        return self.state in OVER
+
+    def look_up(self, call: Call) -> Cell:
+        """The cell of this state and call; an error that changes nothing is raised here."""
+        found = cell(self.state, call)
+        if found.error is not None and found.next is None:
+            raise JetError(found.error, f"{call.value} while the session is {self.state.value}", state=self.state.value)
+        return found
+
+    def step(self, call: Call) -> None:
+        """Makes the call's move, and raises the error of a cell that has both."""
+        found = self.look_up(call)
+        assert found.next is not None
+        self.state = found.next
+        if found.error is not None:
+            raise JetError(found.error, "the freeze ended at its deadline, before this call", timeoutMs=self.timeout_ms)
