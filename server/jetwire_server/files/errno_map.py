@@ -13,6 +13,7 @@ _ERRORS: dict[int, Err] = {
     errno.EFBIG: Err.DiskFull,
     errno.EACCES: Err.FileAccessDenied,
     errno.EPERM: Err.FileAccessDenied,
+    errno.EBADF: Err.FileAccessDenied,  # a write to a file opened to be read
     errno.EROFS: Err.FileAccessDenied,
     errno.EBUSY: Err.FileAccessDenied,
     errno.ETXTBSY: Err.FileAccessDenied,

@@ -16,7 +16,9 @@ from contextlib import contextmanager, suppress
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.failpoints import hit
 from jetwire_server.files.errno_map import jet_error
-from jetwire_server.files.interface import ASIDE, Buffer
+from jetwire_server.files.interface import Buffer
+from jetwire_server.files.paths import components, unwatched
+from jetwire_server.files.replace import replace
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # the latter for a named pipe somebody planted: opening one must not wait
@@ -24,20 +26,6 @@ _FILE_MODE, _DIRECTORY_MODE = 0o600, 0o700
 _PARTS_MAX = 1024  # IOV_MAX on Linux
 _ZEROS = bytes(1 << 20)
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
-
-
-def components(path: str) -> list[str]:
-    """The names in a relative path; `InvalidPath` for any path that could mean something else."""
-    if path == "":
-        return []
-    names = path.split("/")
-    if "\0" in path or any(name in ("", ".", "..") for name in names):
-        raise JetError(Err.InvalidPath, f"not a plain path below the root: {path!r}", path=path)
-    return names
-
-
-def _unwatched(_size: int) -> None:
-    """Stands where nobody counts: scratch files, and tests."""
 
 
 class LocalFile:
@@ -170,7 +158,7 @@ class LocalFiles:
     `gate.wrote`, so that what is written while frozen is counted. Scratch trees have no watch.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, watch: Callable[[int], None] = _unwatched) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, watch: Callable[[int], None] = unwatched) -> None:
         self._root = os.path.realpath(root)
         self._watch = watch
 
@@ -179,8 +167,19 @@ class LocalFiles:
         return self._root
 
     def open(self, path: str, *, create: bool = False, read_only: bool = False) -> LocalFile:
-        flags = _FILE | (os.O_RDONLY if read_only else os.O_RDWR) | (os.O_CREAT if create and not read_only else 0)
-        return self._open(path, flags)
+        flags = _FILE | (os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0))
+        try:
+            hit("files.before_open")
+            if flags & os.O_CREAT and not self.exists(path):
+                self._watch(0)
+            with self._parent(path) as (parent, name):
+                fd = os.open(name, flags, _FILE_MODE, dir_fd=parent)
+        except OSError as error:
+            raise jet_error(error, path) from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise JetError(Err.InvalidPath, f"{path}: not a regular file", path=path)
+        return LocalFile(fd, path, self._watch)
 
     def exists(self, path: str) -> bool:
         try:
@@ -240,20 +239,7 @@ class LocalFiles:
             raise jet_error(error, path) from error
 
     def replace(self, path: str, data: bytes) -> None:
-        aside = path + ASIDE
-        try:
-            file = self._open(aside, _FILE | os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-            try:
-                file.write(0, data)
-                file.sync()
-            finally:
-                file.close()
-            self.rename(aside, path)
-        except JetError:
-            with suppress(JetError):
-                self.remove(aside)
-            raise
-        self.sync_directory(path.rpartition("/")[0])
+        replace(self, path, data)
 
     def real_path(self, path: str) -> str:
         """The system's path, with a check that no link lies on it now (who opens it later opens it by name)."""
@@ -271,20 +257,6 @@ class LocalFiles:
             raise jet_error(error, path) from error
 
     # -- walking ----------------------------------------------------------------------------------------------
-    def _open(self, path: str, flags: int) -> LocalFile:
-        try:
-            hit("files.before_open")
-            if flags & os.O_CREAT and not self.exists(path):
-                self._watch(0)
-            with self._parent(path) as (parent, name):
-                fd = os.open(name, flags, _FILE_MODE, dir_fd=parent)
-        except OSError as error:
-            raise jet_error(error, path) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise JetError(Err.InvalidPath, f"{path}: not a regular file", path=path)
-        return LocalFile(fd, path, self._watch)
-
     def _refuse_links(self, path: str) -> None:
         try:
             with self._parent(path) as (parent, name):
