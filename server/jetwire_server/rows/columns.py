@@ -8,7 +8,7 @@ binary may be a `LongRef` where the value itself lies in the table's tree of lon
 from __future__ import annotations
 
 import struct
-from base64 import b64decode, b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
@@ -59,36 +59,34 @@ class ColumnSpec:
     def tagged(self) -> bool:
         return self.id > VARIABLE_LAST
 
-    @property
-    def slot(self) -> str:
-        """The `struct` code of the column's little-endian slot, or "" if it lies in the row's text."""
-        return TYPES[self.coltyp].code if self.id <= FIXED_LAST else ""
-
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
     """How a type's values are held: in a slot of a fixed size (`code`), or as JSON in the row's text."""
 
     code: str
-    python: tuple[type, ...]
-    to_json: Callable[[Any], Any]  # a value -> what JSON can say
-    from_json: Callable[[Any], Any]  # and back; raises ValueError or TypeError
+    python: type
+    to_json: Callable[[Any], Any]  # a checked value -> what JSON can say
+    decode: Callable[[Any], Any]  # and back; raises ValueError, TypeError or struct.error
     separable: bool = False  # may be a LongRef
 
     def checked(self, value: Any) -> Any:
-        """The value, if the type can hold it, in the exact Python type it will be read as.
+        """The value, if the type can hold it, as it will be read again.
 
-        Raises TypeError for another kind of value, struct.error or OverflowError for one out of range.
+        Raises TypeError or struct.error for another kind of value, struct.error or OverflowError for one out of range.
         """
-        if not isinstance(value, self.python) or (isinstance(value, bool) and bool not in self.python):
+        exact = self.python
+        if exact is int or exact is float:
+            return struct.unpack("<" + self.code, struct.pack("<" + self.code, value))[0]
+        if type(value) is exact:
+            return value
+        if not isinstance(value, (bytes, bytearray, memoryview) if exact is bytes else exact):
             raise TypeError(f"{type(value).__name__} is no value of this type")
-        if self.code and self.code != "16s":
-            return struct.unpack(self.packed, struct.pack(self.packed, value))[0]
-        return str(value) if isinstance(value, str) else bytes(value) if isinstance(value, bytes | bytearray | memoryview) else value
+        return value if exact is UUID else exact(value)
 
-    @property
-    def packed(self) -> str:
-        return "<" + self.code
+    def encode(self, value: Any) -> Any:
+        """A value -> what JSON can say. Raises as `checked` does."""
+        return self.to_json(self.checked(value))
 
 
 def float_text(value: float) -> float | str:
@@ -117,11 +115,11 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
 
 
 def _bytes(value: Any) -> bytes:
-    return b64decode(value, validate=True)
+    return a2b_base64(value, strict_mode=True)
 
 
 def _base64(value: bytes) -> str:
-    return b64encode(value).decode("ascii")
+    return b2a_base64(value, newline=False).decode("ascii")
 
 
 def _guid(value: Any) -> UUID:
@@ -134,21 +132,24 @@ def _same(value: Any) -> Any:
     return value
 
 
-_TEXT = ColumnType("", (str,), _same, _exactly(str))
-_LONG_TEXT = ColumnType("", (str,), _same, _exactly(str), separable=True)
-_BYTES = (bytes, bytearray, memoryview)
-
-
 def _integer(code: str) -> ColumnType:
-    return ColumnType(code, (int,), _same, _exactly(int))
+    packer = struct.Struct("<" + code)
+
+    def check(value: Any) -> int:
+        if type(value) is not int:
+            raise TypeError("not int")
+        packer.pack(value)  # only to see that it fits
+        return value
+
+    return ColumnType(code, int, _same, check)
 
 
 def _real(code: str) -> ColumnType:
-    return ColumnType(code, (int, float), float_text, _float)
+    return ColumnType(code, float, float_text, _float)
 
 
 TYPES: Final[dict[Coltyp, ColumnType]] = {
-    Coltyp.Bit: ColumnType("?", (bool,), _same, _exactly(bool)),
+    Coltyp.Bit: ColumnType("?", bool, _same, _exactly(bool)),
     Coltyp.UnsignedByte: _integer("B"),
     Coltyp.Short: _integer("h"),
     Coltyp.UnsignedShort: _integer("H"),
@@ -160,23 +161,39 @@ TYPES: Final[dict[Coltyp, ColumnType]] = {
     Coltyp.IEEESingle: _real("f"),
     Coltyp.IEEEDouble: _real("d"),
     Coltyp.DateTime: _real("d"),
-    Coltyp.GUID: ColumnType("16s", (UUID,), str, _guid),
-    Coltyp.Text: _TEXT,
-    Coltyp.LongText: _LONG_TEXT,
-    Coltyp.Binary: ColumnType("", _BYTES, _base64, _bytes),
-    Coltyp.LongBinary: ColumnType("", _BYTES, _base64, _bytes, separable=True),
+    Coltyp.GUID: ColumnType("16s", UUID, str, _guid),
+    Coltyp.Text: ColumnType("", str, _same, _exactly(str)),
+    Coltyp.LongText: ColumnType("", str, _same, _exactly(str), separable=True),
+    Coltyp.Binary: ColumnType("", bytes, _base64, _bytes),
+    Coltyp.LongBinary: ColumnType("", bytes, _base64, _bytes, separable=True),
 }
 
 
-def check_columns(columns: tuple[ColumnSpec, ...]) -> dict[int, ColumnSpec]:
+class CompiledColumn:
+    """What the codec asks about a column for every value, worked out once."""
+
+    __slots__ = ("id", "is_text", "name", "slot", "spec", "tagged", "type")
+
+    def __init__(self, spec: ColumnSpec) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self.name = spec.name
+        self.type = TYPES[spec.coltyp]
+        self.tagged = spec.tagged
+        self.is_text = self.type.python is str
+        # A fixed column of a type of fixed size has a little-endian slot in the row; all others lie in its text.
+        self.slot = struct.Struct("<" + self.type.code) if self.type.code and spec.id <= FIXED_LAST else None
+
+
+def compile_columns(columns: tuple[ColumnSpec, ...]) -> dict[int, CompiledColumn]:
     """The columns by id, ascending; a schema no row could follow is refused."""
-    by_id: dict[int, ColumnSpec] = {}
-    for column in sorted(columns, key=lambda c: c.id):
-        if not 1 <= column.id <= TAGGED_LAST:
-            raise JetError(Err.BadColumnId, f"{column.name}: {column.id}")
-        if column.id in by_id:
-            raise JetError(Err.ColumnDuplicate, f"{column.name}: id {column.id} is {by_id[column.id].name}'s")
-        if column.coltyp not in TYPES:
-            raise JetError(Err.InvalidColumnType, f"{column.name}: {column.coltyp}")
-        by_id[column.id] = column
+    by_id: dict[int, CompiledColumn] = {}
+    for spec in sorted(columns, key=lambda c: c.id):
+        if not 1 <= spec.id <= TAGGED_LAST:
+            raise JetError(Err.BadColumnId, f"{spec.name}: {spec.id}")
+        if spec.id in by_id:
+            raise JetError(Err.ColumnDuplicate, f"{spec.name}: id {spec.id} is {by_id[spec.id].name}'s")
+        if spec.coltyp not in TYPES:
+            raise JetError(Err.InvalidColumnType, f"{spec.name}: {spec.coltyp}")
+        by_id[spec.id] = CompiledColumn(spec)
     return by_id

@@ -7,17 +7,17 @@ emptied when full: rows of a table have few shapes, and where they have very man
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, Generic, NoReturn, TypeVar
 from uuid import UUID
 
 from jetwire_protocol.errors import Err, JetError
-
 from jetwire_server.limits import ROW_PLANS_WEIGHT_MAX
-from jetwire_server.rows.columns import TYPES, ColumnSpec, ColumnType
+from jetwire_server.rows.columns import CompiledColumn
 from jetwire_server.rows.shape import SLOT_SIZES, Kind, shape_of, unpack_shape
+from jetwire_server.rows.text import encode_json, line_feeds
 
 Plan = TypeVar("Plan")
 
@@ -25,27 +25,29 @@ Plan = TypeVar("Plan")
 DAMAGE: Final = (IndexError, KeyError, TypeError, ValueError, ArithmeticError, struct.error, MemoryError, RecursionError)
 
 
-def damaged(error: BaseException) -> NoReturn:
-    raise JetError(Err.RecordFormatConversionFailed, f"a damaged row: {error}") from error
+def damaged(error: BaseException | str) -> NoReturn:
+    raise JetError(Err.RecordFormatConversionFailed, f"a damaged row: {error}") from (error if isinstance(error, BaseException) else None)
 
 
-class PlanCache(dict[Any, Plan], Generic[Plan]):
-    """Plans by what they were made for; never heavier than its bound."""
+class PlanCache(Generic[Plan]):
+    """Plans by what they were made for; never heavier than its bound. `plans` is read directly: an exact dict is fastest."""
+
+    __slots__ = ("plans", "weight")
 
     def __init__(self) -> None:
-        super().__init__()
+        self.plans: dict[Any, Plan] = {}
         self.weight = 0
 
     def keep(self, key: Any, plan: Plan, columns: int) -> Plan:
         self.weight += columns + 8  # an empty shape is not free either
         if self.weight > ROW_PLANS_WEIGHT_MAX:
-            self.clear()
+            self.plans.clear()
             self.weight = columns + 8
-        self[key] = plan
+        self.plans[key] = plan
         return plan
 
 
-def picker(keys: list[Any]) -> Callable[[Any], tuple[Any, ...]]:
+def picker(keys: Sequence[Any]) -> Callable[[Any], tuple[Any, ...]]:
     """`itemgetter` that gives a tuple whatever the number of keys."""
     if not keys:
         return lambda _: ()
@@ -64,9 +66,9 @@ class Stored:
     """One stored column: its kind, and its place (offset of its slot in the row, or number of its value in the text)."""
 
     id: int
-    kind: Kind
+    kind: int
     place: int
-    column: ColumnSpec | None  # None: of a column that is gone
+    column: CompiledColumn | None  # None: of a column that is gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,38 +80,38 @@ class Layout:
     text: int  # where the text begins
     pieces: int  # values in it
 
+    def slots(self) -> list[Stored]:
+        return [e for e in self.stored if e.kind >= Kind.SLOT_1]
 
-def read_layout(row: bytes, columns: dict[int, ColumnSpec]) -> Layout:
+    def texts(self) -> list[Stored]:
+        return [e for e in self.stored if e.kind in (Kind.TEXT, Kind.TEXT_WITH_REFS)]
+
+
+def read_layout(row: bytes, columns: dict[int, CompiledColumn]) -> Layout:
     """Raises one of DAMAGE if the shape is no shape, or contradicts the schema."""
     shape = shape_of(row)
     stored: list[Stored] = []
     offset, pieces = len(shape), 0
     for column_id, kind in unpack_shape(shape):
         column = columns.get(column_id)
-        if kind is Kind.NULL:
+        size = SLOT_SIZES[kind]
+        if column is not None and kind != Kind.NULL and size != (column.slot.size if column.slot else 0):
+            raise ValueError(f"column {column_id} has a slot of {size} bytes")
+        if size:
+            place = offset
+            offset += size
+        elif kind == Kind.NULL:
             place = 0
-        elif kind <= Kind.TEXT_WITH_REFS:
+        else:
             place = pieces
             pieces += 1
-            if column is not None and column.slot:
-                raise ValueError(f"column {column_id} has no slot")
-        else:
-            place = offset
-            size = SLOT_SIZES[kind]
-            offset += size
-            if column is not None and (not column.slot or struct.calcsize("<" + column.slot) != size):
-                raise ValueError(f"column {column_id} has a slot of {size} bytes")
         stored.append(Stored(column_id, kind, place, column))
     return Layout(shape, tuple(stored), offset, pieces)
 
 
 def slots_struct(layout: Layout) -> struct.Struct:
     """Unpacks the slots of the living columns, and skips the others."""
-    codes = ["<"]
-    for entry in layout.stored:
-        if entry.kind in SLOT_SIZES:
-            codes.append(entry.column.slot if entry.column else f"{SLOT_SIZES[entry.kind]}x")
-    return struct.Struct("".join(codes))
+    return struct.Struct("<" + "".join(e.column.type.code if e.column else f"{SLOT_SIZES[e.kind]}x" for e in layout.slots()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,39 +119,49 @@ class ReadPlan:
     """How rows of one shape are decoded."""
 
     layout: Layout
+    places: dict[int, Stored]  # living columns only
     slots: struct.Struct | None
     slot_ids: tuple[int, ...]
     guids: tuple[int, ...]  # which of the slots' values are GUIDs
-    text: int
-    holes: tuple[bytes, ...]  # what makes the text a JSON array; empty if there is no text
-    text_ids: tuple[int, ...]
-    only_texts: bool  # every value of the text is a living column's text
-    conversions: tuple[tuple[int, ColumnType], ...]
-    gone: tuple[int, ...]
+    text: int  # where the text begins
+    line_feeds: tuple[bytes, ...]  # what makes the text lines to split
+    holes: tuple[bytes, ...]  # what makes the text a JSON object with the ids for names; empty if there is no text
+    only_texts: bool  # every value of the text is a single text of a living column
+    conversions: tuple[tuple[int, CompiledColumn], ...]
+    gone: tuple[int, ...]  # the text's values of columns that are gone
+    has_gone: bool  # of any kind
     defaults: dict[int, Any]
-    places: dict[int, Stored]
     has_refs: bool
 
     @classmethod
-    def of(cls, row: bytes, columns: dict[int, ColumnSpec]) -> ReadPlan:
+    def of(cls, row: bytes, columns: dict[int, CompiledColumn], defaults: dict[int, Any]) -> ReadPlan:
         layout = read_layout(row, columns)
-        slots = [e for e in layout.stored if e.kind in SLOT_SIZES and e.column]
-        pieces = [e for e in layout.stored if e.kind in (Kind.TEXT, Kind.TEXT_WITH_REFS)]
-        places = {e.id: e for e in layout.stored}
+        slots = [e for e in layout.slots() if e.column]
+        pieces = layout.texts()
+        stored = {e.id for e in layout.stored}
         return cls(
             layout=layout,
+            places={e.id: e for e in layout.stored if e.column},
             slots=slots_struct(layout) if slots else None,
             slot_ids=tuple(e.id for e in slots),
-            guids=tuple(i for i, e in enumerate(slots) if e.kind is Kind.SLOT_16),
+            guids=tuple(i for i, e in enumerate(slots) if e.kind == Kind.SLOT_16),
             text=layout.text,
-            holes=(b"[", *[b","] * (len(pieces) - 1), b"]") if pieces else (),
-            text_ids=tuple(e.id for e in pieces),
-            only_texts=all(
-                e.kind is Kind.TEXT and e.column and not e.column.tagged and str in TYPES[e.column.coltyp].python for e in pieces
-            ),
-            conversions=tuple((e.id, TYPES[e.column.coltyp]) for e in pieces if e.column),
+            line_feeds=line_feeds(len(pieces)),
+            holes=(*(b'%b"%d":' % (b"," if i else b"{", e.id) for i, e in enumerate(pieces)), b"}") if pieces else (),
+            only_texts=all(e.kind == Kind.TEXT and e.column and not e.column.tagged and e.column.is_text for e in pieces),
+            conversions=tuple((e.id, e.column) for e in pieces if e.column),
             gone=tuple(e.id for e in pieces if not e.column),
-            defaults={c.id: c.default for c in columns.values() if c.default is not None and c.id not in places},
-            places=places,
-            has_refs=any(e.kind is Kind.TEXT_WITH_REFS for e in pieces),
+            has_gone=any(not e.column for e in layout.stored),
+            defaults={i: v for i, v in defaults.items() if i not in stored},
+            has_refs=any(e.kind == Kind.TEXT_WITH_REFS for e in pieces),
         )
+
+    def named_holes(self, names: dict[int, str]) -> tuple[bytes, ...]:
+        """`holes` with the columns' names."""
+        texts = self.layout.texts()
+        return (*((b"," if i else b"{") + encode_json(names[e.id]) + b":" for i, e in enumerate(texts)), b"}")
+
+    @property
+    def plain(self) -> bool:
+        """Nothing but single texts, and a shape that its first byte can find."""
+        return self.only_texts and bool(self.holes) and not self.defaults and self.text == len(self.layout.shape) < 255

@@ -10,33 +10,31 @@ bytes. The shape needs no schema to be read: that is why columns can come and go
 from __future__ import annotations
 
 from collections.abc import Iterable
-from enum import IntEnum
 from typing import Final
 
 from jetwire_server.rows.columns import FIXED_LAST, TAGGED_LAST
 
 
-class Kind(IntEnum):
-    """How a column is stored."""
+class Kind:
+    """How a column is stored. Plain integers: they are compared for every value."""
 
-    NULL = 0  # set to NULL, which a default does not fill
-    TEXT = 1  # as a JSON value in the row's text
-    TEXT_WITH_REFS = 2  # the same, and the value is or contains a LongRef
-    SLOT_1 = 3
-    SLOT_2 = 4
-    SLOT_4 = 5
-    SLOT_8 = 6
-    SLOT_16 = 7
+    NULL: Final = 0  # set to NULL, which a default does not fill
+    TEXT: Final = 1  # as a JSON value in the row's text
+    TEXT_WITH_REFS: Final = 2  # the same, and the value is or contains a LongRef
+    SLOT_1: Final = 3
+    SLOT_2: Final = 4
+    SLOT_4: Final = 5
+    SLOT_8: Final = 6
+    SLOT_16: Final = 7
 
 
-SLOT_SIZES: Final = {Kind.SLOT_1: 1, Kind.SLOT_2: 2, Kind.SLOT_4: 4, Kind.SLOT_8: 8, Kind.SLOT_16: 16}
-SLOT_KINDS: Final = {size: kind for kind, size in SLOT_SIZES.items()}
-_KINDS: Final = tuple(Kind)
+SLOT_SIZES: Final = (0, 0, 0, 1, 2, 4, 8, 16)  # by kind
+SLOT_KINDS: Final = {size: kind for kind, size in enumerate(SLOT_SIZES) if size}
 _LONG = 255  # the length byte of a shape too long for one byte
 _LONG_HEAD = 5
 
 
-def pack_shape(columns: Iterable[tuple[int, Kind]]) -> bytes:
+def pack_shape(columns: Iterable[tuple[int, int]]) -> bytes:
     """The shape of a row that stores these columns; ids must ascend."""
     out = bytearray()
     previous = 0
@@ -64,9 +62,9 @@ def shape_of(row: bytes) -> bytes:
     return row[:length]
 
 
-def unpack_shape(shape: bytes) -> list[tuple[int, Kind]]:
+def unpack_shape(shape: bytes) -> list[tuple[int, int]]:
     """The (id, kind) of each stored column. Raises ValueError for bytes that `pack_shape` never made."""
-    columns: list[tuple[int, Kind]] = []
+    columns: list[tuple[int, int]] = []
     column_id = number = shift = 0
     for byte in shape[_LONG_HEAD if shape[0] == _LONG else 1 :]:
         number |= (byte & 127) << shift
@@ -75,7 +73,7 @@ def unpack_shape(shape: bytes) -> list[tuple[int, Kind]]:
             if shift > 14:
                 raise ValueError("a column id that no column can have")
             continue
-        kind = _KINDS[number & 7]
+        kind = number & 7
         column_id += number >> 3
         if number < 8 or column_id > TAGGED_LAST or (kind >= Kind.SLOT_1 and column_id > FIXED_LAST):
             raise ValueError("the column ids do not ascend, or a slot has an id beyond the fixed ones")

@@ -2,8 +2,8 @@
 
     %b"first value"%b"second"%b["a","multi-value"]%b
 
-It is a template. Formatted with the column names, `row[n:] % (b'{"a":', b',"b":', b',"c":', b'}')`, it is a JSON object; formatted
-with `[`, commas and `]` it is an array to decode; with line feeds it can be split, for a line feed never stands in JSON written
+It is a template. Formatted with the column names, `row[n:] % (b'{"a":', b',"b":', b',"c":', b'}')`, it is a JSON object to hand
+on; with the ids for names it is one to decode; with line feeds it can be split, for a line feed never stands in JSON written
 without spaces. Each is one call into C, whatever the lengths. That is why the values keep their JSON escapes in the row,
 and why a per cent sign in a value is written as its escape: a bare one is always a hole.
 """
@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import msgspec
 
-from jetwire_server.rows.columns import ColumnType, LongRef
+from jetwire_server.rows.columns import CompiledColumn, LongRef
 
 HOLE: Final = b"%b"
-_PERCENT = b"\\u0025"
+PERCENT: Final = b"\\u0025"
 _encode = msgspec.json.Encoder().encode
 _encode_lines = msgspec.json.Encoder().encode_lines
 _decode = msgspec.json.Decoder().decode
-_decode_texts = msgspec.json.Decoder(list[str]).decode
+_decode_values = msgspec.json.Decoder(dict[int, Any]).decode
+decode_plain_texts: Final = msgspec.json.Decoder(dict[int, str]).decode  # a text by id; raises ValueError for a lone surrogate
+decode_named_texts: Final = msgspec.json.Decoder(dict[str, str]).decode
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,42 +35,47 @@ def join_pieces(pieces: Sequence[bytes]) -> bytes:
     return HOLE + HOLE.join(pieces) + HOLE if pieces else b""
 
 
-def join_texts(texts: Sequence[str]) -> bytes:
-    """`join_pieces` of plain texts (at least one), in few calls. Raises TypeError if one is no str, and UnicodeEncodeError if one
-    has a lone surrogate."""
-    percent = "%" in "".join(texts)  # joining them also checks that they are texts
-    lines = _encode_lines(texts)
+def join_plain(values: Sequence[Any], percent: bool) -> bytes:
+    """`join_pieces` of values (at least one) that JSON can say as they are; `percent`: one may contain a per cent sign.
+
+    Raises UnicodeEncodeError if a text has a lone surrogate.
+    """
+    lines = _encode_lines(values)
     if percent:
-        lines = lines.replace(b"%", _PERCENT)
+        lines = lines.replace(b"%", PERCENT)
     return HOLE + lines.replace(b"\n", HOLE)
 
 
-def split_pieces(text: bytes, count: int) -> list[bytes]:
-    """The `count` values of a row's text, as JSON. Raises TypeError or ValueError if it has another number of them."""
-    if not count:
+def line_feeds(count: int) -> tuple[bytes, ...]:
+    """What formats a text of `count` values into lines."""
+    return (b"", *[b"\n"] * (count - 1), b"") if count else ()
+
+
+def split_pieces(text: bytes, feeds: tuple[bytes, ...]) -> list[bytes]:
+    """The values of a row's text, as JSON. Raises TypeError or ValueError if they are not as many as `line_feeds` was told."""
+    if not feeds:
         if text:
-            raise ValueError("a text without a value")
+            raise ValueError("bytes beyond the last slot")
         return []
-    pieces = (text % (b"", *[b"\n"] * (count - 1), b"")).split(b"\n")
-    if len(pieces) != count:
+    pieces = (text % feeds).split(b"\n")
+    if len(pieces) != len(feeds) - 1:
         raise ValueError("a line feed in the text")
     return pieces
 
 
-def piece_at(text: bytes, index: int, count: int) -> bytes:
-    """One of the values, as JSON, from whichever end is nearer."""
-    if index * 2 < count:
-        return text.split(b"%", index + 2)[index + 1][1:]
-    return text.rsplit(b"%", count - index + 1)[1][1:]
+def piece_at(row: bytes, text: int, index: int, count: int) -> bytes:
+    """One of the `count` values of the text that begins at `text`, as JSON. Raises ValueError or IndexError if there is none."""
+    if index > 3:
+        return row[text:].split(b"%", index + 2)[index + 1][1:]
+    for _ in range(index):
+        text = row.index(b"%", text + 1)
+    return row[text + 2 : row.index(b"%", text + 1)]
 
 
-def encode_piece(kind: ColumnType, value: Any) -> bytes:
-    """A value as JSON. Raises TypeError, ValueError or an arithmetic error if the type cannot hold it."""
-    if isinstance(value, list):
-        plain: Any = [_plain(kind, v) for v in value]
-    else:
-        plain = _plain(kind, value)
-    return encode_json(plain).replace(b"%", _PERCENT)
+def encode_piece(column: CompiledColumn, value: Any) -> bytes:
+    """A value as JSON. Raises TypeError, struct.error or OverflowError if the type cannot hold it."""
+    plain = [_plain(column, v) for v in value] if isinstance(value, list) else _plain(column, value)
+    return encode_json(plain).replace(b"%", PERCENT)
 
 
 def encode_json(plain: Any) -> bytes:
@@ -81,12 +87,12 @@ def encode_json(plain: Any) -> bytes:
         return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", loose).encode()
 
 
-def _plain(kind: ColumnType, value: Any) -> Any:
-    if isinstance(value, LongRef):
-        if not kind.separable:
+def _plain(column: CompiledColumn, value: Any) -> Any:
+    if type(value) is LongRef:
+        if not column.type.separable:
             raise TypeError("only a long text or binary can be separated")
         return {"long": value.id, "size": value.size}
-    return kind.to_json(kind.checked(value))
+    return column.type.encode(value)
 
 
 def decode_json(data: bytes) -> Any:
@@ -97,40 +103,30 @@ def decode_json(data: bytes) -> Any:
         return json.loads(data.decode(), parse_constant=_no_constant)
 
 
-def decode_texts(data: bytes) -> list[str]:
-    """An array of texts. Raises ValueError if it is something else."""
+def decode_values(data: bytes) -> dict[int, Any]:
+    """A JSON object with ids for names. Raises ValueError if it is something else."""
     try:
-        return _decode_texts(data)
+        return _decode_values(data)
     except msgspec.DecodeError:
-        texts = decode_json(data)
-        if isinstance(texts, list) and all(type(t) is str for t in texts):
-            return texts
-        raise
+        return {int(name): value for name, value in json.loads(data.decode(), parse_constant=_no_constant).items()}
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
 
-def decode_value(kind: ColumnType, plain: Any) -> Any:
-    """What `encode_piece` was given, from its decoded JSON. Raises TypeError or ValueError for anything else."""
+def decode_value(column: CompiledColumn, plain: Any) -> Any:
+    """What `encode_piece` was given, from its decoded JSON. Raises TypeError, ValueError, struct.error for anything else."""
     if type(plain) is list:
-        if not plain:
-            raise ValueError("a list of no values")
-        return [_value(kind, v) for v in plain]
-    return _value(kind, plain)
+        if len(plain) < 2:
+            raise ValueError("a list of fewer than two values")
+        return [_value(column, v) for v in plain]
+    return _value(column, plain)
 
 
-def _value(kind: ColumnType, plain: Any) -> Any:
+def _value(column: CompiledColumn, plain: Any) -> Any:
     if type(plain) is dict:
-        if not kind.separable or plain.keys() != {"long", "size"} or not all(type(v) is int for v in plain.values()):
+        if not column.type.separable or plain.keys() != {"long", "size"} or not all(type(v) is int for v in plain.values()):
             raise ValueError("not a reference to a long value")
         return LongRef(plain["long"], plain["size"])
-    return kind.checked(kind.from_json(plain))
-
-
-def value_json(kind: ColumnType, value: Any) -> bytes:
-    """A whole value (never a LongRef) as the JSON a client sees."""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return b'"' + b64encode(value) + b'"'
-    return encode_json(kind.to_json(kind.checked(value)))
+    return column.type.decode(plain)
