@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from jetwire_server.keys import fixed
 from jetwire_server.keys.binary import unchunk
+from jetwire_server.keys.sortkey import UPPERCASE
 from jetwire_server.keys.spec import KeySpec, SegmentSpec
 
 
@@ -72,5 +73,18 @@ def _data(spec: KeySpec, segment: SegmentSpec, rest: bytes, dot_net_guid: bool) 
 def _text_size(spec: KeySpec, segment: SegmentSpec, rest: bytes) -> int:
     """How long a text segment is: to its end mark, or as far as it was allowed to go."""
     most = spec.var_seg_mac or len(rest)
-    end = rest.find(b"\x00", 1)
-    return min(end + 1 or len(rest), most)
+    if not segment.unicode:
+        end = rest.find(b"\x00", 1)
+        return min(end + 1 or len(rest), most)
+    end, step = 1, 2
+    if spec.lcmap_flags != UPPERCASE:
+        for _ in range(4):  # the ends of the letters, the accents, the case and the kana
+            end = rest.find(b"\x01", end) + 1
+            if not end:
+                return min(len(rest), most)
+        step = 4  # what follows is made of four bytes each, until the end mark
+    while end < len(rest):
+        if not rest[end] and (step == 4 or not any(rest[end : end + 2])):
+            return min(end + (1 if step == 4 else 2), most)
+        end += step
+    return min(len(rest), most)

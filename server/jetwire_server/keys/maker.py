@@ -154,15 +154,17 @@ class KeyMaker:
         for must_be_null, value in zip(self.spec.conditions_null, conditions, strict=True):
             if must_be_null != (value is None or value == []):
                 return []
+        if not self.varying and self.spec.tuples is None:
+            return [self.key(values)] if None not in values or self._present(values) else []
         found: dict[bytes, None] = {}
         for combination in self._combinations(values):
+            pieces = combination[:1] if self.spec.tuples is None else self._tuples(combination[0])
+            if not pieces:
+                continue
             if None in combination and not self._present(combination):
                 break  # ESE stops at the first that is not to be indexed
-            if self.spec.tuples is None:
-                found[self.build(combination)[0]] = None
-            else:
-                for piece in self._tuples(combination[0]):
-                    found[self.build((piece, *combination[1:]))[0]] = None
+            for piece in pieces:
+                found[self.build((piece, *combination[1:]))[0]] = None
         return list(found)
 
     def _combinations(self, values: Sequence[Any]) -> list[Sequence[Any]]:
@@ -185,8 +187,6 @@ class KeyMaker:
         """Whether values with a NULL among them are indexed."""
         if self.no_nulls:
             raise JetError(Err.NullKeyDisallowed)
-        if self.spec.tuples is not None and values[0] is None:
-            return True  # it has no tuples, but another value of the column may
         if all(v is None for v in values):
             return self.allows_all_nulls
         return self.allows_first_null if values[0] is None else self.allows_some_nulls

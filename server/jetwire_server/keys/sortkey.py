@@ -45,6 +45,7 @@ _WITH_SORTKEY: Final = (
 # scripts with rules of their own
 _NONSPACE, _KANA_OR_MARK, _EXTENSION_A, _PUNCTUATION = 1, 3, 5, 6
 _SYMBOLS: Final = range(7, 13)
+_CONTEXTUAL: Final = frozenset((_NONSPACE, _KANA_OR_MARK, _PUNCTUATION))
 _DIGIT, _KANA, _HEBREW, _ARABIC = 13, 34, 40, 41
 _PRIVATE_USE: Final = range(169, 176)  # their weights have a third byte
 
@@ -108,7 +109,11 @@ class _Weighted:
                 self.case_mask &= ~bits
         self.table = weights()
         self.expansions = expansions()
-        self._compile_ascii()
+        self._plain: dict[int, tuple[bytes, bytes, bytes]] = {}
+        self._case_level = not flags & IGNORECASE
+        self._ascii_by_table = not flags & (DIGITS_AS_NUMBERS | BYTEREV)
+        if self._ascii_by_table:
+            self._compile_ascii()
 
     def _compile_ascii(self) -> None:
         """Tables for bytes.translate, so that ASCII text costs a few calls and no loop over its characters."""
@@ -126,10 +131,9 @@ class _Weighted:
                     specials[unit] = bytes(one.special[2:])
         self._ignored, self._specials = bytes(ignored), specials
         self._scripts, self._primaries, self._cases = bytes(script), bytes(primary), bytes(case)
-        self._case_level = not self.flags & IGNORECASE
 
     def ascii(self, text: bytes) -> bytes:
-        if self.flags & (DIGITS_AS_NUMBERS | BYTEREV):
+        if not self._ascii_by_table:
             return self.units(tuple(text))
         specials = b""
         scripts = text.translate(self._scripts)
@@ -154,16 +158,39 @@ class _Weighted:
 
     def units(self, text: Units) -> bytes:
         levels = _Level(self)
-        position = 0
-        while position < len(text):
-            position += levels.add(text, position)
+        plain = self._plain
+        try:
+            known = [plain[unit] for unit in text]
+        except KeyError:
+            known = [found for unit in text if (found := plain.get(unit) or self._learn(unit))]
+        if len(known) == len(text):
+            levels.primary += b"".join([levels_of[0] for levels_of in known])
+            levels.diacritic += b"".join([levels_of[1] for levels_of in known])
+            if self._case_level:
+                levels.case += b"".join([levels_of[2] for levels_of in known])
+        else:
+            position = 0
+            while position < len(text):
+                position += levels.add(text, position)
         key = levels.key()
-        if self.flags & BYTEREV:
-            even = len(key) & ~1
-            swapped = bytearray(key)
-            swapped[:even:2], swapped[1:even:2] = key[1:even:2], key[:even:2]
-            key = bytes(swapped)
-        return key
+        return _bytes_swapped(key) if self.flags & BYTEREV else key
+
+    def _learn(self, unit: int) -> tuple[bytes, bytes, bytes] | None:
+        """The levels of a character that does not depend on its neighbours; None for one that does."""
+        script = self.table[unit] >> 16 & 0xFF
+        if script in _CONTEXTUAL or (script == _DIGIT and self.flags & DIGITS_AS_NUMBERS) or unit in self.expansions:
+            return None
+        one = _Level(self)
+        one.add((unit,), 0)
+        self._plain[unit] = found = bytes(one.primary), bytes(one.diacritic), bytes(one.case)
+        return found
+
+
+def _bytes_swapped(key: bytes) -> bytes:
+    even = len(key) & ~1
+    swapped = bytearray(key)
+    swapped[:even:2], swapped[1:even:2] = key[1:even:2], key[:even:2]
+    return bytes(swapped)
 
 
 class _Level:
