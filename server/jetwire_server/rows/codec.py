@@ -49,7 +49,7 @@ class RowCodec:
         self._plain_holes: PlanCache[tuple[bytes, ...]] = PlanCache()
         self._plain_named_holes: PlanCache[tuple[bytes, ...]] = PlanCache()
         self._views: PlanCache[JsonView] = PlanCache()
-        self._everything = self.view()
+        self._everything = JsonView(self._columns, None, False)
         self._plain_names = self._everything.plain_names.plans
 
     # -- writing ---------------------------------------------------------------------------------------------------------------
@@ -288,6 +288,8 @@ class RowCodec:
 
     def view(self, columns: Iterable[int] | None = None, *, int64_strings: bool = False) -> JsonView:
         """How rows are told as JSON: these columns or all, and whether integers beyond 2^53 become strings."""
+        if columns is None and not int64_strings:
+            return self._everything
         wanted = None if columns is None else tuple(columns)
         key = (wanted, int64_strings)
         view = self._views.plans.get(key)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
-from uuid import UUID
 
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err, JetError
@@ -22,6 +21,7 @@ from jetwire_server.rows.shape import Kind, shape_of
 from jetwire_server.rows.text import decode_json, decode_value, encode_json, line_feeds, split_pieces
 
 INTEGER_EXACT_MAX: Final = 2**53  # beyond this a JSON number read as a double is no longer exact
+_GUID_PARTS: Final = struct.Struct("<IHH8s")
 RUN: Final = 32  # rows of one shape that are formatted by one call
 _INT64: Final = (Coltyp.LongLong, Coltyp.Currency, Coltyp.UnsignedLongLong)
 
@@ -39,7 +39,9 @@ def _real(value: float) -> bytes:
 
 
 def _guid(value: bytes) -> bytes:
-    return b'"%b"' % str(UUID(bytes_le=value)).encode()
+    first, second, third, rest = _GUID_PARTS.unpack(value)
+    tail = rest.hex().encode()
+    return b'"%08x-%04x-%04x-%b-%b"' % (first, second, third, tail[:4], tail[4:])
 
 
 def _int64(value: int) -> bytes:
@@ -58,7 +60,8 @@ class _Plan:
     slots_at: int
     slot_values: Callable[[Any], tuple[Any, ...]] | None  # which of the slots are asked for; None: all
     slot_changes: tuple[tuple[int, Callable[[Any], bytes]], ...]  # which of them are no plain integers
-    head: bytes  # the template for the slots
+    head: bytes  # the template for the slots; without a text, for the whole object
+    no_text: bool
     names: tuple[bytes, ...]  # the names for the holes of the text, and the tail; empty: the text cannot be handed on as it is
     # What is to be done then: split the text, and write these of its values.
     line_feeds: tuple[bytes, ...]
@@ -97,10 +100,17 @@ class JsonView:
     def to_json(self, row: bytes, long_values: LongValues | None = None) -> bytes:
         """One row's JSON object."""
         try:
-            plan = self._plans.plans.get(row[: row[0]]) or self._plan(row)
+            size = row[0]
+            shape = row[:size]
+            names = self.plain_names.plans.get(shape)
+            if names is not None:
+                return row[size:] % names
+            plan = self._plans.plans.get(shape) or self._plan(row)
             values = plan.slots_of(row)
             if plan.names:
                 return (plan.head + row[plan.text :]) % (values + plan.names)
+            if plan.no_text and len(row) == plan.text:
+                return plan.head % values
             pieces = split_pieces(row[plan.text :], plan.line_feeds)
             if len(row) < plan.text:
                 raise ValueError("the slots are cut off")
@@ -114,7 +124,11 @@ class JsonView:
             damaged(error)
 
     def to_json_many(self, rows: Iterable[bytes], long_values: LongValues | None = None) -> bytes:
-        """The rows' JSON objects with commas between them; neighbours of one plain shape are formatted together."""
+        """The rows' JSON objects with commas between them."""
+        return b",".join(self.to_json_runs(rows, long_values))
+
+    def to_json_runs(self, rows: Iterable[bytes], long_values: LongValues | None = None) -> list[bytes]:
+        """What `to_json_many` joins, for a caller that joins more than this: neighbours of one plain shape are formatted together."""
         out: list[bytes] = []
         rest = iter(rows)
         while run := list(islice(rest, RUN)):
@@ -124,13 +138,12 @@ class JsonView:
                 names = self._run_names.plans[shape]
                 texts = [row[size:] for row in run if row[:size] == shape]
                 if len(texts) == len(run):
-                    taken = names if len(run) == RUN else names[: len(names) // RUN * len(run)]
-                    out.append(b"".join(texts) % taken)
+                    out.append(b"".join(texts) % (names if len(run) == RUN else names[: len(names) // RUN * len(run)]))
                     continue
             except DAMAGE:
                 pass  # a shape that is new, or needs more than names; or damage, to be found again row by row
-            out.append(b",".join([self.to_json(row, long_values) for row in run]))
-        return b",".join(out)
+            out += [self.to_json(row, long_values) for row in run]
+        return out
 
     def _plan(self, row: bytes) -> _Plan:
         known = self._plans.plans.get(shape_of(row))
@@ -170,7 +183,8 @@ class JsonView:
             slots_at=len(layout.shape),
             slot_values=None if len(slots_asked) == len(slots) else picker([slots.index(e) for e in slots_asked]),
             slot_changes=tuple(slot_changes),
-            head=b"".join(head),
+            head=b"".join(head) + (b"" if texts else tail.replace(b"%", b"%%")),
+            no_text=not texts,
             names=names,
             line_feeds=line_feeds(len(texts)),
             asked=asked,

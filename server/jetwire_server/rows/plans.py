@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, Generic, NoReturn, TypeVar
+from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
 from jetwire_protocol.errors import Err, JetError
@@ -61,8 +61,7 @@ def guid_of(packed: bytes) -> UUID:
     return UUID(bytes_le=packed)
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """One stored column: its kind, and its place (offset of its slot in the row, or number of its value in the text)."""
 
     id: int
@@ -71,8 +70,7 @@ class Stored:
     column: CompiledColumn | None  # None: of a column that is gone
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """A shape, read."""
 
     shape: bytes

@@ -86,6 +86,7 @@ def test_many_rows_of_mixed_shapes() -> None:
         expected = [codec.decode_named(row) for row in rows[:count]]
         assert strict(b"[" + codec.to_json_many(rows[:count]) + b"]") == expected
         assert strict(b"[" + codec.to_json_many(iter(rows[:count])) + b"]") == expected
+        assert strict(b"[" + b",".join(codec.view().to_json_runs(rows[:count])) + b"]") == expected
 
 
 @pytest.mark.parametrize(
