@@ -1,0 +1,56 @@
+"""A server as an object: instances, sessions, snapshots."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Self
+
+from jetwire._async.connection import Connection
+from jetwire._async.session import Session
+from jetwire.errors import JetwireError
+
+
+class Server:
+    """What `connect` gives.
+
+    async with jetwire.connect() as server:
+        async with server.session() as session:
+            ...
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.connection = Connection(url, token=token, tls=tls)
+
+    async def __aenter__(self) -> Self:
+        await self.connection.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.connection.close()
+
+    async def instances(self) -> dict[str, int]:
+        """The running instances, by name."""
+        hello = await self.connection.Hello(client="jetwire-python")
+        return {row["name"]: row["instance"] for row in hello["instances"]}
+
+    @asynccontextmanager
+    async def session(self, instance: str = "default") -> AsyncGenerator[Session, None]:
+        """A session of an instance, ended at the end of the block: what is not committed is rolled back."""
+        session = await self.begin_session(instance)
+        async with session:
+            yield session
+
+    async def begin_session(self, instance: str = "default") -> Session:
+        """Begins a session; `close` ends it."""
+        running = await self.instances()
+        if instance not in running:
+            raise JetwireError(f"no running instance is called {instance}; there are {', '.join(sorted(running)) or 'none'}")
+        answer = await self.connection.BeginSession(running[instance])
+        return Session(self.connection, answer["sesid"])
+
+
+def connect(url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Server:
+    """A server at an address (default: `JETWIRE_URL`, else the local one): `async with connect() as server: ...`."""
+    return Server(url, token=token, tls=tls)

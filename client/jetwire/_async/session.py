@@ -1,0 +1,133 @@
+"""A session: the unit of transactions. Not for use by two tasks at once; take one each."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+from jetwire._async.connection import Connection
+from jetwire._async.table import ColumnSpec, Table, column_create, index_create
+from jetwire._async.transaction import Transaction
+from jetwire.errors import EngineError, HandleDead, JetwireError
+from jetwire_protocol.errors import Err
+
+T = TypeVar("T")
+_RETRY_PAUSE_SECONDS = 0.005
+
+
+class Database:
+    """An open database of a session."""
+
+    def __init__(self, session: Session, dbid: int, name: str) -> None:
+        self.session = session
+        self.id = dbid
+        self.name = name
+
+    async def tables(self) -> list[str]:
+        """The names of the user's tables."""
+        answer = await self.session.connection.GetObjectInfo(self.session.use(), self.id, objtyp="Table", infoLevel="ListNoStats")
+        return [row["objectname"] for row in answer["rows"] if not row.get("flags", 0) & 0x80000000]
+
+    async def create_table(
+        self,
+        name: str,
+        columns: Mapping[str, str | ColumnSpec],
+        *,
+        primary: str | Sequence[str] | None = None,
+        indexes: Mapping[str, str | Sequence[str]] | None = None,
+        unique: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> Table:
+        """Creates a table and opens it.
+
+            await db.create_table("people", {"id": "Long", "name": "Text"}, primary="id", indexes={"byName": "+name"})
+
+        A column is a type's name, or a dictionary with the members of JET_COLUMNCREATE. An index is a list of columns,
+        each with `+` (or nothing) for ascending and `-` for descending.
+        """
+        spec: dict[str, Any] = {"name": name, "columns": [column_create(n, c) for n, c in columns.items()], "indexes": []}
+        if primary is not None:
+            spec["indexes"].append(index_create("primary", primary, ["IndexPrimary"]))
+        spec["indexes"] += [index_create(n, key, ["IndexUnique"]) for n, key in (unique or {}).items()]
+        spec["indexes"] += [index_create(n, key, []) for n, key in (indexes or {}).items()]
+        answer = await self.session.connection.CreateTableColumnIndex(self.session.use(), self.id, spec)
+        return await Table.opened(self.session, answer["tableid"], name)
+
+    async def table(self, name: str, *, grbit: int | Sequence[str] = 0) -> Table:
+        """Opens a table."""
+        answer = await self.session.connection.OpenTable(self.session.use(), self.id, name, grbit=grbit)
+        return await Table.opened(self.session, answer["tableid"], name)
+
+    async def delete_table(self, name: str) -> None:
+        await self.session.connection.DeleteTable(self.session.use(), self.id, name)
+
+
+class Session:
+    """See `Server.session`. `id` is its JET_SESID."""
+
+    def __init__(self, connection: Connection, sesid: int) -> None:
+        self.connection = connection
+        self.id = sesid
+        self._open = True
+
+    def use(self) -> int:
+        """The session's id, if it is alive."""
+        if not self._open:
+            raise HandleDead("the session is closed")
+        if not self.connection.alive:
+            raise HandleDead("the session ended with its connection")
+        return self.id
+
+    @property
+    def alive(self) -> bool:
+        return self._open and self.connection.alive
+
+    async def close(self) -> None:
+        """Ends the session: what is not committed is rolled back."""
+        if self.alive:
+            self._open = False
+            await self.connection.EndSession(self.id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            await self.close()
+        except JetwireError:
+            if error is None:
+                raise
+
+    def transaction(self, *, lazy: bool = False, read_only: bool = False) -> Transaction:
+        """`async with session.transaction(): ...` commits at the end and rolls back on an exception.
+
+        A `lazy` commit answers before it is on disk; a crash may lose it, never tear it.
+        """
+        self.use()
+        return Transaction(self, lazy=lazy, read_only=read_only)
+
+    async def retry(self, work: Callable[[], Awaitable[T]], *, attempts: int = 10) -> T:
+        """Runs `work` in a transaction, again if it meets a write conflict. `work` must be safe to run twice."""
+        for attempt in range(1, attempts + 1):
+            try:
+                async with self.transaction():
+                    return await work()
+            except EngineError as error:
+                if not error.retryable or attempt == attempts:
+                    raise
+            await asyncio.sleep(_RETRY_PAUSE_SECONDS * attempt * random.random())
+        raise AssertionError("unreachable")
+
+    async def open(self, name: str, *, create: bool = False) -> Database:
+        """Attaches (if need be) and opens a database of the instance; `create` makes it if it is not there."""
+        sesid = self.use()
+        try:
+            await self.connection.AttachDatabase(sesid, name)
+        except EngineError as error:
+            if not create or error.code not in (Err.FileNotFound, Err.DatabaseNotFound):
+                raise
+            answer = await self.connection.CreateDatabase(sesid, name)
+            return Database(self, answer["dbid"], name)
+        opened = await self.connection.OpenDatabase(sesid, name)
+        return Database(self, opened["dbid"], name)

@@ -1,0 +1,68 @@
+# Generated from jetwire/_async by client/twins.py; do not edit.
+"""One connection: every method by its ESE name, notifications, and the end of it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from typing import Any, Self
+
+from jetwire import address
+from jetwire._sync.methods import Methods
+from jetwire._sync.transport import Transport, open_transport
+from jetwire.errors import ConnectionLost
+
+Listener = Callable[[str, Any], None]
+
+
+class Connection(Methods):
+    """A connection to a server.
+
+        with Connection("tcp://127.0.0.1:3731") as c:
+            sesid = (c.BeginSession(instance=1))["sesid"]
+
+    Many calls may be under way at once; calls that name the same session run in the order they were made. A lost
+    connection is not mended behind your back: its sessions are over, so every later call raises `ConnectionLost`.
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.url = url or address.default()
+        self._address = address.parse(self.url)
+        self._token = token
+        self._tls = tls
+        self._transport: Transport | None = None
+        self._listeners: list[Listener] = []
+
+    def open(self) -> Self:
+        self._transport = open_transport(self._address, self._notified, self._tls, self._token)
+        return self
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and self._transport.alive
+
+    def call(self, method: str, /, **params: Any) -> Any:
+        """Calls any method by name; parameters that are None are left out."""
+        if self._transport is None:
+            raise ConnectionLost(f"not connected to {self.url}")
+        return self._transport.call(method, {name: value for name, value in params.items() if value is not None})
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Calls `listener(method, params)` for each notification; the returned function stops that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _notified(self, method: str, params: Any) -> None:
+        for listener in list(self._listeners):
+            listener(method, params)

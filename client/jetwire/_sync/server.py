@@ -1,0 +1,57 @@
+# Generated from jetwire/_async by client/twins.py; do not edit.
+"""A server as an object: instances, sessions, snapshots."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Self
+
+from jetwire._sync.connection import Connection
+from jetwire._sync.session import Session
+from jetwire.errors import JetwireError
+
+
+class Server:
+    """What `connect` gives.
+
+    with jetwire.sync.connect() as server:
+        with server.session() as session:
+            ...
+    """
+
+    def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self.connection = Connection(url, token=token, tls=tls)
+
+    def __enter__(self) -> Self:
+        self.connection.open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def instances(self) -> dict[str, int]:
+        """The running instances, by name."""
+        hello = self.connection.Hello(client="jetwire-python")
+        return {row["name"]: row["instance"] for row in hello["instances"]}
+
+    @contextmanager
+    def session(self, instance: str = "default") -> Generator[Session, None]:
+        """A session of an instance, ended at the end of the block: what is not committed is rolled back."""
+        session = self.begin_session(instance)
+        with session:
+            yield session
+
+    def begin_session(self, instance: str = "default") -> Session:
+        """Begins a session; `close` ends it."""
+        running = self.instances()
+        if instance not in running:
+            raise JetwireError(f"no running instance is called {instance}; there are {', '.join(sorted(running)) or 'none'}")
+        answer = self.connection.BeginSession(running[instance])
+        return Session(self.connection, answer["sesid"])
+
+
+def connect(url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Server:
+    """A server at an address (default: `JETWIRE_URL`, else the local one): `with connect() as server: ...`."""
+    return Server(url, token=token, tls=tls)

@@ -1,0 +1,76 @@
+"""Column values between the wire and what a Python programmer likes: `datetime`, `UUID`, `bytes`, exact floats."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from jetwire_protocol.data.flags import Coltyp
+
+Convert = Callable[[Any], Any]
+_OLE_ZERO = datetime(1899, 12, 30, tzinfo=UTC)
+
+
+def _float(value: Any) -> float:
+    return float(value)  # "NaN" and "Infinity" are spelled as Python reads them
+
+
+def _datetime(days: Any) -> datetime | float:
+    """The moment in UTC; what is no moment (applications store all sorts of numbers here) stays a number."""
+    try:
+        whole = int(float(days))
+        return _OLE_ZERO + timedelta(days=whole) + timedelta(days=abs(float(days) - whole))
+    except (OverflowError, ValueError):
+        return float(days)
+
+
+_READ: dict[int, Convert] = {
+    Coltyp.IEEESingle: _float,
+    Coltyp.IEEEDouble: _float,
+    Coltyp.DateTime: _datetime,
+    Coltyp.GUID: UUID,
+    Coltyp.Binary: b64decode,
+    Coltyp.LongBinary: b64decode,
+    Coltyp.Currency: int,
+    Coltyp.LongLong: int,
+    Coltyp.UnsignedLongLong: int,
+}
+
+
+class RecordReader:
+    """Turns wire records of one table into Python records. Columns that need nothing cost nothing."""
+
+    def __init__(self, coltyps: Mapping[str, int]) -> None:
+        self._converts = [(name, _READ[coltyp]) for name, coltyp in coltyps.items() if coltyp in _READ]
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        for name, convert in self._converts:
+            value = record.get(name)
+            if value is None:
+                continue
+            record[name] = [convert(one) for one in value] if type(value) is list else convert(value)
+        return record
+
+
+def to_wire(value: Any) -> Any:
+    """A Python value as the protocol takes it; what JSON can say already is left alone."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        if value != value:
+            return "NaN"
+        return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, datetime):
+        # A moment without a zone is taken as UTC, as it is given back.
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, list | tuple):
+        return [to_wire(one) for one in value]
+    return value  # bytes and UUID: the JSON encoder knows them
+
+
+def record_to_wire(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: to_wire(value) for name, value in record.items()}

@@ -1,0 +1,108 @@
+"""A dictionary that outlives the program, as ManagedEsent's PersistentDictionary: sorted by key, durable at each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+from jetwire._sync.server import Server
+from jetwire._sync.session import Session
+from jetwire._sync.table import Table
+from jetwire.errors import EngineError, JetwireError
+from jetwire_protocol.data.flags import Coltyp
+from jetwire_protocol.errors import Err
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_TABLE = "data"
+_KEY_TYPES = {str: "Text", int: "LongLong", float: "IEEEDouble", datetime: "DateTime", UUID: "GUID", bytes: "Binary", bool: "Bit"}
+_VALUE_TYPES = _KEY_TYPES | {str: "LongText", bytes: "LongBinary"}
+
+
+class PersistentDict(MutableMapping[K, V], Generic[K, V]):
+    """A `MutableMapping` in a database of the server.
+
+        with PersistentDict("settings.edb", str, str) as settings:
+            settings["colour"] = "green"
+            for name in settings.keys_between("a", "d"): ...
+
+    Each change is a durable transaction; `with settings.transaction(): ...` makes many changes one. Text keys compare
+    as the engine compares them, without regard to case.
+    """
+
+    def __init__(
+        self, database: str, key: type[K], value: type[V], *, url: str | None = None, instance: str = "default", **options: Any
+    ) -> None:
+        for kind, types in ((key, _KEY_TYPES), (value, _VALUE_TYPES)):
+            if kind not in types:
+                raise TypeError(f"{kind.__name__} is not one of {', '.join(t.__name__ for t in types)}")
+        self._server = Server(url, **options)
+        self._server.connection.open()
+        try:
+            self._session = self._server.begin_session(instance)
+            self._table = self._open(self._session, database, key, value)
+        except BaseException:
+            self._server.connection.close()
+            raise
+        self.transaction = self._session.transaction
+
+    @staticmethod
+    def _open(session: Session, database: str, key: type[Any], value: type[Any]) -> Table:
+        db = session.open(database, create=True)
+        try:
+            table = db.table(_TABLE)
+        except EngineError as error:
+            if error.code != Err.ObjectNotFound:
+                raise
+            return db.create_table(_TABLE, {"key": _KEY_TYPES[key], "value": _VALUE_TYPES[value]}, primary="key")
+        wanted = [_KEY_TYPES[key], _VALUE_TYPES[value]]
+        if [table.coltyps.get("key"), table.coltyps.get("value")] != [_coltyp(name) for name in wanted]:
+            raise JetwireError(f"{database} holds other types than {key.__name__} and {value.__name__}")
+        return table
+
+    def close(self) -> None:
+        self._session.close()
+        self._server.connection.close()
+
+    def __enter__(self) -> PersistentDict[K, V]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getitem__(self, key: K) -> V:
+        record = self._table.get(key)
+        if record is None:
+            raise KeyError(key)
+        return cast("V", record.get("value"))
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._table.upsert({"key": key, "value": value})
+
+    def __delitem__(self, key: K) -> None:
+        try:
+            self._table.delete({"key": key})
+        except EngineError as error:
+            if error.code == Err.RecordNotFound:
+                raise KeyError(key) from None
+            raise
+
+    def __contains__(self, key: object) -> bool:
+        return self._table.get(key) is not None
+
+    def __iter__(self) -> Iterator[K]:
+        return self.keys_between()
+
+    def __len__(self) -> int:
+        return self._table.count()
+
+    def keys_between(self, first: K | None = None, last: K | None = None) -> Iterator[K]:
+        """The keys from `first` to `last`, both included, in order."""
+        return (cast("K", record["key"]) for record in self._table.range(first, last, columns=["key"]))
+
+
+def _coltyp(name: str) -> int:
+    return int(Coltyp[name])

@@ -1,0 +1,63 @@
+"""JSON-RPC as the client speaks it, without I/O: calls to bytes, bytes to answers. Both twins stand on this."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from jetwire.errors import JetwireError, error_for
+
+
+class _Request(Struct):
+    method: str
+    params: dict[str, Any]
+    id: int
+    jsonrpc: str = "2.0"
+
+
+class _ErrorObject(Struct):
+    code: int
+    message: str = ""
+    data: dict[str, Any] = {}
+
+
+class Answer(Struct):
+    """What came from the server: an answer (it has an `id`), or a notification (it has a `method`)."""
+
+    id: int | str | UnsetType | None = UNSET
+    result: Any = None
+    error: _ErrorObject | None = None
+    method: str | None = None
+    params: Any = None
+
+    def value(self) -> Any:
+        """The result, or the error raised."""
+        if self.error is None:
+            return self.result
+        raise error_for(self.error.code, self.error.message, self.error.data)
+
+
+def _encode_other(value: Any) -> Any:
+    """Values that JSON has no word for: dates as OLE days would lose their zone, so they go as ISO 8601."""
+    if isinstance(value, set | frozenset):
+        return list(value)
+    raise TypeError(f"{type(value).__name__} is no value of a column or parameter")
+
+
+_encode = msgspec.json.Encoder(enc_hook=_encode_other).encode
+_decode = msgspec.json.Decoder(Answer).decode
+_decode_batch = msgspec.json.Decoder(list[Answer]).decode
+
+
+def encode_call(call_id: int, method: str, params: dict[str, Any]) -> bytes:
+    return _encode(_Request(method, params, call_id))
+
+
+def decode(data: bytes) -> list[Answer]:
+    """One message: an answer, a notification, or a batch of answers."""
+    try:
+        return _decode_batch(data) if data[:1] == b"[" else [_decode(data)]
+    except msgspec.DecodeError as error:
+        raise JetwireError(f"the server sent what is no JSON-RPC: {error}") from error
