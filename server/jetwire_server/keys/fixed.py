@@ -99,13 +99,9 @@ def _guid(dot_net: bool, descending: bool, null: bytes) -> Encode:
     def segment(value: Any) -> bytes:
         if value is None:
             return null
-        g = value.bytes_le if isinstance(value, UUID) else value
-        if len(g) != 16:
-            raise ValueError("a GUID has 16 bytes")
-        if dot_net:
-            whole = b"\x7f%b%b%b%b" % (g[3::-1], g[5:3:-1], g[7:5:-1], g[8:])
-        else:
-            whole = b"\x7f%b%b%b%b%b" % (g[10:], g[8:10], g[6:8], g[4:6], g[:4])
+        g = value.bytes if isinstance(value, UUID) else UUID(bytes_le=value).bytes
+        # the printed order, or: node, clock sequence, then the other fields from last to first and each as stored
+        whole = PREFIX_DATA + g if dot_net else b"\x7f%b%b%b" % (g[10:], g[8:10], g[7::-1])
         return whole.translate(COMPLEMENT) if descending else whole
 
     return segment

@@ -14,6 +14,7 @@ from jetwire_server.keys.decode import decode
 from jetwire_server.keys.sortkey import sort_keys, utf16_units
 from jetwire_server.keys.spec import KeySpec, SegmentSpec, Value
 from jetwire_server.keys.text import code_page_segment, unicode_segment
+from jetwire_server.limits import KEY_BYTES_DEFAULT
 
 # From a value and the room left in the key: its segment, and whether lack of room cut it.
 Encoder = Callable[[Any, int], tuple[bytes, bool]]
@@ -40,6 +41,7 @@ class KeyMaker:
         self.allows_all_nulls = first and not grbit & CreateIndexGrbit.IndexIgnoreNull
         self.encoders = tuple(self._encoder(s) for s in spec.segments)
         self.varying = self._varying_segments()
+        self._plain = not self.varying and spec.tuples is None and not spec.conditions_null
         self.key: Callable[[Sequence[Any]], bytes] = self._compile_key()
 
     # -- compiling
@@ -106,6 +108,9 @@ class KeyMaker:
             if len(encoders) == 1:
                 only = encoders[0]
                 return lambda values: only(values[0])
+            if len(encoders) == 2:
+                left, right = encoders
+                return lambda values: left(values[0]) + right(values[1])
             return lambda values: b"".join([encode(value) for encode, value in zip(encoders, values, strict=True)])
         if plain and len(segments) == 1 and not self.disallow_truncation:
             one, room = self.encoders[0], self.key_most
@@ -142,6 +147,17 @@ class KeyMaker:
             raise JetError(Err.KeyTruncated, f"the key is longer than {self.key_most} bytes")
         return b"".join(parts), cut
 
+    def data_most(self, segment: int) -> int | None:
+        """How many characters or bytes of a value its key can depend on, so that no more of a long value need be read; None: all.
+
+        (A Unicode key of more than 255 bytes reads on while characters weigh nothing.)
+        """
+        spec = self.spec.segments[segment]
+        if segment == 0 and self.spec.tuples is not None:
+            limits = self.spec.tuples
+            return limits.start + (limits.total - 1) * limits.step + limits.max
+        return None if spec.unicode and self.key_most != KEY_BYTES_DEFAULT else self.key_most
+
     def decode(self, key: bytes) -> list[Any]:
         """The values of a key (`decode.py` says which come back). Raises ValueError if it is no key of this index."""
         return decode(self.spec, key, self.nulls_high, self.dot_net_guid)
@@ -151,11 +167,11 @@ class KeyMaker:
 
         A multi-valued column's value is a list. `conditions` are the values of the conditional columns.
         """
+        if self._plain:
+            return [self.key(values)] if None not in values or self._present(values) else []
         for must_be_null, value in zip(self.spec.conditions_null, conditions, strict=True):
             if must_be_null != (value is None or value == []):
                 return []
-        if not self.varying and self.spec.tuples is None:
-            return [self.key(values)] if None not in values or self._present(values) else []
         found: dict[bytes, None] = {}
         for combination in self._combinations(values):
             pieces = combination[:1] if self.spec.tuples is None else self._tuples(combination[0])

@@ -58,7 +58,7 @@ def unicode_segment(sort_keys: SortKeys, key_most: int, part_most: int) -> TextS
         limit = key_most
         if value.isascii():
             text: bytes | tuple[int, ...] = value.encode()
-            make: Callable[..., bytes] = sort_keys.ascii
+            make: Callable[..., bytes | bytearray] = sort_keys.ascii
         else:
             text, make = utf16_units(value), sort_keys.units
         while True:

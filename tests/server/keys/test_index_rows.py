@@ -116,3 +116,14 @@ def test_a_short_column_is_read_only_as_far_as_the_key_is_long() -> None:
     text = "abcdefghijklmnop"
     assert len(KeyMaker(KeySpec((short,), key_most=8, tuples=limits)).keys([text])) == 6
     assert len(KeyMaker(KeySpec((long,), key_most=8, tuples=limits)).keys([text])) == 14
+
+
+def test_how_much_of_a_long_value_a_key_reads() -> None:
+    ansi = SegmentSpec(C.LongText, cp=1252)
+    spec = KeySpec((ansi, TEXT, SegmentSpec(C.LongBinary)))
+    assert [KeyMaker(spec).data_most(i) for i in range(3)] == [255, 255, 255]
+    assert KeyMaker(KeySpec((TEXT,), key_most=1000)).data_most(0) is None
+    assert KeyMaker(KeySpec((TEXT,), tuples=TupleLimits(min=3, max=10, total=5, step=2, start=1))).data_most(0) == 19
+    for segment, value in ((ansi, "x" * 300), (TEXT, "x\0" * 300), (SegmentSpec(C.LongBinary), b"x" * 300)):
+        maker = KeyMaker(KeySpec((segment,)))
+        assert maker.key([value[: maker.data_most(0)]]) == maker.key([value])
