@@ -27,7 +27,7 @@ def opens_for_writing(source: str) -> list[int]:
         text = " ".join(ast.unparse(a) for a in [*call.args[1:], *(k.value for k in call.keywords)])
         by_mode = name in ("open", "io.open", "aiofiles.open") and any(f"'{m}" in text for m in ("w", "a", "x", "r+", "rb+", "r+b"))
         by_flag = name == "os.open" and any(flag in text for flag in ("O_WRONLY", "O_RDWR", "O_CREAT", "O_TRUNC"))
-        if by_mode or by_flag or name.endswith((".write_text", ".write_bytes", ".touch")):
+        if by_mode or by_flag or name.endswith((".write_text", ".write_bytes")):
             lines.append(call.lineno)
     return lines
 
