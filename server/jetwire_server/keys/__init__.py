@@ -14,6 +14,9 @@ stored bytes for a GUID, None for NULL; Currency is its integer. A multi-valued 
 NULL). A value of another type or out of its type's range raises TypeError, ValueError, OverflowError or struct.error: check it
 before. `KeySpec.tuples` takes `engine.schema.TupleLimits`.
 
+`preload()` at start keeps the first Unicode index from stopping the event loop for 80 ms. `maker.data_most(i)` says how much of a
+long value a key needs.
+
 JetErrors: KeyTruncated (the index disallows it), NullKeyDisallowed, InvalidLCMapStringFlags (when compiling).
 Keys are pure functions of their arguments. What stored keys prove, and what only the published algorithm says: see `sortkey`.
 """
@@ -21,7 +24,7 @@ Keys are pure functions of their arguments. What stored keys prove, and what onl
 from jetwire_server.keys.decode import NOT_DECODABLE, NotDecodable
 from jetwire_server.keys.maker import KeyMaker
 from jetwire_server.keys.search import SearchKey
-from jetwire_server.keys.sortkey import check_lcmap_flags
+from jetwire_server.keys.sortkey import check_lcmap_flags, preload
 from jetwire_server.keys.spec import LCMAP_DEFAULT, KeySpec, SegmentSpec, TupleLimits, Value
 
 __all__ = [
@@ -35,4 +38,5 @@ __all__ = [
     "TupleLimits",
     "Value",
     "check_lcmap_flags",
+    "preload",
 ]

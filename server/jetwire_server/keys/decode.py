@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jetwire_server.keys import fixed
 from jetwire_server.keys.binary import unchunk
-from jetwire_server.keys.sortkey import UPPERCASE
+from jetwire_server.keys.sortkey import UPPERCASE, letters_end
 from jetwire_server.keys.spec import KeySpec, SegmentSpec
 
 
@@ -78,6 +78,7 @@ def _text_size(spec: KeySpec, segment: SegmentSpec, rest: bytes) -> int:
         return min(end + 1 or len(rest), most)
     end, step = 1, 2
     if spec.lcmap_flags != UPPERCASE:
+        end = letters_end(rest)
         for _ in range(4):  # the ends of the letters, the accents, the case and the kana
             end = rest.find(b"\x01", end) + 1
             if not end:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 import pytest
 
+from jetwire_protocol.data.flags import Coltyp
+from jetwire_server.keys import NOT_DECODABLE, KeyMaker, KeySpec, SegmentSpec
 from jetwire_server.keys.sortkey import sort_keys, utf16_units
 
 DEFAULT = 0x30401
@@ -76,3 +80,18 @@ def test_byte_reversal() -> None:
     straight, reversed_ = bytes.fromhex(key("abc")), bytes.fromhex(key("abc", DEFAULT | 0x800))
     assert reversed_[1::2] == straight[:-1:2]
     assert reversed_[::2][: len(straight) // 2] == straight[1::2]
+
+
+def test_every_utf16_unit_leaves_the_key_readable() -> None:
+    """No character's weights may be taken for the end of a level."""
+    maker = KeyMaker(KeySpec((SegmentSpec(Coltyp.Text, cp=1200), SegmentSpec(Coltyp.UnsignedByte))))
+    unreadable = [unit for unit in range(0x10000) if maker.decode(maker.key(["a" + chr(unit) + "b", 7])) != [NOT_DECODABLE, 7]]
+    assert unreadable == []
+
+
+def test_composed_letters_have_the_key_of_their_decomposition() -> None:
+    """Not proved by stored keys, but no accident either: the table's accents add up."""
+    composed = [chr(c) for c in range(0xA0, 0x2000) if normalize("NFD", chr(c)) != chr(c)]
+    equal = [c for c in composed if key(c) == key(normalize("NFD", c))]
+    assert len(equal) >= 0.9 * len(composed)
+    assert all(c in equal for c in "ÀÉÎÕÜçñøěřžżΆέЙё" if c in composed)
