@@ -20,5 +20,25 @@ GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the
 FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers must never wait longer for an operator
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
 
-ROW_PLANS_WEIGHT_MAX = 1 << 16  # columns in the remembered row shapes of one schema, each kind of cache; full, it starts anew
+ROW_PLANS_WEIGHT_MAX = 1 << 14  # columns in the remembered row shapes of one schema, each kind of cache (2-4 MB); full, it starts anew
 GATE_LOOK_SECONDS = 0.05  # who waits at the gate looks at the clock this often: a freeze ends this late at most
+
+# -- redo -------------------------------------------------------------------------------------------------------------
+LOG_RECORD_BYTES_MAX = 256 << 20  # one commit's changes; a record is framed, and recovered, in one piece
+LOG_BATCH_BYTES_MAX = 8 << 20  # the log writer takes at most this much (or one record) at a time, then syncs
+LOG_LAZY_SYNC_SECONDS_MAX = 0.1  # a lazy commit is durable this long after its write at the latest
+LOG_SEAL_SECONDS = 0.5  # an idle log is sealed after this: damage to its last records can then be told from a torn tail
+LOG_FILE_KB_MIN, LOG_FILE_KB_MAX, LOG_FILE_KB_DEFAULT = 64, 32_768, 5_120  # JET_paramLogFileSize
+
+# -- rpc: Hello tells clients the first four; see jetwire_protocol.jsonrpc.WireLimits for what one message may weigh ---
+CALLS_IN_FLIGHT_MAX = 1_024  # a connection's calls that wait; more are refused
+RESULT_BYTES_MAX = 64 << 20
+WRITE_BUFFER_BYTES = 1 << 20  # more than this unread, and nothing more is read from that connection
+WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces of about this size
+UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
+SLOW_READER_SECONDS = 60.0  # a connection that reads nothing of what waits for it is dropped after this
+IDLE_SECONDS = 0.0  # a silent connection is closed after this; 0: never
+SWEEP_SECONDS = 5.0  # how often connections are looked at for the two above
+WEBSOCKET_PING_SECONDS = 30.0
+BACKLOG = 1_024
+DRAIN_SECONDS = 30.0  # SIGTERM waits this long for the calls that run

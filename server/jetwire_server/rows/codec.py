@@ -75,8 +75,9 @@ class RowCodec:
             if plan.pieces is None:
                 return row
             pieces: Sequence[Any] = plan.pieces(values)
+            percent = True
             if plan.changes:
-                percent = "%" in "".join(plan.texts(values))  # joining them also checks that they are texts
+                "".join(plan.texts(values))  # only to see that they are texts: the fastest way
                 pieces = list(pieces)
                 for i, change in plan.changes:
                     pieces[i] = change(pieces[i])
@@ -164,26 +165,28 @@ class RowCodec:
         """
         try:
             size = row[0]
-            holes = self._plain_holes.plans[row[:size]]
-            values: dict[int, Any] = decode_plain_texts(row[size:] % holes)
-            if len(values) == len(holes) - 1:
-                return values
+            holes = self._plain_holes.plans.get(row[:size])
+            if holes is not None:
+                values: dict[int, Any] = decode_plain_texts(row[size:] % holes)
+                if len(values) == len(holes) - 1:
+                    return values
         except DAMAGE:
-            pass  # no plain row, a lone surrogate, or damage: decode it again, with care
+            pass  # a lone surrogate, or damage: decode it again, with care
         plan = self._reader(row)
-        values = self._stored(row, plan)
+        stored = self._stored(row, plan)
         if plan.defaults:
-            values.update(plan.defaults)
-        return values
+            stored.update(plan.defaults)
+        return stored
 
     def decode_named(self, row: bytes) -> dict[str, Any]:
         """`decode`, by column name."""
         try:
             size = row[0]
-            names = self._plain_named_holes.plans[row[:size]]
-            values: dict[str, Any] = decode_named_texts(row[size:] % names)
-            if len(values) == len(names) - 1:
-                return values
+            names = self._plain_named_holes.plans.get(row[:size])
+            if names is not None:
+                values: dict[str, Any] = decode_named_texts(row[size:] % names)
+                if len(values) == len(names) - 1:
+                    return values
         except DAMAGE:
             pass
         names_by_id = self._names
@@ -315,9 +318,11 @@ class RowCodec:
         if columns is None and not int64_strings:
             try:
                 size = row[0]
-                return row[size:] % self._plain_names[row[:size]]
-            except DAMAGE:  # a shape that is new or needs more than names; or damage, which the view will find again and tell
-                return self._everything.to_json(row, long_values)
+                names = self._plain_names.get(row[:size])
+                if names is not None:
+                    return row[size:] % names
+            except DAMAGE as error:
+                damaged(error)
         return self.view(columns, int64_strings=int64_strings).to_json(row, long_values)
 
     def to_json_many(

@@ -38,7 +38,7 @@ def join_pieces(pieces: Sequence[bytes]) -> bytes:
 def join_plain(values: Sequence[Any], percent: bool) -> bytes:
     """`join_pieces` of values (at least one) that JSON can say as they are; `percent`: one may contain a per cent sign.
 
-    Raises UnicodeEncodeError if a text has a lone surrogate.
+    Raises UnicodeEncodeError for a lone surrogate.
     """
     lines = _encode_lines(values)
     if percent:

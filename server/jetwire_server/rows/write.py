@@ -30,12 +30,20 @@ def _guid(value: Any) -> bytes:
     return value.bytes_le
 
 
+def _text_or_texts(value: Any) -> Any:
+    if type(value) is list and len(value) > 1:
+        "".join(value)  # only to see that they are texts
+    elif type(value) is not str:
+        raise TypeError("not a str")
+    return value
+
+
 _SLOT_CHANGES: dict[str, Change] = {"?": _bit, "16s": _guid}  # struct itself checks the numbers
 
 
 @dataclass(frozen=True, slots=True)
 class WritePlan:
-    """How rows that store just these columns are encoded, if none is NULL, multi-valued or separated.
+    """How rows that store just these columns are encoded, if none is NULL or separated, and only texts are multi-valued.
 
     A value that is not ordinary makes one of the plan's steps raise TypeError, ValueError, ArithmeticError or struct.error.
     """
@@ -45,8 +53,8 @@ class WritePlan:
     slot_values: Callable[[Any], tuple[Any, ...]]
     slot_changes: tuple[tuple[int, Change], ...]
     pieces: Callable[[Any], tuple[Any, ...]] | None  # the values of the row's text; None if there are none
-    changes: tuple[tuple[int, Change], ...]  # which of them are no texts, and how JSON says them
-    texts: Callable[[Any], tuple[Any, ...]]
+    changes: tuple[tuple[int, Change], ...]  # which of them are no single texts, and how JSON says them
+    texts: Callable[[Any], tuple[Any, ...]]  # those that are
 
     @classmethod
     def of(cls, ids: tuple[int, ...], columns: dict[int, CompiledColumn]) -> WritePlan:
@@ -69,8 +77,8 @@ class WritePlan:
             slot_values=picker([c.id for c in slots]),
             slot_changes=tuple((i, _SLOT_CHANGES[c.type.code]) for i, c in enumerate(slots) if c.type.code in _SLOT_CHANGES),
             pieces=picker([c.id for c in pieces]) if pieces else None,
-            changes=tuple((i, c.type.encode) for i, c in enumerate(pieces) if not c.is_text),
-            texts=picker([c.id for c in pieces if c.is_text]),
+            changes=tuple((i, _text_or_texts if c.is_text else c.type.encode) for i, c in enumerate(pieces) if c.tagged or not c.is_text),
+            texts=picker([c.id for c in pieces if c.is_text and not c.tagged]),
         )
 
 

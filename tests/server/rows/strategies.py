@@ -6,10 +6,13 @@ import math
 import struct
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_server.rows import ColumnSpec, LongRef
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 
 # Any UTF-16 is a text, lone surrogates too; but Python's two characters of a pair are read back as the one they mean.
 texts = st.text(st.characters() | st.characters(categories=["Cs"]) | st.sampled_from('"\\%b\n\r\t\0/\x7f\u2028é'), max_size=12).map(

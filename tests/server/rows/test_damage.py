@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.rows import ColumnSpec, RowCodec
+from tests.server.rows.strategies import relaxed
 
 CODEC = RowCodec(
     [
@@ -66,6 +67,7 @@ def test_the_control_is_no_damage() -> None:
     assert damage_of(WHOLE) == 0
 
 
+@relaxed
 @given(st.binary(max_size=40).filter(no_width))
 @example(b"")
 @example(b"\x00")
@@ -75,6 +77,7 @@ def test_noise(row: bytes) -> None:
     damage_of(row)
 
 
+@relaxed
 @given(st.data())
 def test_a_bit_flip_or_a_cut(data: st.DataObject) -> None:
     values: dict[int, Any] = {1: 1, 128: "na%me", 129: b"xyz", 256: ["a", "\ud800"], 257: [1, 2], 258: 1.5}
