@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from operator import call
 from typing import Any
 
 from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit
@@ -99,23 +100,34 @@ class KeyMaker:
         return multi if every else multi[:1]
 
     def _compile_key(self) -> Callable[[Sequence[Any]], bytes]:
-        """The fast road where there is one: a key of fixed sizes that cannot be too long, or of one segment."""
-        segments = self.spec.segments
-        plain = not self.no_nulls and not any(s.multi_valued for s in segments)
-        sizes = [1 + fixed.BODY_SIZE.get(s.coltyp, self.key_most) for s in segments]
-        if plain and sum(sizes) <= self.key_most:
-            encoders = [fixed.encoder(s.coltyp, s.descending, self.null(s), self.dot_net_guid) for s in segments]
-            if len(encoders) == 1:
-                only = encoders[0]
-                return lambda values: only(values[0])
-            if len(encoders) == 2:
-                left, right = encoders
-                return lambda values: left(values[0]) + right(values[1])
-            return lambda values: b"".join([encode(value) for encode, value in zip(encoders, values, strict=True)])
-        if plain and len(segments) == 1 and not self.disallow_truncation:
-            one, room = self.encoders[0], self.key_most
-            return lambda values: one(values[0], room)[0]
-        return self._checked_key
+        """The fast road where there is one: no NULL to refuse, no list to look into, no cut to report."""
+        segments, room = self.spec.segments, self.key_most
+        if self.no_nulls or any(s.multi_valued for s in segments):
+            return self._checked_key
+        alone = [self._alone(s, e) for s, e in zip(segments, self.encoders, strict=True)]
+        fits = sum(1 + fixed.BODY_SIZE.get(s.coltyp, room) for s in segments) <= room
+        if len(alone) == 1:
+            only = alone[0]
+            cuts_itself = segments[0].coltyp not in fixed.BODY_SIZE and not self.disallow_truncation
+            return (lambda values: only(values[0])) if fits or cuts_itself else self._checked_key
+        if fits and len(alone) == 2:
+            left, right = alone
+            return lambda values: left(values[0]) + right(values[1])
+        build = self.build
+
+        def joined(values: Sequence[Any]) -> bytes:
+            """Segments made as if each had all the room are right if together they fit; else they are cut, one by one."""
+            key = b"".join(map(call, alone, values))
+            return key if len(key) <= room else build(values)[0]
+
+        return joined
+
+    def _alone(self, segment: SegmentSpec, encode: Encoder) -> fixed.Encode:
+        """A segment with the whole key for itself."""
+        if segment.coltyp in fixed.BODY_SIZE:
+            return fixed.encoder(segment.coltyp, segment.descending, self.null(segment), self.dot_net_guid)
+        room = self.key_most
+        return lambda value: encode(value, room)[0]
 
     # -- using
 

@@ -171,3 +171,20 @@ def test_decoding_garbage_gives_values_or_value_error(garbage: bytes) -> None:
     maker = KeyMaker(KeySpec((SegmentSpec(C.Short), SegmentSpec(C.LongBinary, descending=True), SegmentSpec(C.LongText, cp=1200))))
     with suppress(ValueError):
         assert len(maker.decode(garbage)) == 3
+
+
+VALUES = st.tuples(st.none() | st.integers(0, 255), st.none() | PLAIN, st.none() | st.binary(max_size=20))
+
+
+@given(VALUES, st.integers(1, 60), st.permutations([0, 1, 2]), st.sampled_from([1200, 1252]), st.integers(0, 8))
+def test_the_fast_road_for_whole_keys_is_the_same_road(
+    values: tuple[Any, ...], key_most: int, order: list[int], cp: int, var_seg_mac: int
+) -> None:
+    segments = (SegmentSpec(C.UnsignedByte), SegmentSpec(C.LongText, True, cp), SegmentSpec(C.LongBinary))
+    for count in (1, 2, 3):
+        chosen = order[:count]
+        spec = KeySpec(tuple(segments[i] for i in chosen), key_most=key_most, var_seg_mac=min(var_seg_mac, key_most))
+        row = [values[i] for i in chosen]
+        maker = KeyMaker(spec)
+        assert maker.key(row) == maker.build(row)[0]
+        assert maker.keys(row) == [maker.key(row)]
