@@ -115,12 +115,13 @@ OWN_METHODS: list[dict[str, Any]] = [
         [],
         [
             need("state", "string"),
-            need("snapId", "int"),
+            may("snapId", "int"),
             need("instances", "list of string"),
             need("frozenMs", "int"),
             need("remainingMs", "int"),
             need("waitingCommits", "int"),
             need("holders", "list of any"),
+            may("manifest", "object MANIFEST"),
         ],
     ),
     own(
@@ -139,7 +140,13 @@ MORE_PARAMS: dict[str, list[Member]] = {
 
 MORE_RESULTS: dict[str, list[Member]] = {
     "OSSnapshotFreeze": [need("deadline", "number"), need("remainingMs", "int"), need("manifest", "object MANIFEST")],
-    "OSSnapshotThaw": [need("held", "bool"), need("heldMs", "int"), need("commitsWaited", "int"), need("bytesWrittenWhileFrozen", "int")],
+    "OSSnapshotThaw": [
+        need("held", "bool"),
+        need("heldMs", "int"),
+        need("commitsWaited", "int"),
+        need("bytesWrittenWhileFrozen", "int"),
+        may("manifest", "object MANIFEST"),
+    ],
 }
 
 

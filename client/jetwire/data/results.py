@@ -1034,6 +1034,7 @@ class OSSnapshotThawResult(TypedDict):
     heldMs: int
     commitsWaited: int
     bytesWrittenWhileFrozen: int
+    manifest: NotRequired[Manifest]
     wrn: NotRequired[int]
 
 
@@ -1132,12 +1133,13 @@ class SnapshotStatusResult(TypedDict):
     """The answer of SnapshotStatus."""
 
     state: str
-    snapId: int
+    snapId: NotRequired[int]
     instances: list[str]
     frozenMs: int
     remainingMs: int
     waitingCommits: int
     holders: list[Any]
+    manifest: NotRequired[Manifest]
     wrn: NotRequired[int]
 
 
