@@ -100,10 +100,22 @@ class KeyMaker:
         return multi if every else multi[:1]
 
     def _compile_key(self) -> Callable[[Sequence[Any]], bytes]:
-        """The fast road where there is one: no NULL to refuse, no list to look into, no cut to report."""
-        segments, room = self.spec.segments, self.key_most
-        if self.no_nulls or any(s.multi_valued for s in segments):
+        if any(s.multi_valued for s in self.spec.segments):
             return self._checked_key
+        fast = self._compile_fast()
+        if not self.no_nulls:
+            return fast
+
+        def without_nulls(values: Sequence[Any]) -> bytes:
+            if None in values:
+                raise JetError(Err.NullKeyDisallowed)
+            return fast(values)
+
+        return without_nulls
+
+    def _compile_fast(self) -> Callable[[Sequence[Any]], bytes]:
+        """Keys of single values, which may be NULL."""
+        segments, room = self.spec.segments, self.key_most
         alone = [self._alone(s, e) for s, e in zip(segments, self.encoders, strict=True)]
         fits = sum(1 + fixed.BODY_SIZE.get(s.coltyp, room) for s in segments) <= room
         if len(alone) == 1:
