@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NewType, Protocol
 
+from jetwire_server.redo.position import Position
+
 Tree = NewType("Tree", int)
 Savepoint = NewType("Savepoint", int)
 Row = tuple[bytes, bytes]
@@ -36,18 +38,6 @@ def tree_slot(tree: Tree) -> int:
 
 def tree_number(tree: Tree) -> int:
     return tree & (1 << SLOT_SHIFT) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """A place in the log, as ESE's LGPOS: generation, sector, byte."""
-
-    generation: int
-    sector: int
-    byte: int
-
-    def __lt__(self, other: Position) -> bool:
-        return (self.generation, self.sector, self.byte) < (other.generation, other.sector, other.byte)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from jetwire_protocol.errors import Err, JetError
-
 from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Row, Tree, tree_id, tree_slot
@@ -212,6 +211,9 @@ class MemoryTree:
     def chunk(self, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
         rows = self._rows
         return [(key, rows[key]) for key in self._keys.run(low, high, reverse, limit)]
+
+    def published(self) -> None:
+        return None
 
     def adopted_by(self, transaction: StoreTransaction | None) -> None:
         self._owner = transaction

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import NoReturn, Protocol
 
 from jetwire_protocol.errors import Err, JetError
-
 from jetwire_server import limits
 from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, UnpublishedTree
 from jetwire_server.store.locks import ADD, READ, KeyLocks, Owner, SchemaLocks, Sharing
@@ -48,6 +47,10 @@ class AdoptableTree(UnpublishedTree, Protocol):
 
     def get_now(self, key: bytes) -> bytes | None: ...
     def chunk(self, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]: ...
+    def published(self) -> None:
+        """The commit that names it is about to be visible."""
+        ...
+
     def adopted_by(self, transaction: StoreTransaction | None) -> None:
         """Named by a transaction (None: no longer, it was rolled back)."""
         ...
@@ -108,7 +111,7 @@ class StoreTransaction:
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is not None:
-            if old is not MISSING or self._visible(tree, key) is not None:
+            if old is not MISSING or self.visible(tree, key) is not None:
                 raise JetError(Err.KeyDuplicate)
             self._claim(tree, key, Err.KeyDuplicate)
         self._write(tree, own, key, old, value)
@@ -137,10 +140,10 @@ class StoreTransaction:
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is MISSING:
-            base = self._visible(tree, key)
+            base = self.visible(tree, key)
             deltas: Deltas | None = Deltas()
         elif type(old) is Deltas:
-            base, deltas = made_whole(self._visible(tree, key), old), old
+            base, deltas = made_whole(self.visible(tree, key), old), old
         else:
             assert not isinstance(old, (Deltas, _Missing))
             base, deltas = old, None  # this transaction put the value: the sum is as private as the put
@@ -232,11 +235,11 @@ class StoreTransaction:
             if type(entry) is bytes or entry is None:
                 return entry
             if type(entry) is Deltas:
-                return made_whole(self._visible(tree, key), entry)
+                return made_whole(self.visible(tree, key), entry)
         found = self._trees.get(tree)
         if found is None and not self.adopted and not self.dropped:
             return self.pages.get(tree, key)
-        return self._visible(tree, key)
+        return self.visible(tree, key)
 
     async def scan(
         self, tree: Tree, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000
@@ -251,7 +254,7 @@ class StoreTransaction:
             return self.pages.chunk(tree, low, high, reverse, limit)
         return self._scan_layers(tree, own, found, low, high, reverse, limit)
 
-    def _visible(self, tree: Tree, key: bytes) -> bytes | None:
+    def visible(self, tree: Tree, key: bytes) -> bytes | None:
         """The value at the snapshot, this transaction's own writes left out."""
         if self.dropped and tree in self.dropped:
             return None
@@ -338,7 +341,7 @@ class StoreTransaction:
         for key in mine:
             assert own is not None
             entry = own[key]
-            value = made_whole(self._visible(tree, key), entry) if isinstance(entry, Deltas) else entry
+            value = made_whole(self.visible(tree, key), entry) if isinstance(entry, Deltas) else entry
             if value is None:
                 merged.pop(key, None)
             else:
@@ -467,7 +470,7 @@ class StoreTransaction:
         if newest is not self.pages and newest.base > self.snapshot:
             in_pages = newest.newest(tree, key)
             if in_pages is None:
-                if self._visible(tree, key) is not None:
+                if self.visible(tree, key) is not None:
                     self._conflict(code, "the key was deleted since this transaction began")
             elif in_pages[0] > self.snapshot:
                 self._conflict(code, "the key was changed since this transaction began")

@@ -11,7 +11,7 @@ from jetwire_server.store.interface import Store
 from tests.server.store.kinds import KINDS
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=["memory", "embedded"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     made = await KINDS[request.param].open(str(tmp_path))
     yield made

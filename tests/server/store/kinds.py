@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jetwire_server.clock import ManualClock
+from jetwire_server.files.gate import Gate
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.memory import MemoryStore
+from tests.server.store.plain_journal import PlainJournal
 
 
 class Kind(Protocol):
@@ -27,4 +31,40 @@ class Memory:
         return store
 
 
-KINDS: dict[str, Kind] = {"memory": Memory()}
+async def embedded(directory: str, journal: Any = None) -> EmbeddedStore:
+    clock = ManualClock()
+    gate = Gate(clock)
+    files = LocalFiles(f"{directory}/data", watch=gate.wrote)
+    files.make_directory("")
+    store = EmbeddedStore(journal or PlainJournal(), files, LocalFiles(f"{directory}/scratch"), gate, clock)
+    await store.start()
+    return store
+
+
+@dataclass
+class Embedded:
+    """Restarts by a crash (nothing is told to anybody), or cleanly."""
+
+    clean: bool
+
+    async def open(self, directory: str) -> Any:
+        return await embedded(directory)
+
+    async def reopen(self, store: Any, directory: str) -> Any:
+        if self.clean:
+            await store.stop()
+            return await embedded(directory, store.journal.after_crash(lazy_lost=False))
+        return await crash(store, directory, lazy_lost=False)
+
+
+async def crash(store: EmbeddedStore, directory: str, *, lazy_lost: bool) -> EmbeddedStore:
+    """The process ends without a word; what it had in memory is gone."""
+    journal = store.journal
+    assert isinstance(journal, PlainJournal)
+    journal = journal.after_crash(lazy_lost=lazy_lost)
+    store.gate.latch("crashed")
+    await store.stop()
+    return await embedded(directory, journal)
+
+
+KINDS: dict[str, Kind] = {"memory": Memory(), "embedded": Embedded(clean=True), "crashing": Embedded(clean=False)}

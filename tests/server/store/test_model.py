@@ -307,3 +307,19 @@ BEGIN = MemoryStore.begin
 
 class TestMemory(StoreModel.TestCase):  # type: ignore[name-defined,misc]
     pass
+
+
+class EmbeddedModel(StoreModel):
+    kind = "embedded"
+
+
+class CrashingModel(StoreModel):
+    kind = "crashing"
+
+
+class TestEmbedded(EmbeddedModel.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(StoreModel.TestCase.settings, max_examples=40)
+
+
+class TestCrashing(CrashingModel.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(StoreModel.TestCase.settings, max_examples=40)

@@ -1,0 +1,313 @@
+"""The checkpoint: moves the timeline's oldest part into the pages, in rounds.
+
+A round takes the oldest commits up to a number, writes every key they touched as it was at that number, in sorted
+chunks, and ends in each database with a transaction that stores the position. Halfway through, some keys in the pages
+are newer than the position says; that is harmless, because the timeline holds all of them until the round is over, and
+after a crash the log is replayed from the position over whatever is there.
+
+The rounds run on the pages thread, one chunk a permit; the event loop only takes the result. A chunk that is not yet
+committing turns back when somebody wants to freeze.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crc32c import crc32c
+
+from jetwire_server import limits
+from jetwire_server.files.gate import Gate
+from jetwire_server.metrics import Counter, Gauge, Histogram
+from jetwire_server.redo.position import Position
+from jetwire_server.store.embedded.generations import Generations
+from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
+from jetwire_server.store.embedded.pages import CONDEMNED, OPEN, Group, Head, PageFile
+from jetwire_server.store.interface import Row, Tree, tree_number, tree_slot
+from jetwire_server.store.timeline import Timeline, TreeVersions
+from jetwire_server.store.writeset import Entry
+
+if TYPE_CHECKING:
+    from jetwire_server.store.embedded.databases import Databases
+
+CHUNK_ROWS = 1_000
+CHUNK_BYTES = 1 << 20
+ROUND_KEYS = 20_000  # sorting more at once would hold the interpreter too long
+TRIM_KEYS = 1_000
+
+ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
+ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
+CHUNKS_TURNED_BACK = Counter("jetwire_checkpoint_chunks_turned_back_total", "Checkpoint chunks given up for a freeze.")
+UNSAVED_BYTES = Gauge("jetwire_unsaved_bytes", "Published changes that are not in the pages yet.")
+
+
+@dataclass(slots=True)
+class Published:
+    """What a checkpoint must know of one published log record."""
+
+    number: int
+    position: Position
+    weight: int = 0
+    writes: dict[Tree, dict[bytes, Entry]] = field(default_factory=dict)
+    adopted: list[Tree] = field(default_factory=list)
+    dropped: list[Tree] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Part:
+    """One database's share of a round."""
+
+    file: PageFile
+    head: Head
+    trees: list[tuple[Tree, TreeVersions, list[bytes]]]
+    note: list[bytes]
+    unnote: list[bytes]
+
+
+class Owner(Protocol):
+    """What the checkpoint asks of its store."""
+
+    timeline: Timeline
+    generations: Generations
+    files: dict[int, PageFile]
+
+    attached: Databases
+
+    async def make_durable(self) -> None:
+        """Everything published so far is durable in the log after this: pages must never know more than the log."""
+        ...
+
+    def failed(self, error: BaseException) -> None: ...
+    def problems(self) -> Sequence[str]: ...
+
+
+class Checkpoint:
+    """One store's checkpoint. All methods are called on the event loop."""
+
+    def __init__(self, owner: Owner, gate: Gate) -> None:
+        self._owner = owner
+        self._gate = gate
+        self._thread = ThreadPoolExecutor(1, "pages")
+        self._unsaved: deque[Published] = deque()
+        self._unsaved_bytes = 0
+        self._retained: dict[Tree, set[bytes]] = {}
+        self._condemned: deque[Tree] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self.paused = False  # while recovery reads a log that is not known to be whole yet
+        self._round = asyncio.Event()  # set and replaced at the end of each round
+
+    # -- publishing -------------------------------------------------------------------------------------------
+    def note(self, published: Published) -> None:
+        self._unsaved.append(published)
+        self._unsaved_bytes += published.weight
+        UNSAVED_BYTES.value = self._unsaved_bytes
+        if self._unsaved_bytes > limits.VERSION_BYTES_CHECKPOINT:
+            self.start()
+
+    def start(self) -> None:
+        """Begins to move what is there, unless it is moving already."""
+        if not self.paused and (self._running is None or self._running.done()):
+            self._running = asyncio.get_running_loop().create_task(self._run())
+
+    async def relief(self) -> None:
+        """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
+        timeline = self._owner.timeline
+        while timeline.bytes > limits.VERSION_BYTES_SLOW and self._unsaved and not self._owner.problems():
+            self.start()
+            await self._round.wait()
+
+    async def save(self) -> None:
+        """Moves all that is published now."""
+        last = self._unsaved[-1].number if self._unsaved else 0
+        while self._unsaved and self._unsaved[0].number <= last and not self._owner.problems():
+            self.start()
+            await self._round.wait()
+
+    def hand_over(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Runs something on the pages thread, after all that was handed to it before; its failure is the instance's."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future.add_done_callback(self._handed_over)
+        return future
+
+    def _handed_over(self, future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            self._owner.failed(error)
+
+    async def on_thread(self, work: Callable[[], Any]) -> Any:
+        """The same, awaited; a failure is the caller's, and cancellation does not stop it."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    def condemn(self, tree: Tree) -> None:
+        """The tree's rows are to be freed, a little at a time, when nothing else is to do."""
+        self._condemned.append(tree)
+        self.start()
+
+    def old_snapshot_ended(self) -> None:
+        """A generation died: what was kept for it can go."""
+        if self._retained:
+            asyncio.get_running_loop().create_task(self._trim_retained())
+
+    async def stop(self) -> None:
+        if self._running is not None:
+            await asyncio.wait({self._running})
+        self._thread.shutdown(wait=True)
+
+    # -- rounds -----------------------------------------------------------------------------------------------
+    async def _run(self) -> None:
+        try:
+            while self._unsaved or self._condemned:
+                if self._unsaved:
+                    started = perf_counter()
+                    await self._one_round()
+                    ROUND_SECONDS.observe(perf_counter() - started)
+                    self._wake_waiters()
+                else:
+                    await self._free_some()
+        except Exception as error:
+            self._owner.failed(error)
+        finally:
+            self._wake_waiters()
+
+    def _wake_waiters(self) -> None:
+        done, self._round = self._round, asyncio.Event()
+        done.set()
+
+    async def _one_round(self) -> None:
+        owner = self._owner
+        taken: list[Published] = []
+        keys = 0
+        for published in self._unsaved:
+            taken.append(published)
+            keys += sum(map(len, published.writes.values()))
+            if keys >= ROUND_KEYS:
+                break
+        number, position = taken[-1].number, taken[-1].position
+        await owner.make_durable()
+        touched = self._touched(taken)
+        parts = self._parts(taken, touched, number, position)
+        await self.on_thread(partial(self._write, parts, number))
+        for published in taken:
+            self._unsaved.popleft()
+            self._unsaved_bytes -= published.weight
+            for tree in published.dropped:
+                self.condemn(tree)
+        UNSAVED_BYTES.value = self._unsaved_bytes
+        if len(owner.generations.alive) < limits.GENERATIONS_MAX:
+            owner.generations.advance(number, owner.files)
+        await self._trim(list(touched.items()))
+        await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
+
+    def _touched(self, taken: list[Published]) -> dict[Tree, dict[bytes, Entry]]:
+        touched: dict[Tree, dict[bytes, Entry]] = {}
+        for published in taken:
+            for tree, entries in published.writes.items():
+                if tree in touched:
+                    touched[tree] = touched[tree] | entries
+                else:
+                    touched[tree] = entries
+        return touched
+
+    def _parts(self, taken: list[Published], touched: dict[Tree, dict[bytes, Entry]], number: int, position: Position) -> list[_Part]:
+        owner = self._owner
+        dropped = {tree for published in taken for tree in published.dropped}
+        adopted = {tree for published in taken for tree in published.adopted}
+        parts = []
+        for slot, file in owner.files.items():
+            if file.read_only:
+                continue
+            trees = [
+                (tree, owner.timeline.trees[tree], list(entries))
+                for tree, entries in touched.items()
+                if tree_slot(tree) == slot and tree not in dropped
+            ]
+            note = [CONDEMNED + tree_prefix(tree_number(tree)) for tree in dropped if tree_slot(tree) == slot]
+            unnote = [OPEN + tree_prefix(tree_number(tree)) for tree in adopted if tree_slot(tree) == slot]
+            parts.append(_Part(file, owner.attached.head_at(slot, number, position), trees, note, unnote))
+        return parts
+
+    # -- on the pages thread ----------------------------------------------------------------------------------
+    def _write(self, parts: list[_Part], number: int) -> None:
+        for part in parts:
+            pending: list[Group] = []
+            for groups in _chunks(part.trees, number):
+                if pending:
+                    self.apply(part.file, pending)
+                pending = groups
+            self.apply(part.file, pending, head=part.head, note=part.note, unnote=part.unnote)
+
+    def apply(self, file: PageFile, groups: list[Group], **more: Any) -> None:
+        """One chunk under one permit, as often as it takes: a freeze may send it back."""
+        while True:
+            with self._gate.permit("checkpoint"):
+                if file.apply(groups, turn_back=partial(getattr, self._gate, "closing"), **more):
+                    break
+            CHUNKS_TURNED_BACK.value += 1
+        ROWS_WRITTEN.value += sum(len(group.rows) for group in groups)
+
+    def _clear_some(self, file: PageFile, number: int) -> bool:
+        prefix = tree_prefix(number)
+        with self._gate.permit("checkpoint"):
+            return file.clear_some(number, CHUNK_ROWS, (CONDEMNED + prefix, OPEN + prefix))
+
+    # -- letting go -------------------------------------------------------------------------------------------
+    async def _trim(self, touched: list[tuple[Tree, Iterable[bytes]]]) -> None:
+        """Lets go of what the pages have now, a little at a time so that the loop stays awake."""
+        owner = self._owner
+        for tree, entries in touched:
+            keys = list(entries)
+            for start in range(0, len(keys), TRIM_KEYS):
+                some = keys[start : start + TRIM_KEYS]
+                kept = owner.timeline.trim(tree, some, owner.generations.current.base, owner.generations.old_snapshots())
+                if kept:
+                    self._retained.setdefault(tree, set()).update(kept)
+                await asyncio.sleep(0)
+
+    async def _trim_retained(self) -> None:
+        again, self._retained = self._retained, {}
+        await self._trim(list(again.items()))
+
+    async def _free_some(self) -> None:
+        tree = self._condemned[0]
+        file = self._owner.files.get(tree_slot(tree))
+        if file is None or file.read_only or await self.on_thread(partial(self._clear_some, file, tree_number(tree))):
+            self._condemned.remove(tree)
+
+
+def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int) -> Iterator[list[Group]]:
+    """Sorted, sealed rows as of commit `up_to`, in chunks of bounded size."""
+    groups: list[Group] = []
+    count = weight = 0
+    for tree, found, keys in sorted(trees, key=lambda item: item[0]):
+        number = tree_number(tree)
+        prefix = tree_prefix(number)
+        versions = found.versions
+        keys.sort()
+        rows: list[Row] = []
+        deletes: list[bytes] = []
+        groups.append(Group(number, rows, deletes))
+        for key in keys:
+            version = versions[key]
+            while version[0] > up_to:
+                version = version[2]
+            full = prefix + key
+            value = version[1]
+            if value is None:
+                deletes.append(full)
+            else:
+                body = version[0].to_bytes(NUMBER_BYTES, "little") + value
+                rows.append((full, body + crc32c(body, crc32c(full)).to_bytes(CRC_BYTES, "little")))
+                weight += len(body)
+            count += 1
+            if count >= CHUNK_ROWS or weight >= CHUNK_BYTES:
+                yield groups
+                rows, deletes = [], []
+                groups = [Group(number, rows, deletes)]
+                count = weight = 0
+    yield groups

@@ -1,0 +1,248 @@
+"""The databases of one instance: which page file is attached in which slot, and what must hold before and after.
+
+Coming and going are log records. Detaching checkpoints the database whole first, so a detached file needs no log, and
+any instance may attach it. The checkpoint file names what is attached where recovery begins.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.files.interface import Files
+from jetwire_server.redo.position import Position
+from jetwire_server.redo.records import Kind
+from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded.journal import Pending
+from jetwire_server.store.embedded.pages import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, Head, PageFile
+from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
+
+if TYPE_CHECKING:
+    from jetwire_server.store.embedded.store import EmbeddedStore
+
+_NOWHERE = Position(0, 0, 0)
+
+
+class CheckpointFile(msgspec.Struct, array_like=True):
+    """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, and the
+    number of the last commit before recovery's first record."""
+
+    attached: list[tuple[int, str, bytes, bool]] = []
+    number: int = 0
+
+
+class Databases:
+    """Owned by the store; shares its `files` with the checkpoint."""
+
+    def __init__(self, store: EmbeddedStore, files: Files) -> None:
+        self._store = store
+        self.page_files = files
+        self.files: dict[int, PageFile] = {}
+        self._next_tree: dict[int, int] = {}
+        self._leaving: set[int] = set()
+
+    # -- coming and going -------------------------------------------------------------------------------------
+    async def create(self, path: str, overwrite: bool) -> int:
+        slot = self._free_slot(path)
+        if self.page_files.exists(path) and not overwrite and not self._is_orphan(path):
+            raise JetError(Err.DatabaseDuplicate, f"{path} exists", path=path)
+        journal = self._store.journal
+        created = self._store.clock.now()
+        head = Head(FORMAT, os.urandom(16), journal.signature, journal.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, created)
+        file = await self._store.checkpointer.on_thread(partial(self._create_file, path, head))
+        return await self._enter(slot, file)
+
+    async def attach(self, path: str, read_only: bool) -> int:
+        for slot, file in self.files.items():
+            if file.path == path:
+                return slot
+        slot = self._free_slot(path)
+        file = PageFile.open(self.page_files, path, read_only=read_only)
+        try:
+            if file.head.state != DETACHED:
+                raise JetError(
+                    Err.DatabaseDirtyShutdown,
+                    f"{path} was not detached: start the instance it belongs to, or restore it from a backup",
+                    path=path,
+                )
+        except JetError:
+            file.close()
+            raise
+        return await self._enter(slot, file)
+
+    async def _enter(self, slot: int, file: PageFile) -> int:
+        """Logs the coming, durably, and then lets everybody see the database."""
+        store = self._store
+        store.next_number = max(store.next_number, file.head.number + 1)
+        record = changes.AttachRecord(slot, file.path, file.head.signature, file.head.number, file.read_only)
+        self.files[slot] = file
+        self._leaving.add(slot)  # nobody writes before it is logged
+        pending = Pending(store, store.next_number, store.clock.now())
+        try:
+            store.hand_over(Kind.ATTACH_DATABASE, record, pending, durable=True)
+            commit = await pending.done
+            position = commit.position or _NOWHERE
+            self.entered(slot, file)
+            if not file.read_only:
+                head = self.head_at(slot, commit.number, position)
+                await store.checkpointer.on_thread(partial(store.checkpointer.apply, file, [], head=head))
+        except BaseException:
+            if pending.number >= store.next_number:  # the log never had it
+                del self.files[slot]
+                file.close()
+            raise
+        finally:
+            self._leaving.discard(slot)
+        return slot
+
+    def entered(self, slot: int, file: PageFile) -> None:
+        """The database is part of the instance: also recovery's way in."""
+        self.files[slot] = file
+        self._next_tree[slot] = file.head.next_tree
+        self._store.generations.attach(slot, file)
+
+    async def detach(self, slot: int) -> None:
+        file = self.files.get(slot)
+        if file is None or slot in self._leaving:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
+        store = self._store
+        self._leaving.add(slot)
+        try:
+            await store.flush()
+            await store.checkpoint()
+            pending = Pending(store, store.next_number, store.clock.now())
+            store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot), pending, durable=True)
+            commit = await pending.done
+            await store.checkpointer.on_thread(partial(self._leave, slot, commit.number, commit.position or _NOWHERE))
+            self.left(slot)
+        finally:
+            self._leaving.discard(slot)
+
+    def left(self, slot: int) -> None:
+        """The database is no part of the instance any more."""
+        self._store.generations.detach(slot)
+        file = self.files.pop(slot, None)
+        if file is not None:
+            file.close()
+        self._next_tree.pop(slot, None)
+
+    # -- on the pages thread ----------------------------------------------------------------------------------
+    def _create_file(self, path: str, head: Head) -> PageFile:
+        with self._store.gate.permit("create database"):
+            directory = path.rpartition("/")[0]
+            if directory:
+                self.page_files.make_directory(directory)
+            return PageFile.create(self.page_files, path, head)
+
+    def _leave(self, slot: int, number: int, position: Position) -> None:
+        file = self.files[slot]
+        if not file.read_only:
+            head = self.head_at(slot, number, position)
+            head.state = DETACHED
+            self._store.checkpointer.apply(file, [], head=head)
+
+    def _mark(self, slot: int, state: int) -> None:
+        file = self.files[slot]
+        head = self.head_at(slot, file.head.number, Position(*file.head.position))
+        head.state = state
+        self._store.checkpointer.apply(file, [], head=head)
+
+    def checkpoint_file_writer(self, position: Position, number: int) -> Callable[[], None]:
+        """What makes recovery begin at `position` from now on: for the pages thread, after a round."""
+        attached = [
+            (slot, file.path, file.head.signature, file.read_only) for slot, file in sorted(self.files.items()) if slot in self._next_tree
+        ]
+        return partial(self._write_checkpoint_file, position, msgspec.msgpack.encode(CheckpointFile(attached, number)))
+
+    def _write_checkpoint_file(self, position: Position, content: bytes) -> None:
+        with self._store.gate.permit("checkpoint file"):
+            self._store.journal.write_checkpoint(position, content)
+
+    # -- what is known ----------------------------------------------------------------------------------------
+    def head_at(self, slot: int, number: int, position: Position) -> Head:
+        """The head of a database whose pages hold everything up to a commit."""
+        before = self.files[slot].head
+        journal = self._store.journal
+        return Head(
+            FORMAT,
+            before.signature,
+            journal.signature,
+            journal.incarnation,
+            (position.generation, position.sector, position.byte),
+            number,
+            self._next_tree.get(slot, before.next_tree),
+            ATTACHED,
+            before.created,
+        )
+
+    async def mark(self, state: int) -> None:
+        """At a clean stop, when the pages hold everything, the files could go elsewhere; after a start no longer."""
+        for slot, file in self.files.items():
+            if file.head.state != state and not file.read_only:
+                await self._store.checkpointer.on_thread(partial(self._mark, slot, state))
+
+    def check_writable(self, slot: int) -> None:
+        file = self.files.get(slot)
+        if file is None or slot in self._leaving:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")
+        if file.read_only:
+            raise JetError(Err.DatabaseFileReadOnly, file.path)
+
+    def allocate_tree(self, slot: int) -> Tree:
+        number = self._next_tree.get(slot)
+        if number is None:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")
+        self._next_tree[slot] = number + 1
+        return tree_id(slot, number)
+
+    def tree_is_used(self, tree: Tree) -> None:
+        """A log record named this tree: its number is never given again."""
+        slot = tree_slot(tree)
+        if slot in self._next_tree:
+            self._next_tree[slot] = max(self._next_tree[slot], tree_number(tree) + 1)
+
+    def free_leftovers(self, slot: int, named: set[Tree]) -> None:
+        """Frees what an earlier life dropped, or built and never named."""
+        file = self.files[slot]
+        if file.read_only:
+            return
+        view = file.view()
+        try:
+            for kind in (CONDEMNED, OPEN):
+                for number in view.noted(kind):
+                    tree = tree_id(slot, number)
+                    self.tree_is_used(tree)
+                    if kind == CONDEMNED or tree not in named:
+                        self._store.checkpointer.condemn(tree)
+        finally:
+            view.close()
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+        self.files.clear()
+
+    def _free_slot(self, path: str) -> int:
+        if any(file.path == path for file in self.files.values()):
+            raise JetError(Err.DatabaseDuplicate, f"{path} is attached", path=path)
+        for slot in range(1, limits.DATABASES_PER_INSTANCE_MAX + 1):
+            if slot not in self.files:
+                return slot
+        raise JetError(Err.TooManyAttachedDatabases, f"an instance takes {limits.DATABASES_PER_INSTANCE_MAX}")
+
+    def _is_orphan(self, path: str) -> bool:
+        """A file that was made, but whose making never reached the log."""
+        try:
+            file = PageFile.open(self.page_files, path, read_only=True)
+        except JetError:
+            return False
+        try:
+            return file.head.state == CREATING
+        finally:
+            file.close()

@@ -1,0 +1,408 @@
+"""A database's page file: sorted sealed rows on LMDB. The only module that imports it.
+
+One thread writes (`PageFile.apply`); reads go through `View`s, read transactions that stay on the state they opened on.
+Each applied chunk is one synced LMDB transaction: rows, the trees' statistics and the head change together or not at
+all. LMDB maps the file into memory, where a page beyond the end kills the process: a file shorter than its pages is
+refused at opening, and the file is made longer before a chunk could need it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, cast
+
+import lmdb
+import msgspec
+from crc32c import crc32c
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.failpoints import hit
+from jetwire_server.files.interface import Files
+from jetwire_server.store.embedded.layout import (
+    CRC_BYTES,
+    RESIDUE,
+    after_prefix,
+    damaged,
+    disordered,
+    intact,
+    number_of,
+    seal,
+    split_key,
+    tree_prefix,
+    value_of,
+)
+from jetwire_server.store.interface import Row
+
+FORMAT = 1
+META = tree_prefix(0)
+HEAD = META + b"head"
+STATISTIC, OPEN, CONDEMNED = META + b"s", META + b"o", META + b"f"
+"""What the meta tree holds per tree: count and digest; being built and not named yet; dropped and not freed yet."""
+
+CREATING, ATTACHED, DETACHED = range(3)
+"""Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it."""
+
+DIGEST_MASK = (1 << 64) - 1
+_MAP_BYTES = 1 << 40
+_READERS = limits.GENERATIONS_MAX + 64
+_GROW_BYTES = 16 << 20
+
+
+class Head(msgspec.Struct, array_like=True):
+    """What a page file knows about itself. New fields go to the end."""
+
+    format: int
+    signature: bytes
+    log_signature: bytes
+    incarnation: int
+    position: tuple[int, int, int]  # the log up to here is in these pages
+    number: int  # and so is every commit up to this number
+    next_tree: int
+    state: int  # CREATING, ATTACHED or DETACHED
+    created: float = 0.0
+
+
+class Statistic(msgspec.Struct, array_like=True):
+    """How many rows a tree has, and the sum of their checksums: rows that vanished are missed."""
+
+    count: int = 0
+    digest: int = 0
+
+
+class Group:
+    """The changes of one tree in one chunk. `rows` are sealed and ascending."""
+
+    __slots__ = ("deletes", "number", "prefix", "rows")
+
+    def __init__(self, number: int, rows: list[Row], deletes: list[bytes]) -> None:
+        self.number = number
+        self.prefix = tree_prefix(number)
+        self.rows = rows
+        self.deletes = deletes
+
+
+def chunk_group(number: int, commit: int, rows: dict[bytes, bytes | None]) -> Group:
+    """A chunk of an unpublished tree, sealed with the number of its log record."""
+    prefix = tree_prefix(number)
+    written = [(full, seal(full, commit, value)) for full, value in sorted((prefix + k, v) for k, v in rows.items() if v is not None)]
+    return Group(number, written, [prefix + key for key, value in rows.items() if value is None])
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+_decode_statistic = msgspec.msgpack.Decoder(Statistic).decode
+
+
+def _rows(walk: object) -> Iterator[Row]:
+    """LMDB's iterator, which its types call one of views too."""
+    return cast("Iterator[Row]", walk)
+
+
+class View:
+    """A read transaction: the state of the pages when it was opened. One thread at a time."""
+
+    __slots__ = ("_get", "_txn", "path")
+
+    def __init__(self, path: str, txn: lmdb.Transaction) -> None:
+        self.path = path
+        self._txn = txn
+        self._get: Callable[[bytes], bytes | None] = cast(Any, txn.get)
+
+    def get(self, prefix: bytes, key: bytes) -> bytes | None:
+        full = prefix + key
+        sealed = self._get(full)
+        if sealed is None:
+            return None
+        if crc32c(sealed, crc32c(full)) != RESIDUE:
+            raise damaged(self.path, full)
+        return sealed[8:-4]
+
+    def newest(self, prefix: bytes, key: bytes) -> tuple[int, bytes] | None:
+        full = prefix + key
+        sealed = self._get(full)
+        if sealed is None:
+            return None
+        if not intact(full, sealed):
+            raise damaged(self.path, full)
+        return number_of(sealed), value_of(sealed)
+
+    def chunk(self, prefix: bytes, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
+        """At most `limit` verified rows of a tree with `low <= key < high`."""
+        start = prefix + low if low else prefix
+        stop = after_prefix(prefix) if high is None else prefix + high
+        cut = len(prefix)
+        out: list[Row] = []
+        if start >= stop:
+            return out
+        cursor = self._txn.cursor()
+        if not reverse:
+            if not cursor.set_range(start):
+                return out
+            last = b""
+            for full, sealed in islice(_rows(cursor.iternext()), limit):
+                if full >= stop:
+                    break
+                if crc32c(sealed, crc32c(full)) != RESIDUE:
+                    raise damaged(self.path, full)
+                if full <= last:
+                    raise disordered(self.path, full)
+                last = full
+                out.append((full[cut:], sealed[8:-4]))
+            return out
+        if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
+            return out
+        last = stop
+        for full, sealed in islice(_rows(cursor.iterprev()), limit):
+            if full < start:
+                break
+            if crc32c(sealed, crc32c(full)) != RESIDUE:
+                raise damaged(self.path, full)
+            if full >= last:
+                raise disordered(self.path, full)
+            last = full
+            out.append((full[cut:], sealed[8:-4]))
+        return out
+
+    def raw(self, start: bytes, limit: int) -> list[Row]:
+        """Full keys and sealed values as they lie there, unverified: for `check`."""
+        cursor = self._txn.cursor()
+        return list(islice(_rows(cursor.iternext()), limit)) if cursor.set_range(start) else []
+
+    def statistic(self, number: int) -> Statistic:
+        sealed = self._get(STATISTIC + tree_prefix(number))
+        return _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+
+    def noted(self, kind: bytes) -> list[int]:
+        """The trees that have a note of this kind (STATISTIC, OPEN, CONDEMNED)."""
+        rows = self.chunk(META, kind[1:], kind[1:] + b"\xff", False, 1 << 30)
+        return [split_key(key[1:])[0] for key, _ in rows]
+
+    def close(self) -> None:
+        self._txn.abort()
+
+
+class PageFile:
+    """An open page file."""
+
+    def __init__(self, files: Files, path: str, env: lmdb.Environment, head: Head, read_only: bool) -> None:
+        self._files = files
+        self._env = env
+        self.path = path
+        self.head = head
+        self.read_only = read_only
+        self._statistics: dict[int, Statistic] = {}
+
+    # -- opening ----------------------------------------------------------------------------------------------
+    @classmethod
+    def create(cls, files: Files, path: str, head: Head, *, scratch: bool = False) -> PageFile:
+        """A new, empty page file; whatever lies there is removed first. A scratch file is never synced."""
+        for name in (path, path + "-lock"):
+            if files.exists(name):
+                files.remove(name)
+        files.open(path, create=True).close()
+        env = _open(files, path, read_only=False, sync=not scratch)
+        made = cls(files, path, env, head, False)
+        made.apply([], head=head)
+        files.sync_directory(path.rpartition("/")[0])
+        return made
+
+    @classmethod
+    def open(cls, files: Files, path: str, *, read_only: bool = False) -> PageFile:
+        """An existing page file; a named error, and nothing changed, if it is not whole or not ours."""
+        if not files.exists(path):
+            raise JetError(Err.FileNotFound, f"{path}: the database file is missing; put it back, or restore a backup", path=path)
+        file = files.open(path, read_only=True)
+        try:
+            size, start = file.size(), file.read(0, 64)
+        finally:
+            file.close()
+        if size == 0 or not start:
+            raise JetError(Err.DatabaseCorrupted, f"{path}: the file is empty; restore a backup", path=path)
+        env = _open(files, path, read_only=read_only)
+        try:
+            info = env.info()
+            pages = info["last_pgno"] + 1
+            page_bytes = env.stat()["psize"]
+            if size < pages * page_bytes:
+                raise JetError(
+                    Err.DatabaseCorrupted,
+                    f"{path}: the file was truncated: it has {size} bytes of {pages * page_bytes}; restore a backup",
+                    path=path,
+                )
+            with env.begin() as txn:
+                sealed = txn.get(HEAD)
+            if sealed is None:
+                raise JetError(Err.DatabaseCorrupted, f"{path}: not a database of this server: it has no head", path=path)
+            if not intact(HEAD, sealed):
+                raise damaged(path, HEAD)
+            head = _head_from(path, value_of(sealed))
+        except BaseException:
+            env.close()
+            raise
+        return cls(files, path, env, head, read_only)
+
+    def close(self) -> None:
+        self._env.close()
+
+    def view(self) -> View:
+        """A read transaction on the newest state. `JET_errOutOfMemory` names the limit if too many are open."""
+        try:
+            return View(self.path, self._env.begin())
+        except lmdb.ReadersFullError as error:
+            raise JetError(Err.OutOfMemory, f"{self.path}: {_READERS} page snapshots are open") from error
+
+    # -- writing: on the pages thread -------------------------------------------------------------------------
+    def apply(
+        self,
+        groups: Iterable[Group],
+        *,
+        head: Head | None = None,
+        note: Iterable[bytes] = (),
+        unnote: Iterable[bytes] = (),
+        turn_back: Callable[[], bool] | None = None,
+    ) -> bool:
+        """One chunk, one transaction, synced. False, and nothing done, if `turn_back` says so before the commit.
+
+        `note` and `unnote` are whole meta keys (OPEN or CONDEMNED and the tree's prefix).
+        """
+        groups = list(groups)
+        self._make_room(groups)
+        changed: dict[int, Statistic] = {}
+        try:
+            txn = self._env.begin(write=True)
+            try:
+                for group in groups:
+                    changed[group.number] = self._apply_group(txn, group)
+                for number, statistic in changed.items():
+                    key = STATISTIC + tree_prefix(number)
+                    if statistic.count or statistic.digest:
+                        txn.put(key, seal(key, 0, _encode(statistic)))
+                    else:
+                        txn.delete(key)
+                for key in note:
+                    txn.put(key, seal(key, 0, b""))
+                for key in unnote:
+                    txn.delete(key)
+                if head is not None:
+                    txn.put(HEAD, seal(HEAD, 0, _encode(head)))
+                hit("pages.before_commit")
+                if turn_back is not None and turn_back():
+                    txn.abort()
+                    return False
+                txn.commit()
+                hit("pages.after_commit")
+            except BaseException:
+                txn.abort()
+                raise
+        except (lmdb.Error, OSError) as error:
+            raise page_error(self.path, error) from error
+        self._statistics.update(changed)
+        if head is not None:
+            self.head = head
+        return True
+
+    def _apply_group(self, txn: lmdb.Transaction, group: Group) -> Statistic:
+        before = self._statistics.get(group.number)
+        if before is None:
+            sealed: Any = txn.get(STATISTIC + tree_prefix(group.number))
+            before = _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+        count, digest = before.count, before.digest
+        rows = group.rows
+        if rows:
+            cursor = txn.cursor()
+            if cursor.set_range(rows[0][0]) and cast(bytes, cursor.key()) <= rows[-1][0]:
+                get = txn.get
+                for full, _ in rows:
+                    old = get(full)
+                    if old is not None:
+                        count -= 1
+                        digest -= int.from_bytes(old[-CRC_BYTES:], "little")
+            count += len(rows)
+            digest += sum(memoryview(b"".join([sealed[-CRC_BYTES:] for _, sealed in rows])).cast("I"))
+            cursor.putmulti(rows)
+        for full in group.deletes:
+            old = txn.pop(full)
+            if old is not None:
+                count -= 1
+                digest -= int.from_bytes(old[-CRC_BYTES:], "little")
+        return Statistic(count, digest & DIGEST_MASK)
+
+    def clear_some(self, number: int, limit: int, note_gone: Iterable[bytes]) -> bool:
+        """Frees up to `limit` rows of a condemned tree; True when none is left and its notes are gone too."""
+        prefix = tree_prefix(number)
+        with self._env.begin() as txn:
+            cursor = txn.cursor()
+            found = cursor.set_range(prefix)
+            full_keys = cast("list[bytes]", list(islice(cursor.iternext(values=False), limit))) if found else []
+        deletes = [full for full in full_keys if full.startswith(prefix)]
+        done = len(deletes) < limit
+        self.apply([Group(number, [], deletes)], unnote=note_gone if done else ())
+        if done:
+            self._statistics.pop(number, None)
+        return done
+
+    def _make_room(self, groups: list[Group]) -> None:
+        """Lengthens the file (sparsely) to what the chunk could need at worst."""
+        rows = sum(len(group.rows) + len(group.deletes) for group in groups)
+        payload = sum(len(sealed) for group in groups for _, sealed in group.rows)
+        info = self._env.info()
+        needed = (info["last_pgno"] + 64 + 4 * rows) * 4096 + 2 * payload
+        if needed > os.stat(self._env.path()).st_size:
+            file = self._files.open(self.path)
+            try:
+                file.truncate((needed // _GROW_BYTES + 1) * _GROW_BYTES)
+            finally:
+                file.close()
+
+    def copy_to(self, fd: int) -> None:
+        """A whole, consistent copy, compacted, written to a file descriptor: for backups."""
+        self._env.copyfd(fd, compact=True)
+
+
+def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            files.real_path(path),
+            lib_version=1,
+            subdir=False,
+            map_size=_MAP_BYTES,
+            max_readers=_READERS,
+            max_dbs=0,
+            readonly=read_only,
+            create=not read_only,
+            writemap=False,
+            meminit=False,
+            sync=sync,
+            metasync=sync,
+            mode=0o600,
+        )
+    except (lmdb.Error, OSError) as error:
+        raise page_error(path, error) from error
+
+
+def _head_from(path: str, encoded: bytes) -> Head:
+    raw = msgspec.msgpack.decode(encoded)
+    if raw[0] > FORMAT:
+        raise JetError(
+            Err.InvalidDatabaseVersion,
+            f"{path}: format {raw[0]} is newer than this server's {FORMAT}; use the newer server",
+            path=path,
+        )
+    return _decode_head(encoded)
+
+
+def page_error(path: str, error: Exception) -> JetError:
+    """LMDB's and the system's errors in the engine's words."""
+    text = f"{path}: {error}"
+    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) or getattr(error, "errno", 0) == 28 or "No space left" in text:
+        return JetError(Err.DiskFull, f"{text}; free space and restart the instance", path=path)
+    if isinstance(error, (lmdb.ReadonlyError, PermissionError)) or "Permission denied" in text or "Read-only file system" in text:
+        return JetError(Err.FileAccessDenied, f"{text}; the server needs to write here", path=path)
+    if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
+        return JetError(Err.DatabaseCorrupted, f"{text}; it is no database of this server", path=path)
+    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
+        return JetError(Err.DatabaseCorrupted, f"{text}; restore a backup", path=path)
+    return JetError(Err.DiskIO, text, path=path)

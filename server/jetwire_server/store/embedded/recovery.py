@@ -1,0 +1,154 @@
+"""Recovery: what the log knows and the pages lack goes down the same road as every commit.
+
+It begins at the checkpoint file's position with the databases that were attached there. Each database skips what its
+pages already have. Puts and deletes may be taken again without harm; an `add` may not, so it looks at the number in the
+pages. Nothing on disk is changed before the whole log has been read and found good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.metrics import Counter
+from jetwire_server.redo.position import Position
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, decode_commit
+from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded.checkpoint import Published
+from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.pages import ATTACHED, DETACHED, PageFile
+from jetwire_server.store.interface import Tree, tree_slot
+from jetwire_server.store.writeset import Deltas, Entry
+
+if TYPE_CHECKING:
+    from jetwire_server.store.embedded.store import EmbeddedStore
+
+RECORDS = Counter("jetwire_recovered_records_total", "Log records that recovery took.")
+_decode_checkpoint = msgspec.msgpack.Decoder(CheckpointFile).decode
+
+
+async def recover(store: EmbeddedStore) -> None:
+    """Brings the store to the end of its log."""
+    await _Recovery(store).run()
+
+
+class _Recovery:
+    def __init__(self, store: EmbeddedStore) -> None:
+        self.store = store
+        self.databases = store.attached
+        self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
+        self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
+        self.named: set[Tree] = set()
+        self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
+
+    async def run(self) -> None:
+        store = self.store
+        store.checkpointer.paused = True
+        start, content = store.journal.read_checkpoint()
+        begun = _decode_checkpoint(content) if content else CheckpointFile()
+        store.published = begun.number
+        for slot, path, signature, read_only in begun.attached:
+            self._attach(slot, path, signature, read_only, None)
+        count = 0
+        for _, payload, position in store.journal.records(start):
+            self._take(payload, position)
+            count += 1
+            if count % 500 == 0:
+                await asyncio.sleep(0)
+        RECORDS.value += count
+        for error in self.lost.values():
+            raise error
+        await store.journal.open()
+        store.next_number = store.published + 1
+        store.checkpointer.paused = False
+        for number, tree, rows in self.chunks:
+            await store.write_to_pages(number, tree, rows)
+        if self.chunks:
+            store.generations.advance(store.current.base, store.files)
+        await self.databases.mark(ATTACHED)
+        for slot in self.databases.files:
+            self.databases.free_leftovers(slot, self.named)
+
+    # -- records ----------------------------------------------------------------------------------------------
+    def _take(self, payload: bytes, position: Position) -> None:
+        header = decode_commit(payload)
+        number = header.number
+        record = changes.decode(memoryview(payload)[COMMIT_HEADER_BYTES:])
+        if isinstance(record, changes.CommitRecord):
+            self._commit(number, record, position)
+            return
+        if isinstance(record, changes.ChunkRecord):
+            self.databases.tree_is_used(record.tree)
+            if number > self.base.get(tree_slot(record.tree), number):
+                self.chunks.append((number, record.tree, record.rows))
+        elif isinstance(record, changes.AttachRecord):
+            known = record.slot in self.base
+            if not known and self._attach(record.slot, record.path, record.signature, record.read_only, record.base):
+                self.base.setdefault(record.slot, number)
+        else:
+            self._detach(record.slot)
+        self.store.published = number
+        weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
+        self.store.checkpointer.note(Published(number, position, weight))
+
+    def _commit(self, number: int, record: changes.CommitRecord, position: Position) -> None:
+        base = self.base
+        writes: dict[Tree, dict[bytes, Entry]] = {}
+        for tree, rows in record.writes.items():
+            if number > base.get(tree_slot(tree), number):
+                writes[tree] = self._entries(number, tree, rows)
+        for trees in (record.created, record.adopted):
+            for tree in trees:
+                self.databases.tree_is_used(tree)
+        self.named.update(record.adopted)
+        adopted = [tree for tree in record.adopted if number > base.get(tree_slot(tree), number)]
+        dropped = [tree for tree in record.dropped if number > base.get(tree_slot(tree), number)]
+        self.store.publish(Published(number, position, writes=writes, adopted=adopted, dropped=dropped))
+
+    def _entries(self, number: int, tree: Tree, rows: changes.Rows) -> dict[bytes, Entry]:
+        """The rows without the adds that the pages have: those must not be added twice."""
+        out: dict[bytes, Entry] = {}
+        found = self.store.timeline.trees.get(tree)
+        for key, value in rows.items():
+            if not isinstance(value, tuple):
+                out[key] = value
+            elif found is not None and key in found.versions:
+                out[key] = Deltas(value)
+            else:
+                in_pages = self.store.current.newest(tree, key)
+                if in_pages is not None and in_pages[0] < number:
+                    out[key] = Deltas(value)
+        return out
+
+    # -- databases --------------------------------------------------------------------------------------------
+    def _attach(self, slot: int, path: str, signature: bytes, read_only: bool, base: int | None) -> bool:
+        """Opens a database that the log says is attached; if that fails, a later detaching may excuse it."""
+        try:
+            file = PageFile.open(self.databases.page_files, path, read_only=read_only)
+        except JetError as error:
+            self.lost[slot] = error
+            return False
+        head = file.head
+        ours = head.log_signature == self.store.journal.signature
+        untouched = base is not None and head.state == DETACHED and head.number == base
+        if head.signature != signature or not (ours or untouched or read_only):
+            file.close()
+            self.lost[slot] = JetError(
+                Err.AttachedDatabaseMismatch,
+                f"{path} is not the database that this instance had there, or another instance has changed it: "
+                "put the right file back, or restore a backup",
+                path=path,
+            )
+            return False
+        self.databases.entered(slot, file)
+        if ours:
+            self.base[slot] = head.number
+        return True
+
+    def _detach(self, slot: int) -> None:
+        self.lost.pop(slot, None)
+        self.base.pop(slot, None)
+        self.databases.left(slot)

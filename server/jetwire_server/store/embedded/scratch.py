@@ -1,0 +1,72 @@
+"""The file of sorts and temporary trees: never logged, never synced, deleted at the next start."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+
+from jetwire_protocol.errors import JetError
+from jetwire_server.files.interface import Files
+from jetwire_server.store.embedded.bulk import BulkTree
+from jetwire_server.store.embedded.pages import ATTACHED, FORMAT, Head, PageFile, chunk_group
+from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number
+
+SCRATCH_SLOT = 0xFFFF
+_NAME = "scratch.tmp"
+_CLEAR_ROWS = 5_000
+
+
+class Scratch:
+    """All scratch trees of one instance, in one file that is made when the first is asked for."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._file: PageFile | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._next = FIRST_NEW_TREE
+
+    def clear(self) -> None:
+        """Deletes what an earlier life left."""
+        for name in (_NAME, _NAME + "-lock"):
+            with suppress(JetError):
+                if self._files.exists(name):
+                    self._files.remove(name)
+
+    def new_tree(self) -> BulkTree:
+        if self._file is None:
+            self._files.make_directory("")
+            self._file = PageFile.create(self._files, _NAME, Head(FORMAT, b"", b"", 0, (0, 0, 0), 0, 0, ATTACHED), scratch=True)
+            self._thread = ThreadPoolExecutor(1, "scratch")
+        tree = tree_id(SCRATCH_SLOT, self._next)
+        self._next += 1
+        return BulkTree(self, tree, self._file)
+
+    async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
+        assert self._file is not None
+        await self._run(self._file, tree, rows)
+
+    async def _run(self, file: PageFile, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
+        work = partial(self._apply, file, tree, rows)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    @staticmethod
+    def _apply(file: PageFile, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
+        file.apply([chunk_group(tree_number(tree), 0, rows)])
+
+    async def free_tree(self, tree: Tree) -> None:
+        file = self._file
+        assert file is not None
+        done = False
+        while not done:
+            work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
+            done = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self.clear()

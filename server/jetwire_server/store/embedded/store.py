@@ -1,0 +1,241 @@
+"""The embedded store: a timeline over page files, behind one log.
+
+The road of a change: `seal` hands a record to the log; the log answers in its own order; `publish` puts the change on
+the timeline, and only then is it reported; the checkpoint moves it into the pages. Recovery (`recovery`) takes the
+records that the pages lack down the same road.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.clock import Clock
+from jetwire_server.files.gate import Gate
+from jetwire_server.files.interface import Files
+from jetwire_server.metrics import Gauge
+from jetwire_server.redo.records import CommitHeader, Kind, encode_commit
+from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded.bulk import BulkTree
+from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
+from jetwire_server.store.embedded.databases import Databases
+from jetwire_server.store.embedded.generations import Generation, Generations
+from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
+from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
+from jetwire_server.store.embedded.recovery import recover
+from jetwire_server.store.embedded.scratch import Scratch
+from jetwire_server.store.interface import Commit, Tree, tree_number, tree_slot
+from jetwire_server.store.locks import KeyLocks, SchemaLocks
+from jetwire_server.store.timeline import Timeline, Usage
+from jetwire_server.store.transaction import StoreTransaction
+
+VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
+
+
+class EmbeddedStore:
+    """One instance's storage. See `interface.Store`."""
+
+    def __init__(
+        self, journal: Journal, files: Files, scratch: Files, gate: Gate, clock: Clock, *, version_bytes_max: int = limits.VERSION_BYTES_MAX
+    ) -> None:
+        self.journal = journal
+        self.gate = gate
+        self.clock = clock
+        self.timeline = Timeline(Usage(version_bytes_max))
+        self.key_locks = KeyLocks()
+        self.schema_locks = SchemaLocks()
+        self.generations = Generations()
+        self.attached: Databases = Databases(self, files)
+        self.files = self.attached.files
+        self.checkpointer = Checkpoint(self, gate)
+        self.published = 0
+        self.next_number = 1
+        self._scratch = Scratch(scratch)
+        self._problems: list[str] = []
+
+    # -- life -------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        self._scratch.clear()
+        await recover(self)
+
+    async def stop(self, *, checkpoint: bool = True) -> None:
+        """Ends. Latched or frozen, it writes nothing on its way out: recovery will do the rest."""
+        try:
+            if checkpoint and not self.problems():
+                await self.flush()
+                await self.checkpointer.save()
+                await self.attached.mark(DETACHED)
+        finally:
+            await self.checkpointer.stop()
+            await self.journal.close()
+            self.generations.close()
+            self.attached.close()
+            self._scratch.close()
+
+    def problems(self) -> Sequence[str]:
+        if not self._problems and self.gate.latched:
+            self._problems.append(self.gate.latched)
+        return self._problems
+
+    def failed(self, error: BaseException) -> None:
+        """A write failed that must not: nothing is acknowledged any more until the instance was restarted."""
+        self._problems.append(str(error))
+        self.gate.latch(str(error))
+
+    def check_available(self) -> None:
+        if self._problems or self.gate.latched:
+            raise JetError(Err.InstanceUnavailable, self.problems()[0])
+
+    # -- databases --------------------------------------------------------------------------------------------
+    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+        self.check_available()
+        return await self.attached.create(path, overwrite)
+
+    async def attach_database(self, path: str, *, read_only: bool = False) -> int:
+        self.check_available()
+        return await self.attached.attach(path, read_only)
+
+    async def detach_database(self, slot: int) -> None:
+        self.check_available()
+        await self.attached.detach(slot)
+
+    def databases(self) -> dict[int, str]:
+        return {slot: file.path for slot, file in sorted(self.files.items())}
+
+    # -- transactions -----------------------------------------------------------------------------------------
+    @property
+    def current(self) -> Generation:
+        return self.generations.alive[-1]
+
+    async def begin(self, *, read_only: bool = False) -> StoreTransaction:
+        if self._problems or self.gate.latched:
+            self.check_available()
+        snapshot = self.published
+        return StoreTransaction(self, self.generations.enter(snapshot), snapshot, read_only)
+
+    def ended(self, transaction: StoreTransaction) -> None:
+        generation = transaction.pages
+        assert isinstance(generation, Generation)
+        if self.generations.leave(generation, transaction.snapshot):
+            self.checkpointer.old_snapshot_ended()
+
+    def check_writable(self, tree: Tree) -> None:
+        self.attached.check_writable(tree_slot(tree))
+
+    def allocate_tree(self, slot: int) -> Tree:
+        return self.attached.allocate_tree(slot)
+
+    def nothing_to_commit(self) -> Commit:
+        return Commit(0, None, self.clock.now())
+
+    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        try:
+            if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
+                await self.checkpointer.relief()
+            self.check_available()
+            pending = PendingCommit(self, self.next_number, self.clock.now(), transaction)
+            writes: dict[Tree, Any] = {tree: own for tree, own in transaction.writes.items() if own}
+            record = changes.CommitRecord(
+                writes,
+                transaction.created,
+                list(transaction.adopted),
+                transaction.dropped,
+            )
+            self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
+        except BaseException:
+            transaction.release(0)
+            raise
+        return await pending.done
+
+    def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
+        """From here on the log owns the record: it is published, or the instance is unavailable."""
+        number = pending.number
+        header = CommitHeader(number, number, pending.time, self.journal.incarnation)
+        self.journal.append(kind, encode_commit(header, changes.encode(record)), pending, durable=durable)
+        self.next_number = number + 1
+
+    def publish(self, published: Published) -> None:
+        """A commit becomes visible, whole. Also recovery's way."""
+        timeline, number = self.timeline, published.number
+        if published.adopted:
+            self.generations.advance(self.current.base, self.files)  # their rows are in newer pages than the timeline's base
+        pages = self.generations.alive[-1]
+        before = timeline.bytes
+        for tree, own in published.writes.items():
+            timeline.publish(number, tree, own, pages)
+        for tree in published.dropped:
+            timeline.tree(tree).dropped = number
+        published.weight = timeline.bytes - before
+        self.published = number
+        VERSION_BYTES.value = timeline.bytes
+        self.checkpointer.note(published)
+
+    async def flush(self) -> Commit:
+        self.check_available()
+        position = await self.journal.flush()
+        return Commit(self.published, position, self.clock.now())
+
+    async def make_durable(self) -> None:
+        await self.journal.flush()
+
+    # -- trees beside the timeline ----------------------------------------------------------------------------
+    async def new_unpublished(self, slot: int) -> BulkTree:
+        self.check_available()
+        tree = self.allocate_tree(slot)
+        self.check_writable(tree)
+        return BulkTree(self, tree, self.files[slot])
+
+    async def new_scratch(self) -> BulkTree:
+        return self._scratch.new_tree()
+
+    async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
+        self.check_available()
+        self.check_writable(tree)
+        pending = PendingChunk(self, self.next_number, self.clock.now(), tree, rows)
+        self.hand_over(Kind.TREE_CHUNK, changes.ChunkRecord(tree, rows), pending, durable=False)
+        await pending.done
+        if pending.writing is not None:
+            await asyncio.shield(pending.writing)
+
+    def write_to_pages(self, number: int, tree: Tree, rows: dict[bytes, bytes | None]) -> asyncio.Future[Any]:
+        """Hands a chunk of an unpublished tree to the pages thread: in log order, before any later checkpoint round."""
+        file = self.files[tree_slot(tree)]
+        return self.checkpointer.hand_over(partial(self._apply_chunk, file, number, tree, rows))
+
+    def _apply_chunk(self, file: PageFile, number: int, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
+        group: Group = chunk_group(tree_number(tree), number, rows)
+        self.checkpointer.apply(file, [group], note=[OPEN + group.prefix])
+
+    async def free_tree(self, tree: Tree) -> None:
+        if tree_slot(tree) in self.files:
+            self.checkpointer.condemn(tree)
+
+    # -- the rest ---------------------------------------------------------------------------------------------
+    async def checkpoint(self) -> None:
+        self.check_available()
+        await self.checkpointer.save()
+        self.check_available()
+
+    async def count(self, tree: Tree) -> int:
+        reader = await self.begin(read_only=True)
+        try:
+            return await self._count(tree, reader)
+        finally:
+            await reader.rollback()
+
+    async def _count(self, tree: Tree, reader: StoreTransaction) -> int:
+        found = self.timeline.trees.get(tree)
+        pages = reader.pages
+        assert isinstance(pages, Generation)
+        if found is not None and found.dropped and found.dropped <= reader.snapshot:
+            return 0
+        total = pages.count(tree)
+        for i, key in enumerate(list(found.versions) if found is not None else ()):
+            total += (reader.visible(tree, key) is not None) - (pages.get(tree, key) is not None)
+            if i % 1000 == 999:
+                await asyncio.sleep(0)
+        return total
