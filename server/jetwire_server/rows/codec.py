@@ -41,7 +41,7 @@ class RowCodec:
         self.columns = tuple(columns)
         self._columns = compile_columns(self.columns)
         self._names = {c.id: c.name for c in self.columns}
-        self._defaults = {i: c.spec.default for i, c in self._columns.items() if c.spec.default is not None}
+        self._defaults = {i: c.default for i, c in self._columns.items() if c.default is not None}
         self._writers: PlanCache[WritePlan] = PlanCache()  # by the ids to write, in the order given
         self._shapes: PlanCache[bytes] = PlanCache()  # by the ids and kinds to write
         # By shape: all, and those of rows that are nothing but texts, for which a look-up and two calls into C do.

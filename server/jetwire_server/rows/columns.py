@@ -172,7 +172,7 @@ TYPES: Final[dict[Coltyp, ColumnType]] = {
 class CompiledColumn:
     """What the codec asks about a column for every value, worked out once."""
 
-    __slots__ = ("id", "is_text", "name", "slot", "spec", "tagged", "type")
+    __slots__ = ("default", "id", "is_text", "name", "slot", "spec", "tagged", "type")
 
     def __init__(self, spec: ColumnSpec) -> None:
         self.spec = spec
@@ -181,6 +181,7 @@ class CompiledColumn:
         self.type = TYPES[spec.coltyp]
         self.tagged = spec.tagged
         self.is_text = self.type.python is str
+        self.default = None if spec.default is None else self.type.checked(spec.default)
         # A fixed column of a type of fixed size has a little-endian slot in the row; all others lie in its text.
         self.slot = struct.Struct("<" + self.type.code) if self.type.code and spec.id <= FIXED_LAST else None
 
@@ -195,5 +196,8 @@ def compile_columns(columns: tuple[ColumnSpec, ...]) -> dict[int, CompiledColumn
             raise JetError(Err.ColumnDuplicate, f"{spec.name}: id {spec.id} is {by_id[spec.id].name}'s")
         if spec.coltyp not in TYPES:
             raise JetError(Err.InvalidColumnType, f"{spec.name}: {spec.coltyp}")
-        by_id[spec.id] = CompiledColumn(spec)
+        try:
+            by_id[spec.id] = CompiledColumn(spec)
+        except (TypeError, ArithmeticError, struct.error) as error:
+            raise JetError(Err.InvalidParameter, f"{spec.name}: its default: {error}") from error
     return by_id

@@ -90,7 +90,7 @@ class JsonView:
         self._columns = columns if asked is None else {i: c for i, c in columns.items() if i in asked}
         self._schema = columns
         self._int64_strings = int64_strings
-        self._defaults = [(i, _name(c) + self._default(c)) for i, c in self._columns.items() if c.spec.default is not None]
+        self._defaults = [(i, _name(c) + self._default(c)) for i, c in self._columns.items() if c.default is not None]
         self._plans: PlanCache[_Plan] = PlanCache()
         # By shape: the names for rows without slots, all of whose text is handed on as it is.
         self.plain_names: PlanCache[tuple[bytes, ...]] = PlanCache()
@@ -196,8 +196,10 @@ class JsonView:
         return self._int64_strings and column.spec.coltyp in _INT64
 
     def _default(self, column: CompiledColumn) -> bytes:
-        value = column.spec.default
-        return _int64(value) if self._says_string(column) and isinstance(value, int) else encode_json(column.type.encode(value))
+        if self._says_string(column):
+            assert column.default is not None
+            return _int64(column.default)
+        return encode_json(column.type.encode(column.default))
 
     def _piece_change(self, entry: Stored) -> PieceChange | None:
         """What must be done to a stored value before a client sees it."""

@@ -85,6 +85,13 @@ def test_null_zero_length_and_absent_are_three_things() -> None:
     assert codec.stored(null) == {128: None, 256: None}
 
 
+def test_a_default_reads_as_a_stored_value_would() -> None:
+    columns = [ColumnSpec(1, "a", Coltyp.IEEESingle, default=0.1), ColumnSpec(300, "b", Coltyp.DateTime, default=1)]
+    codec = RowCodec(columns)
+    assert same(codec.decode(EMPTY_ROW)) == same(codec.decode(codec.encode({1: 0.1, 300: 1})))
+    assert codec.to_json(EMPTY_ROW) == codec.to_json(codec.encode({1: 0.1, 300: 1}))
+
+
 def test_the_empty_row_is_one_byte() -> None:
     assert CODEC.encode({}) == EMPTY_ROW == b"\x01"
     assert CODEC.decode(EMPTY_ROW) == {}
@@ -220,6 +227,8 @@ def test_an_unknown_column_is_refused() -> None:
         ([ID, ColumnSpec(1, "b", Coltyp.Bit)], Err.ColumnDuplicate),
         ([ColumnSpec(1, "a", Coltyp.SLV)], Err.InvalidColumnType),
         ([ColumnSpec(1, "a", Coltyp.Nil)], Err.InvalidColumnType),
+        ([ColumnSpec(1, "a", Coltyp.Short, default=2**15)], Err.InvalidParameter),
+        ([ColumnSpec(300, "a", Coltyp.Text, default=5)], Err.InvalidParameter),
     ],
 )
 def test_a_schema_no_row_could_follow_is_refused(columns: list[ColumnSpec], code: Err) -> None:
