@@ -1,8 +1,8 @@
 """The JSON-RPC 2.0 envelope without I/O: bytes in, calls or refusals out; results in, bytes out.
 
 `decode` never raises. A message is a `Call` (a request, or a notification if it has no id), a `Refusal` (the answer to
-something that is no valid request), or a list of both for a batch. The `id` stays raw JSON, so that it is echoed exactly
-as it came, whatever its number format.
+something that is no valid request), or a list of both for a batch. An `id` that is no plain integer or string stays raw
+JSON, so that it is echoed exactly as it came, whatever its number format.
 
     message = decode(b'{"jsonrpc":"2.0","id":1,"method":"Ping"}', LIMITS)
     answer = encode_result(message.id, {})
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, UnsetType
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -44,8 +44,9 @@ MESSAGES: dict[int, str] = {
     CANCELLED: "Cancelled",
 }
 
-NO_ID = Raw(b"")  # a notification: it is never answered
-NULL_ID = Raw(b"null")
+NO_ID: Final = msgspec.UNSET  # a notification: it is never answered
+NULL_ID: Final = None
+Id = int | str | None | Raw  # Raw: a number of another format, exactly as it came
 
 
 class RpcError(Exception):
@@ -62,6 +63,9 @@ class RpcError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})" + (f": {self.data}" if self.data else "")
+
+
+_ABSENT: Final = Raw(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +86,23 @@ class Call(Struct):
 
     jsonrpc: Literal["2.0"]
     method: str
-    id: Raw = NO_ID
+    id: int | str | UnsetType | None = NO_ID
+    params: dict[str, Any] | list[Any] = {}
+
+
+class _RawCall(Struct):
+    """A call whose id is read as it stands."""
+
+    jsonrpc: Literal["2.0"]
+    method: str
+    id: Raw = _ABSENT
     params: dict[str, Any] | list[Any] = {}
 
 
 class Refusal(Struct):
     """The error that answers what cannot be called."""
 
-    id: Raw
+    id: Id
     code: int
     data: dict[str, Any] | None = None
 
@@ -100,38 +113,35 @@ Message = Call | Refusal
 class _Head(Struct):
     """The members of an object that may be a call, nothing assumed of them."""
 
-    jsonrpc: Raw = NO_ID
-    method: Raw = NO_ID
-    id: Raw = NO_ID
-    params: Raw = NO_ID
+    jsonrpc: Raw = _ABSENT
+    method: Raw = _ABSENT
+    id: Raw = _ABSENT
+    params: Raw = _ABSENT
 
 
-class _Answer(Struct):
-    id: Raw
+class _Answer(Struct, tag_field="jsonrpc", tag="2.0"):
+    id: Id | UnsetType
     result: Any
-    jsonrpc: str = "2.0"
 
 
-class _ErrorAnswer(Struct):
-    id: Raw
+class _ErrorAnswer(Struct, tag_field="jsonrpc", tag="2.0"):
+    id: Id | UnsetType
     error: dict[str, Any]
-    jsonrpc: str = "2.0"
 
 
-class _Notice(Struct):
+class _Notice(Struct, tag_field="jsonrpc", tag="2.0"):
     method: str
     params: Any
-    jsonrpc: str = "2.0"
 
 
 _decode_call = msgspec.json.Decoder(Call).decode
+_decode_raw_call = msgspec.json.Decoder(_RawCall).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_batch = msgspec.json.Decoder(list[Raw]).decode
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
-_OPENING = (0x22, 0x2D, *range(0x30, 0x3A), 0x6E)  # a string, a number or null: what an id may begin with
-_ID_BYTES = frozenset(_OPENING)
+_ID_BYTES = frozenset(b'"-0123456789n')  # a string, a number or null: what an id may begin with
 _EMPTY = re.compile(rb"\[\s*\]|\{\s*\}")
 
 
@@ -143,12 +153,9 @@ def decode(data: bytes, limits: WireLimits = LIMITS) -> Message | list[Message]:
         call = _decode_call(data)
         if not data.isascii():
             data.decode()
-        raw_id = call.id
-        if raw_id is NO_ID or memoryview(raw_id)[0] in _ID_BYTES:
-            return call
+        return call
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return _judge(data, limits)
+        return _judge(data, limits)
 
 
 def _judge(data: bytes, limits: WireLimits) -> Message | list[Message]:
@@ -174,22 +181,23 @@ def _judge(data: bytes, limits: WireLimits) -> Message | list[Message]:
 
 def _single(data: bytes) -> Message:
     """One item that is known to be JSON."""
-    try:
-        call = _decode_call(data)
-        if call.id is NO_ID or memoryview(call.id)[0] in _ID_BYTES:
+    with suppress(msgspec.ValidationError):
+        return _decode_call(data)
+    with suppress(msgspec.ValidationError):
+        raw = _decode_raw_call(data)
+        if raw.id is not _ABSENT and memoryview(raw.id)[0] in _ID_BYTES:
+            call = Call("2.0", raw.method, params=raw.params)
+            call.id = raw.id  # type: ignore[assignment]
             return call
         return Refusal(NULL_ID, INVALID_REQUEST)
-    except msgspec.ValidationError:
-        pass
     try:
         head = _decode_head(data)
     except msgspec.ValidationError:
         return Refusal(NULL_ID, INVALID_REQUEST)
     number_out_of_range = _is_version(head.jsonrpc) and bytes(head.method)[:1] == b'"' and bytes(head.params)[:1] in (b"{", b"[")
     if number_out_of_range:
-        if head.id is NO_ID:
-            # Never answered. A call of a method that no table has keeps it that way.
-            return Call("2.0", "")
+        if head.id is _ABSENT:
+            return Call("2.0", "")  # never answered: it stays so by a method that no table has
         return Refusal(_echo(head.id), INVALID_PARAMS, {"description": "a number does not fit 64 bits"})
     return Refusal(_echo(head.id), INVALID_REQUEST)
 
@@ -198,12 +206,12 @@ def _is_version(raw: Raw) -> bool:
     return bytes(raw)[:1] == b'"' and _decode_any(raw) == "2.0"
 
 
-def _echo(raw: Raw) -> Raw:
+def _echo(raw: Raw) -> Id:
     """The id as it stands if it is one, else null."""
-    return raw if raw is not NO_ID and memoryview(raw)[0] in _ID_BYTES else NULL_ID
+    return raw if raw is not _ABSENT and memoryview(raw)[0] in _ID_BYTES else NULL_ID
 
 
-def _readable_id(data: bytes) -> Raw:
+def _readable_id(data: bytes) -> Id:
     try:
         return _echo(_decode_head(data).id)
     except (msgspec.DecodeError, RecursionError):
@@ -245,12 +253,12 @@ def _without_strings(data: bytes) -> bytes:
     return b'"'.join(data.split(b'"')[::2])
 
 
-def encode_result(id_: Raw, result: Any) -> bytes:
+def encode_result(id_: Id | UnsetType, result: Any) -> bytes:
     """The answer of a call that succeeded. Values that are JSON already may stand in it as `msgspec.Raw`."""
     return _encode(_Answer(id_, result))
 
 
-def encode_error(id_: Raw, code: int, message: str, data: dict[str, Any] | None = None) -> bytes:
+def encode_error(id_: Id | UnsetType, code: int, message: str, data: dict[str, Any] | None = None) -> bytes:
     """The answer of a call that failed."""
     error: dict[str, Any] = {"code": code, "message": message}
     if data:

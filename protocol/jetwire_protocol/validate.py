@@ -298,6 +298,8 @@ def validator(method: Method) -> Validator:
     names = tuple(member.name for member in method.params)
 
     def validate(params: Params | list[Any]) -> Params:
+        if not params and not names:
+            return {}
         if type(params) is list:
             if len(params) > len(names):
                 raise RpcError(INVALID_PARAMS, member=str(len(names)), description=f"at most {len(names)} positional params")

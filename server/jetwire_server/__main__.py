@@ -1,10 +1,150 @@
-"""The `jetwired` command."""
+"""The `jetwired` command: the server, and what is done to its data while it does not run."""
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from jetwire_protocol.declarations import ROLES
+from jetwire_protocol.errors import JetError
+from jetwire_server import failpoints
+from jetwire_server.config import Settings, load
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.rpc.security import Token, UnsafeStart, tokens_to_json
+from jetwire_server.server import TOKENS_FILE, Server, jetwire_version, read_tokens
+
+app = typer.Typer(help="The Jetwire server.", no_args_is_help=True, add_completion=False)
+token_app = typer.Typer(help="The tokens that clients authenticate with.", no_args_is_help=True)
+app.add_typer(token_app, name="token")
+
+SWITCH_SECONDS = 0.0005  # the log's and the pages' threads must get the interpreter soon
+COLLECT_AFTER = (50_000, 20, 50)  # calls make few cycles; the collector need not look so often
+
+Data = Annotated[Path, typer.Option(help="Directory of the data.")]
+
+
+def _fail(text: str, code: int = 2) -> typer.Exit:
+    print(f"jetwired: {text}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+@app.command()
+def serve(
+    data: Annotated[Path | None, typer.Option(help="Directory of the data; made if it is not there. Default: data.")] = None,
+    http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP and WebSocket; port 0 picks one.")] = None,
+    tcp: Annotated[str | None, typer.Option(help="HOST:PORT of JSON lines; port 0 picks one.")] = None,
+    unix: Annotated[Path | None, typer.Option(help="Path of a Unix socket.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.", envvar="JETWIRE_CONFIG")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM); read again at SIGHUP.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
+    tls_client_ca: Annotated[Path | None, typer.Option(help="Who signs the certificates of clients (PEM).")] = None,
+    allow_host: Annotated[list[str] | None, typer.Option(help="A further value of the Host header; may be repeated.")] = None,
+    allow_origin: Annotated[list[str] | None, typer.Option(help="A further value of the Origin header; may be repeated.")] = None,
+    require_token: Annotated[bool, typer.Option("--require-token", help="No access without a token from this machine either.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Listen anywhere, without TLS and tokens.")] = False,
+) -> None:
+    """Serves the instances in a directory until SIGTERM."""
+    try:
+        settings = load(
+            config,
+            data=data,
+            http=http,
+            tcp=tcp,
+            unix=unix,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            tls_client_ca=tls_client_ca,
+            allow_hosts=allow_host,
+            allow_origins=allow_origin,
+            require_token=require_token or None,
+            insecure=insecure or None,
+        )
+    except ValidationError as error:
+        raise _fail("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
+    except ValueError as error:
+        raise _fail(str(error)) from None
+    raise typer.Exit(run_server(settings))
+
+
+def run_server(settings: Settings) -> int:
+    """Runs a server to its end; the exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    failpoints.arm_from_environment(os.environ.get("JETWIRE_FAILPOINTS", ""))
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*COLLECT_AFTER)
+    gc.freeze()
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    async def main() -> None:
+        await Server(settings, say=say).run()
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main())
+    except (UnsafeStart, JetError, OSError) as error:
+        print(f"jetwired: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@app.command()
+def version() -> None:
+    """Prints the version."""
+    print(jetwire_version())
+
+
+@token_app.command("add")
+def token_add(
+    name: Annotated[str, typer.Argument(help="Who will use it.")],
+    role: Annotated[str, typer.Option(help=f"One of {', '.join(ROLES)}.")] = "reader",
+    data: Data = Path("data"),
+) -> None:
+    """Makes a token and prints it: it is not stored and cannot be shown again."""
+    files = LocalFiles(data)
+    files.make_directory("")
+    tokens = read_tokens(files)
+    if any(token.name == name for token in tokens):
+        raise _fail(f"there is a token named {name!r} already")
+    try:
+        text, token = Token.make(name, role, time.time())
+    except ValueError as error:
+        raise _fail(str(error)) from None
+    files.replace(TOKENS_FILE, tokens_to_json([*tokens, token]))
+    print(text)
+
+
+@token_app.command("list")
+def token_list(data: Data = Path("data")) -> None:
+    """Lists the tokens' names and roles."""
+    for token in read_tokens(LocalFiles(data)):
+        print(f"{token.name}\t{token.role}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(token.created))}")
+
+
+@token_app.command("remove")
+def token_remove(name: Annotated[str, typer.Argument()], data: Data = Path("data")) -> None:
+    """Takes a token back. A running server forgets it at its next SIGHUP."""
+    files = LocalFiles(data)
+    tokens = read_tokens(files)
+    kept = [token for token in tokens if token.name != name]
+    if len(kept) == len(tokens):
+        raise _fail(f"there is no token named {name!r}")
+    files.replace(TOKENS_FILE, tokens_to_json(kept))
+
 
 def main() -> None:
-    raise SystemExit("jetwired: not built yet")
+    app()
 
 
 if __name__ == "__main__":

@@ -42,3 +42,11 @@ SWEEP_SECONDS = 5.0  # how often connections are looked at for the two above
 WEBSOCKET_PING_SECONDS = 30.0
 BACKLOG = 1_024
 DRAIN_SECONDS = 30.0  # SIGTERM waits this long for the calls that run
+
+# -- engine -----------------------------------------------------------------------------------------------------------
+NAME_BYTES_MAX = 64  # JET_cbNameMost: of tables, columns and indexes
+PATH_BYTES_MAX = 246  # of a database, below its instance's directory
+CATALOG_DESCRIPTIONS_MAX = 4_096  # decoded table descriptions remembered for each database
+FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
+INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
+INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them

@@ -1,0 +1,179 @@
+"""The server: opens the data, listens, serves until it is told to stop, drains, and closes the data."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from jetwire_protocol.jsonrpc import WireLimits
+from jetwire_server.clock import Clock, SystemClock
+from jetwire_server.config import Address, Settings
+from jetwire_server.console.page import console_page
+from jetwire_server.events import EventLog
+from jetwire_server.files.directory_lock import DirectoryLock
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.rpc import handlers
+from jetwire_server.rpc.http import HttpListener
+from jetwire_server.rpc.security import Gatekeeper, Token, check_addresses, tokens_from_json
+from jetwire_server.rpc.service import Service
+from jetwire_server.rpc.tcp import listen_tcp, listen_unix
+
+log = logging.getLogger(__name__)
+
+TOKENS_FILE = "tokens.json"
+
+assert handlers, "importing the handlers registers them"
+
+
+def jetwire_version() -> str:
+    try:
+        return version("jetwire")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def read_tokens(files: LocalFiles) -> list[Token]:
+    if not files.exists(TOKENS_FILE):
+        return []
+    file = files.open(TOKENS_FILE, read_only=True)
+    try:
+        return tokens_from_json(file.read(0, file.size()))
+    finally:
+        file.close()
+
+
+class Server:
+    """One server process' worth of everything. `say` prints a line for people."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None, say: Callable[[str], None] = print) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.events = EventLog()
+        self._say = say
+        self._files = LocalFiles(settings.data)
+        self._lock = DirectoryLock(self._files)
+        self._tls: ssl.SSLContext | None = None
+        self._listeners: list[asyncio.Server] = []
+        self._http: HttpListener | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+        self.addresses: dict[str, str] = {}
+        self.service = Service(
+            version=jetwire_version(),
+            clock=self.clock,
+            events=self.events,
+            gatekeeper=Gatekeeper(
+                certificates=settings.client_certificates,
+                open_loopback=not settings.require_token,
+                insecure=settings.insecure,
+                hosts=frozenset(host.lower() for host in settings.allow_hosts),
+                origins=frozenset(settings.allow_origins),
+                own_uid=os.getuid(),
+            ),
+            wire_limits=WireLimits(settings.message_bytes, settings.depth, settings.elements, settings.batch),
+            in_flight_max=settings.in_flight,
+            result_bytes_max=settings.result_bytes,
+            slow_reader_seconds=settings.slow_reader_seconds,
+            idle_seconds=settings.idle_seconds,
+        )
+
+    # -- start --------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Listens last: who can connect can work."""
+        settings, gatekeeper = self.settings, self.service.gatekeeper
+        self._files.make_directory("")
+        gatekeeper.tokens = read_tokens(self._files)
+        check_addresses(
+            [Address.parse(text).host for text in (settings.http, settings.tcp) if text],
+            tls=settings.tls_cert is not None,
+            tokens=bool(gatekeeper.tokens),
+            certificates=settings.tls_client_ca is not None,
+            insecure=settings.insecure,
+        )
+        self._tls = self._make_tls()
+        self._lock.acquire()
+        try:
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        self._sweeper = asyncio.create_task(self.service.sweep_forever(), name="sweeper")
+
+    async def _listen(self) -> None:
+        settings = self.settings
+        secure = self._tls is not None
+        if settings.http:
+            self._http = HttpListener(self.service, self.ready, {"/console": console_page})
+            got = await self._http.start(*Address.parse(settings.http), self._tls)
+            self.addresses["http"] = f"http{'s' if secure else ''}://{Address(*got)}/rpc"
+            self.addresses["ws"] = f"ws{'s' if secure else ''}://{Address(*got)}/rpc"
+        if settings.tcp:
+            listener = await listen_tcp(self.service, *Address.parse(settings.tcp), self._tls)
+            self._listeners.append(listener)
+            host, port = listener.sockets[0].getsockname()[:2]
+            self.addresses["tcp"] = f"{'tls' if secure else 'tcp'}://{Address(host, port)}"
+        if settings.unix:
+            self._listeners.append(await listen_unix(self.service, settings.unix))
+            self.addresses["unix"] = f"unix://{settings.unix.absolute()}"
+        for kind, address in self.addresses.items():
+            self._say(f"listening {kind} {address}")
+
+    def _make_tls(self) -> ssl.SSLContext | None:
+        settings = self.settings
+        if settings.tls_cert is None or settings.tls_key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        if settings.tls_client_ca is not None:
+            context.load_verify_locations(settings.tls_client_ca)
+            # Optional, because a token is as good; who has neither may say nothing but Hello.
+            context.verify_mode = ssl.CERT_OPTIONAL
+        return context
+
+    def reload(self) -> None:
+        """SIGHUP: certificates and tokens are read again; connections that stand are not touched."""
+        settings = self.settings
+        try:
+            self.service.gatekeeper.tokens = read_tokens(self._files)
+            if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
+                self._tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ValueError) as error:
+            log.error("reload failed, what was read before stays in force: %s", error)
+
+    def ready(self) -> dict[str, Any]:
+        """What /readyz says beside being ready."""
+        return {"frozen": False}
+
+    # -- stop ---------------------------------------------------------------------------------------------------
+    async def stop(self) -> None:
+        """Refuses what is new, finishes what runs, and closes the data."""
+        for listener in self._listeners:
+            listener.close()
+        await self.service.drain(self.settings.drain_seconds)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._http is not None:
+            await self._http.stop()
+        if self.settings.unix is not None:
+            self.settings.unix.unlink(missing_ok=True)
+        self._lock.release()
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        await self.start()
+        self._say("ready")
+        await asked.wait()
+        self._say("stopping")
+        await self.stop()
+        self._say("stopped")

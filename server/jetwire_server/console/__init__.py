@@ -1,0 +1,1 @@
+"""The pages of the HTTP port that people read."""

@@ -1,0 +1,8 @@
+"""The handlers, one module a group of methods: the only place where wire types meet engine types.
+
+Importing this package registers them all.
+"""
+
+from jetwire_server.rpc.handlers import batch, connection
+
+__all__ = ["batch", "connection"]

@@ -1,0 +1,212 @@
+"""The HTTP port: WebSocket and POST at /rpc, health, metrics, the OpenRPC document and whatever pages the server adds."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from jetwire_protocol.openrpc import document
+from jetwire_server import limits, metrics
+from jetwire_server.rpc.eager import Waiting, begin
+from jetwire_server.rpc.peer import PENDING, Peer
+from jetwire_server.rpc.security import NOBODY, Identity
+from jetwire_server.rpc.service import Service
+
+Page = Callable[[], tuple[str, str]]  # content type and text
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+# What answers without authentication.
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/rpc"})
+
+
+class HttpListener:
+    """One listening HTTP address."""
+
+    def __init__(self, service: Service, ready: Callable[[], dict[str, Any]], pages: Mapping[str, Page] | None = None) -> None:
+        self._service = service
+        self._ready = ready
+        self._app = web.Application(client_max_size=service.wire_limits.message_bytes, middlewares=[self._guard])
+        self._app.add_routes(
+            [
+                web.get("/rpc", self._websocket),
+                web.post("/rpc", self._post),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/openrpc.json", self._openrpc),
+            ]
+        )
+        for path, page in (pages or {}).items():
+            self._app.router.add_get(path, self._page(page))
+        self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
+        """Listens, and returns the address it got."""
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=limits.BACKLOG)
+        await site.start()
+        address = self._runner.addresses[0]
+        return address[0], address[1]
+
+    async def stop(self) -> None:
+        await self._runner.cleanup()
+
+    # -- who asks -----------------------------------------------------------------------------------------------
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        gatekeeper = self._service.gatekeeper
+        host = request.headers.get("Host", "")
+        own = request.transport.get_extra_info("sockname") if request.transport is not None else None
+        if not (gatekeeper.host_allowed(host) or (own and host.rpartition(":")[0].strip("[]") == own[0])):
+            raise web.HTTPForbidden(text="this Host is not allowed; configure it with --allow-host\n")
+        if not gatekeeper.origin_allowed(request.headers.get("Origin"), host):
+            raise web.HTTPForbidden(text="this Origin is not allowed; configure it with --allow-origin\n")
+        if request.path not in OPEN_PATHS and not self._identity(request).role:
+            raise web.HTTPUnauthorized(text="not authenticated\n", headers={"WWW-Authenticate": "Bearer"})
+        return await handler(request)
+
+    def _identity(self, request: web.Request) -> Identity:
+        """By the bearer token where one is given (a wrong one is nobody, wherever it comes from), else by the address."""
+        gatekeeper = self._service.gatekeeper
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme:
+            return gatekeeper.by_token(token.strip()) if scheme.lower() == "bearer" else NOBODY
+        transport = request.transport
+        if transport is None:
+            return NOBODY
+        return gatekeeper.by_address(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
+
+    # -- calls --------------------------------------------------------------------------------------------------
+    async def _post(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        identity = self._identity(request)
+        late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def send(answer: bytes) -> None:
+            if not late.done():
+                late.set_result(answer)
+
+        peer = Peer(self._service, send, role=identity.role, principal=identity.principal, kind="http", outlives_request=False)
+        try:
+            answer = peer.receive(body)
+            if answer is PENDING:
+                await peer.idle()  # a notification that waits is waited for, and not answered
+                answer = late.result() if late.done() else None
+        finally:
+            await peer.close()
+        if answer is None:
+            return web.Response(status=204)
+        assert isinstance(answer, bytes)
+        return web.Response(body=answer, content_type="application/json")
+
+    async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(
+            max_msg_size=self._service.wire_limits.message_bytes, compress=False, heartbeat=limits.WEBSOCKET_PING_SECONDS
+        )
+        if not socket.can_prepare(request):
+            raise web.HTTPUpgradeRequired(text="GET /rpc is for WebSocket; send calls with POST\n", headers={"Upgrade": "websocket"})
+        await socket.prepare(request)
+        connection = WebSocketConnection(self._service, socket, request.transport, self._identity(request))
+        await connection.serve()
+        return socket
+
+    # -- pages --------------------------------------------------------------------------------------------------
+    async def _livez(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        status = 503 if self._service.draining else 200
+        return web.json_response({"status": "draining" if self._service.draining else "ready", **self._ready()}, status=status)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=metrics.render().encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+    async def _openrpc(self, request: web.Request) -> web.Response:
+        return web.Response(body=msgspec.json.encode(document(self._service.version)), content_type="application/json")
+
+    def _page(self, page: Page) -> Handle:
+        async def show(request: web.Request) -> web.Response:
+            content_type, text = page()
+            return web.Response(text=text, content_type=content_type)
+
+        return show
+
+
+class WebSocketConnection:
+    """One WebSocket: a message a text frame."""
+
+    def __init__(self, service: Service, socket: web.WebSocketResponse, transport: asyncio.Transport | None, identity: Identity) -> None:
+        self._service = service
+        self._socket = socket
+        self._transport = transport
+        self._blocked_since: float | None = None
+        self._heard = True
+        self._last_heard = service.clock.boot()
+        self._peer = Peer(service, self._send, role=identity.role, principal=identity.principal, kind="websocket")
+
+    async def serve(self) -> None:
+        """Until the connection closes. While an answer cannot be written, nothing more is read."""
+        service, socket, receive = self._service, self._socket, self._peer.receive
+        service.connections.add(self)
+        try:
+            async for message in socket:
+                self._heard = True
+                if message.type is not WSMsgType.TEXT:
+                    await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"one text frame a message")
+                    break
+                answer = receive(message.data.encode())
+                if type(answer) is bytes:
+                    self._blocked_since = service.clock.boot()
+                    await socket.send_frame(answer, WSMsgType.TEXT)
+                    self._blocked_since = None
+        except ConnectionError:
+            pass  # the other side went away while it was being answered
+        finally:
+            service.connections.discard(self)
+            await asyncio.shield(self._peer.close())
+
+    def _send(self, message: bytes) -> None:
+        """An answer that comes late, or a notification: into the transport at once, in order."""
+        if self._socket.closed or self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > limits.UNREAD_BYTES_MAX:
+            self._transport.abort()
+            return
+        try:
+            waiting = begin(self._socket.send_frame(message, WSMsgType.TEXT))
+        except ConnectionError:
+            return
+        if type(waiting) is Waiting:
+            self._service.later(_ignoring_a_lost_connection(waiting))
+
+    def sweep(self, now: float) -> None:
+        if self._heard:
+            self._heard, self._last_heard = False, now
+        service = self._service
+        if self._blocked_since is not None and now - self._blocked_since > service.slow_reader_seconds:
+            if self._transport is not None:
+                self._transport.abort()
+        elif service.idle_seconds and now - self._last_heard > service.idle_seconds and not self._peer.busy():
+            service.later(self._close(WSCloseCode.GOING_AWAY, "idle"))
+
+    def close(self, reason: str) -> None:
+        self._service.later(self._close(WSCloseCode.GOING_AWAY, reason))
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self._socket.close(code=code, message=reason.encode(), drain=False)
+        except (TimeoutError, ConnectionError):
+            if self._transport is not None:
+                self._transport.abort()
+
+
+async def _ignoring_a_lost_connection(waiting: Waiting) -> None:
+    with suppress(ConnectionError):
+        await waiting.rest()

@@ -1,0 +1,63 @@
+"""The order of calls: those that name the same session run in the order they came, others overtake them.
+
+A lane exists for a session only while one of its calls waits for something, so the usual call, which ends at once, costs
+one look into an empty dictionary.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+
+class Turn:
+    """A call's place in the lanes of the sessions it names."""
+
+    __slots__ = ("_ahead", "_run", "counts", "sessions")
+
+    def __init__(self, sessions: Sequence[int], run: Callable[[], None], *, counts: bool = True) -> None:
+        self.sessions = tuple(dict.fromkeys(sessions))
+        self.counts = counts  # against the connection's calls in flight
+        self._run = run
+        self._ahead = 0
+
+
+class Lanes:
+    """The calls of one connection that wait or are waited for, by session."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, deque[Turn]] = {}
+
+    def free(self, sessions: Sequence[int]) -> bool:
+        """Whether a call that names these sessions may run at once."""
+        lanes = self._lanes
+        return not lanes or not any(session in lanes for session in sessions)
+
+    def enter(self, turn: Turn) -> bool:
+        """Takes a place in each lane. True if it is the first in all of them; else it is run when it becomes so."""
+        for session in turn.sessions:
+            lane = self._lanes.setdefault(session, deque())
+            if lane:
+                turn._ahead += 1
+            lane.append(turn)
+        return turn._ahead == 0
+
+    def leave(self, turn: Turn) -> None:
+        """A call ended: whoever is now first in all its lanes runs."""
+        ready: list[Turn] = []
+        for session in turn.sessions:
+            lane = self._lanes[session]
+            assert lane[0] is turn, "a call left before its turn"
+            lane.popleft()
+            if not lane:
+                del self._lanes[session]
+            else:
+                lane[0]._ahead -= 1
+                if lane[0]._ahead == 0:
+                    ready.append(lane[0])
+        for next_turn in ready:
+            next_turn._run()
+
+    def clear(self) -> None:
+        """Forgets everything that waits; nothing of it runs any more."""
+        self._lanes.clear()

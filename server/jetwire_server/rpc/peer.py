@@ -1,0 +1,304 @@
+"""One connection: who is at its other end, what it owns, and the calls it has in flight.
+
+A listener hands each message to `receive`, and writes what comes back. An answer that is not there yet goes to the
+listener's `send` later. Nothing here knows what kind of connection it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from jetwire_protocol import jsonrpc
+from jetwire_protocol.jsonrpc import NO_ID, Call, Message, Refusal, RpcError
+from jetwire_protocol.validate import Params
+from jetwire_server.metrics import Counter, Gauge
+from jetwire_server.rpc.dispatch import Entry, failure
+from jetwire_server.rpc.eager import Waiting, begin
+from jetwire_server.rpc.lanes import Lanes, Turn
+
+if TYPE_CHECKING:
+    from jetwire_server.rpc.service import Service
+
+log = logging.getLogger(__name__)
+
+CALLS = Counter("jetwire_rpc_calls_total", "Calls received, notifications among them")
+ERRORS = Counter("jetwire_rpc_errors_total", "Calls answered with an error")
+IN_FLIGHT = Gauge("jetwire_rpc_calls_in_flight", "Calls that wait for something")
+CONNECTIONS = Gauge("jetwire_rpc_connections", "Open connections")
+
+
+class _Pending:
+    """Told apart from None, which is silence: the answer comes later."""
+
+    def __repr__(self) -> str:
+        return "PENDING"
+
+
+PENDING: Final = _Pending()
+Answer = bytes | None | _Pending
+Deliver = Callable[[bytes | None], None]
+
+
+class Peer:
+    """The server's end of one connection."""
+
+    def __init__(
+        self,
+        service: Service,
+        send: Callable[[bytes], None],
+        *,
+        role: str = "",
+        principal: str = "",
+        kind: str = "",
+        outlives_request: bool = True,
+    ) -> None:
+        self.service = service
+        self.send = send
+        self.role = role  # "" until it has authenticated
+        self.principal = principal
+        self.kind = kind
+        self.stateful = outlives_request  # False over plain HTTP, where a connection's state lasts one request
+        self.client = ""
+        self.int64_strings = False
+        self.sessions: dict[int, Any] = {}  # sesid -> the engine's session
+        self.state: dict[str, Any] = {}  # what groups of handlers keep for this connection, by their own names
+        self.in_flight = 0
+        self.closed = False
+        self._at_close: list[Callable[[], Any]] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._lanes = Lanes()
+        self.table = {} if service.draining else service.table
+        self._result_bytes_max = service.result_bytes_max
+        self._limits = service.wire_limits
+        service.peers.add(self)
+        CONNECTIONS.value += 1
+
+    # -- messages in --------------------------------------------------------------------------------------------
+    def receive(self, data: bytes) -> Answer:
+        """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later."""
+        message = jsonrpc.decode(data, self._limits)
+        if type(message) is Call:
+            return self._start(message, self._send_late)
+        if type(message) is Refusal:
+            return jsonrpc.encode_refusal(message)
+        assert type(message) is list
+        return _Batch(self, message).start()
+
+    def _send_late(self, answer: bytes | None) -> None:
+        if answer is not None and not self.closed:
+            self.send(answer)
+
+    def _start(self, call: Message, deliver: Deliver) -> Answer:
+        """Runs a call as far as it goes now."""
+        CALLS.value += 1
+        if type(call) is not Call:
+            ERRORS.value += 1
+            return jsonrpc.encode_refusal(call)  # type: ignore[arg-type]
+        try:
+            entry = self.table.get(call.method)
+            if entry is None or self.role not in entry.roles:
+                raise self._refusal(entry)
+            params = entry.validate(call.params)
+            if entry.by_session:
+                sessions = _sessions_of_batch(params) if entry.is_batch else (params["sesid"],)
+                if not self._lanes.free(sessions):
+                    return self._queue(call, entry, params, sessions, deliver)
+            else:
+                sessions = ()
+            if not entry.waits:
+                return self._answer(call, entry.handler(self, params))
+            self._room()
+            coroutine = entry.handler(self, params)
+            result = begin(coroutine) if entry.at_once else Waiting(coroutine, None)
+            if type(result) is not Waiting:
+                return self._answer(call, result)
+        except Exception as error:
+            return self._error(call, error)
+        return self._wait(call, entry, result, sessions, deliver)
+
+    def _refusal(self, entry: Entry | None) -> RpcError:
+        """Why a call is not even looked at."""
+        if not self.role:
+            return RpcError(jsonrpc.NOT_AUTHENTICATED)
+        if self.service.draining:
+            return RpcError(jsonrpc.SHUTTING_DOWN)
+        if entry is None:
+            return RpcError(jsonrpc.METHOD_NOT_FOUND)
+        return RpcError(jsonrpc.NOT_ALLOWED, role=self.role, needs=entry.method.role)
+
+    # -- calls that wait ----------------------------------------------------------------------------------------
+    def _room(self) -> None:
+        """A call that may wait must find a place before it begins: afterwards it cannot be refused any more."""
+        if self.in_flight >= self.service.in_flight_max:
+            raise RpcError(jsonrpc.TOO_MANY, limit="inFlight", max=self.service.in_flight_max)
+
+    def _queue(self, call: Call, entry: Entry, params: Params, sessions: tuple[int, ...], deliver: Deliver) -> Answer:
+        """A call of a session that is busy: it runs when those before it have ended."""
+        self._room()
+
+        def run() -> None:
+            self._follow(asyncio.get_running_loop().create_task(self._run(call, entry, params)), turn, deliver)
+
+        turn = Turn(sessions, run, counts=True)
+        self._enter(turn)
+        return PENDING
+
+    async def _run(self, call: Call, entry: Entry, params: Params) -> bytes | None:
+        try:
+            result = entry.handler(self, params)
+            return self._answer(call, await result if entry.waits else result)
+        except Exception as error:
+            return self._error(call, error)
+
+    def _wait(self, call: Call, entry: Entry, waiting: Waiting, sessions: tuple[int, ...], deliver: Deliver) -> Answer:
+        """A call that has begun and waits: the rest of it is a task, and its sessions' later calls wait behind it."""
+        # A commit may wait for a thaw, one a session: it takes no place from the others.
+        turn = Turn(sessions, _nothing, counts=not (entry.commits and sessions))
+        self._enter(turn)
+        self._follow(asyncio.get_running_loop().create_task(self._rest(call, waiting)), turn, deliver)
+        return PENDING
+
+    def _enter(self, turn: Turn) -> None:
+        self._lanes.enter(turn)
+        if turn.counts:
+            self.in_flight += 1
+            IN_FLIGHT.value += 1
+
+    async def _rest(self, call: Call, waiting: Waiting) -> bytes | None:
+        try:
+            return self._answer(call, await waiting.rest())
+        except Exception as error:
+            return self._error(call, error)
+
+    def _follow(self, task: asyncio.Task[bytes | None], turn: Turn, deliver: Deliver) -> None:
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[bytes | None]) -> None:
+            self._tasks.discard(task)
+            if self.closed:
+                return
+            if turn.counts:
+                self.in_flight -= 1
+                IN_FLIGHT.value -= 1
+            deliver(None if task.cancelled() else task.result())
+            self._lanes.leave(turn)
+
+        task.add_done_callback(ended)
+
+    # -- answers out --------------------------------------------------------------------------------------------
+    def _answer(self, call: Call, result: Any) -> bytes | None:
+        if call.id is NO_ID:
+            return None
+        answer = jsonrpc.encode_result(call.id, result)
+        if len(answer) > self._result_bytes_max:
+            raise RpcError(jsonrpc.TOO_LARGE, limit="result", max=self._result_bytes_max)
+        return answer
+
+    def _error(self, call: Call, error: Exception) -> bytes | None:
+        ERRORS.value += 1
+        code, message, data = failure(error)
+        if call.id is NO_ID:
+            return None
+        try:
+            return jsonrpc.encode_error(call.id, code, message, data)
+        except Exception:
+            log.exception("an error's data cannot be encoded")
+            return jsonrpc.encode_error(call.id, code, message)
+
+    def notify(self, method: str, params: Any) -> None:
+        """Sends a notification, if there is still somebody to send it to."""
+        if not self.closed and self.stateful:
+            self.send(jsonrpc.encode_notification(method, params))
+
+    # -- the end ------------------------------------------------------------------------------------------------
+    def at_close(self, action: Callable[[], Any]) -> None:
+        """`action`, plain or async, is run when the connection has closed; the last registered first."""
+        self._at_close.append(action)
+
+    async def close(self) -> None:
+        """Cancels what runs and gives back everything that was this connection's."""
+        if self.closed:
+            return
+        self.closed = True
+        CONNECTIONS.value -= 1
+        IN_FLIGHT.value -= self.in_flight
+        self._lanes.clear()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for action in reversed(self._at_close):
+            try:
+                waiting = action()
+                if waiting is not None:
+                    await waiting
+            except Exception:
+                log.exception("closing a connection")
+        self.service.peers.discard(self)
+
+    def busy(self) -> bool:
+        """Whether anything is in flight."""
+        return bool(self._tasks)
+
+    async def idle(self) -> None:
+        """Returns when nothing is in flight any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+class _Batch:
+    """The answers of a JSON-RPC batch, gathered until the last of them is there."""
+
+    def __init__(self, peer: Peer, messages: list[Message]) -> None:
+        self._peer = peer
+        self._messages = messages
+        self._answers: list[bytes | None] = [None] * len(messages)
+        self._missing = 0
+        self._bytes = 0
+        self._started = False
+
+    def start(self) -> Answer:
+        for place, message in enumerate(self._messages):
+            answer = self._peer._start(message, lambda late, place=place: self._late(place, late))  # type: ignore[misc]
+            if answer is PENDING:
+                self._missing += 1
+            else:
+                self._put(place, answer)  # type: ignore[arg-type]
+        self._started = True
+        return self._whole() if not self._missing else PENDING
+
+    def _put(self, place: int, answer: bytes | None) -> None:
+        if answer is not None:
+            self._bytes += len(answer)
+            if self._bytes > self._peer.service.result_bytes_max:
+                call = self._messages[place]
+                answer = jsonrpc.encode_error(call.id, jsonrpc.TOO_LARGE, jsonrpc.MESSAGES[jsonrpc.TOO_LARGE], {"limit": "result"})
+        self._answers[place] = answer
+
+    def _late(self, place: int, answer: bytes | None) -> None:
+        self._put(place, answer)
+        self._missing -= 1
+        if self._started and not self._missing:
+            self._peer._send_late(self._whole())
+
+    def _whole(self) -> bytes | None:
+        given = [answer for answer in self._answers if answer is not None]
+        return jsonrpc.encode_batch(given) if given else None
+
+
+def _nothing() -> None:
+    """A call that has begun already has nothing to do when its turn comes."""
+
+
+def _sessions_of_batch(params: Params) -> tuple[int, ...]:
+    """The sessions that a Batch names, as far as they are known before it runs."""
+    named = [params["sesid"]] if params["sesid"] is not None else []
+    for call in params["calls"]:
+        inner = call["params"]
+        sesid = inner.get("sesid") if type(inner) is dict else inner[0] if type(inner) is list and inner else None
+        if type(sesid) is int:
+            named.append(sesid)
+    return tuple(named)

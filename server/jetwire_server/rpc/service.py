@@ -1,0 +1,95 @@
+"""What all connections share: the engine's instances, the limits, the peers, and how the server stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jetwire_protocol.jsonrpc import WireLimits
+from jetwire_server import limits
+from jetwire_server.clock import Clock
+from jetwire_server.events import EventLog
+from jetwire_server.rpc.dispatch import Entry, table
+from jetwire_server.rpc.security import Gatekeeper
+
+if TYPE_CHECKING:
+    from jetwire_server.rpc.peer import Peer
+
+PROTOCOL_VERSION = "1.0"
+
+
+class Connection(Protocol):
+    """What the server may do to any connection that lasts."""
+
+    def sweep(self, now: float) -> None:
+        """Drops it if it does not read, or has been silent too long."""
+        ...
+
+    def close(self, reason: str) -> None: ...
+
+
+@dataclass
+class Service:
+    """One for the server; every peer has it."""
+
+    version: str
+    clock: Clock
+    events: EventLog
+    gatekeeper: Gatekeeper
+    engine: Any = None  # what the handlers of the engine's methods ask for instances
+    snapshots: Any = None
+    wire_limits: WireLimits = field(default_factory=WireLimits)
+    in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
+    result_bytes_max: int = limits.RESULT_BYTES_MAX
+    slow_reader_seconds: float = limits.SLOW_READER_SECONDS
+    idle_seconds: float = limits.IDLE_SECONDS
+    table: dict[str, Entry] = field(default_factory=table)
+    peers: set[Peer] = field(default_factory=set)
+    connections: set[Connection] = field(default_factory=set)
+    closing: set[asyncio.Task[None]] = field(default_factory=set)  # connections that are giving their state back
+    draining: bool = False
+
+    def limits_for_clients(self) -> dict[str, int]:
+        """What Hello tells a client it has to keep to."""
+        wire = self.wire_limits
+        return {
+            "message": wire.message_bytes,
+            "depth": wire.depth,
+            "elements": wire.elements,
+            "batch": wire.batch,
+            "inFlight": self.in_flight_max,
+            "result": self.result_bytes_max,
+        }
+
+    def instance_names(self) -> list[dict[str, Any]]:
+        """The running instances, for Hello."""
+        return []
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs something that belongs to a closing connection; the server waits for it before it ends."""
+        task = asyncio.get_running_loop().create_task(work)
+        self.closing.add(task)
+        task.add_done_callback(self.closing.discard)
+
+    async def sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(limits.SWEEP_SECONDS)
+            now = self.clock.boot()
+            for connection in list(self.connections):
+                connection.sweep(now)
+
+    async def drain(self, seconds: float) -> None:
+        """Refuses new calls and waits for those that run; then every connection's state is given back."""
+        self.draining = True
+        for peer in self.peers:
+            peer.table = {}  # which spares every call a look at `draining`
+        waiting = [asyncio.create_task(peer.idle()) for peer in list(self.peers)]
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=seconds)
+            for task in late:
+                task.cancel()
+        for connection in list(self.connections):
+            connection.close("the server is shutting down")
+        await asyncio.gather(*(peer.close() for peer in list(self.peers)), *self.closing, return_exceptions=True)

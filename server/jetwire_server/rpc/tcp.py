@@ -1,0 +1,180 @@
+"""Lines of JSON over TCP and Unix sockets: the fast path, one asyncio protocol object a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import struct
+from collections import deque
+from pathlib import Path
+from typing import cast
+
+from jetwire_protocol import jsonrpc
+from jetwire_server import limits
+from jetwire_server.metrics import Counter
+from jetwire_server.rpc.peer import Peer
+from jetwire_server.rpc.service import Service
+
+SLOW_READERS = Counter("jetwire_rpc_slow_readers_dropped_total", "Connections dropped because they did not read what they asked for")
+
+
+class LineConnection(asyncio.Protocol):
+    """One connection. Nothing is read while too much is waiting to be written."""
+
+    peer: Peer
+    _transport: asyncio.Transport
+
+    def __init__(self, service: Service, *, kind: str = "tcp") -> None:
+        self._service = service
+        self._kind = kind
+        self._parts: list[bytes] = []  # of a line that has not ended
+        self._parts_bytes = 0
+        self._lines: deque[bytes] = deque()  # lines that came while nothing may be written
+        self._skipping = False  # the rest of a line that was too large
+        self._paused_since: float | None = None
+        self._heard = False  # since the last sweep
+        self._last_heard = 0.0
+
+    # -- asyncio's calls ----------------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
+        gatekeeper = self._service.gatekeeper
+        if self._kind == "unix":
+            identity = gatekeeper.by_uid(_uid_of(transport.get_extra_info("socket")))
+        else:
+            identity = gatekeeper.by_address(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
+        self.peer = Peer(self._service, self._send, role=identity.role, principal=identity.principal, kind=self._kind)
+        self._service.connections.add(self)
+        self._last_heard = self._service.clock.boot()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lines.clear()
+        self._service.connections.discard(self)
+        self._service.later(self.peer.close())
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        if self._paused_since is None and not self._parts and not self._skipping and data.find(b"\n") == len(data) - 1:
+            # One whole line, and nothing before it: nearly always so.
+            answer = self.peer.receive(data)
+            if type(answer) is bytes:
+                self._transport.write(answer + b"\n")
+            return
+        *whole, rest = data.split(b"\n")
+        if whole:
+            if self._skipping:
+                self._skipping = False
+                whole.pop(0)
+            elif self._parts:
+                whole[0] = b"".join([*self._parts, whole[0]])
+            self._parts, self._parts_bytes = [], 0
+            self._lines.extend(whole)
+        if rest and not self._skipping:
+            self._parts.append(rest)
+            self._parts_bytes += len(rest)
+            if self._parts_bytes > self._service.wire_limits.message_bytes:
+                # The line need not end for its answer to be known; what is left of it is thrown away as it comes.
+                self._lines.append(b"".join(self._parts))
+                self._parts, self._parts_bytes = [], 0
+                self._skipping = True
+        self._work()
+
+    def pause_writing(self) -> None:
+        self._paused_since = self._service.clock.boot()
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused_since = None
+        self._work()
+        if self._paused_since is None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def eof_received(self) -> bool:
+        """The other side has no more to say, but may still want its answers (`printf ... | nc`)."""
+        if self._parts:
+            self._lines.append(b"".join(self._parts))
+            self._parts = []
+            self._work()
+        if self.peer.busy() or self._lines:
+            self._service.later(self._finish())
+            return True
+        return False
+
+    # -- within -------------------------------------------------------------------------------------------------
+    def _work(self) -> None:
+        """Answers the lines that are there, until there are no more or the other side does not keep up."""
+        lines, receive = self._lines, self.peer.receive
+        out: list[bytes] = []
+        size = 0
+        while lines and self._paused_since is None:
+            answer = receive(lines.popleft())
+            if type(answer) is bytes:
+                out.append(answer)
+                size += len(answer)
+                if size > limits.WRITE_CHUNK_BYTES:
+                    self._write(out)
+                    out, size = [], 0
+        if out:
+            self._write(out)
+
+    def _write(self, answers: list[bytes]) -> None:
+        answers.append(b"")
+        self._transport.write(b"\n".join(answers))
+
+    def _send(self, message: bytes) -> None:
+        """An answer that comes late, or a notification."""
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size() > limits.UNREAD_BYTES_MAX:
+            SLOW_READERS.value += 1
+            self._transport.abort()
+            return
+        self._transport.write(message + b"\n")
+
+    async def _finish(self) -> None:
+        while (self.peer.busy() or self._lines) and not self._transport.is_closing():
+            await self.peer.idle()
+            await asyncio.sleep(0)
+            if self._lines:
+                await asyncio.sleep(0.01)
+        self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Drops who does not read, and who has been silent too long."""
+        service = self._service
+        if self._heard:
+            self._heard, self._last_heard = False, now
+        if self._paused_since is not None and now - self._paused_since > service.slow_reader_seconds:
+            SLOW_READERS.value += 1
+            self._transport.abort()
+        elif service.idle_seconds and now - self._last_heard > service.idle_seconds and not self.peer.busy():
+            self._transport.close()
+
+    def close(self, reason: str) -> None:
+        """Says why, and closes."""
+        if not self._transport.is_closing():
+            self._send(jsonrpc.encode_error(jsonrpc.NULL_ID, jsonrpc.SHUTTING_DOWN, "Shutting down", {"description": reason}))
+            self._transport.close()
+
+
+def _uid_of(sock: socket.socket) -> int:
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+async def listen_tcp(service: Service, host: str, port: int, tls: ssl.SSLContext | None = None) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: LineConnection(service), host, port, ssl=tls, backlog=limits.BACKLOG)
+
+
+async def listen_unix(service: Service, path: Path) -> asyncio.Server:
+    """A socket file of which only its owner's and root's connections are let in; a dead one in its place is removed."""
+    loop = asyncio.get_running_loop()
+    if path.is_socket():
+        path.unlink()
+    server = await loop.create_unix_server(lambda: LineConnection(service, kind="unix"), str(path), backlog=limits.BACKLOG)
+    os.chmod(path, 0o600)
+    return server
