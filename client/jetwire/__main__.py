@@ -1,10 +1,10 @@
 """The `jetwire` command."""
 
-from __future__ import annotations
+from jetwire.cli.app import app
 
 
 def main() -> None:
-    raise SystemExit("jetwire: not built yet")
+    app()
 
 
 if __name__ == "__main__":

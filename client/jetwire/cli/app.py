@@ -1,0 +1,29 @@
+"""The `jetwire` command: its groups, and the options before them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jetwire.cli import snapshot
+from jetwire.cli.context import settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(snapshot.app, name="snapshot")
+
+
+@app.callback()
+def options(
+    url: Annotated[str | None, typer.Option(envvar="JETWIRE_URL", help="tcp://, unix://, ws:// or http:// address of the server.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="JETWIRE_TOKEN", help="Who you are, for servers that ask.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one line, whatever the terminal.")] = False,
+) -> None:
+    """Talks to a Jetwire server.
+
+    Exit codes: 0 done, 1 an error of the engine, 2 wrong usage, 7 no server there, 8 not allowed; `snapshot run` adds 3 to 6.
+    """
+    if url:
+        settings.url = url
+    settings.token = token
+    settings.as_json = as_json
