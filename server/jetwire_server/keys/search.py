@@ -135,7 +135,7 @@ class SearchKey:
             return part
         self.limit = True
         if partial and segment.text and len(part) > 1:
-            part = part[: min(_text_end(segment, part), most - 1)]
+            part = part[: _text_end(segment, part)]
         elif partial and segment.binary and not segment.fixed and value:
             end = data_end(value, len(part))
             if end:

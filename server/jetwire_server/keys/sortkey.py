@@ -51,7 +51,7 @@ _DIGIT, _KANA, _HEBREW, _ARABIC = 13, 34, 40, 41
 _PRIVATE_USE: Final = range(169, 176)  # their weights have a third byte
 
 # bits of the case weight
-_FULL_WIDTH, _FULL_SIZE, _SUBSCRIPT, _UPPER, _KATAKANA = 0x01, 0x02, 0x08, 0x10, 0x20
+_FULL_WIDTH, _FULL_SIZE, _SUBSCRIPT, _UPPER, _HIRAGANA = 0x01, 0x02, 0x08, 0x10, 0x20
 _CASE_BITS: Final = 0x3F
 _PLAIN: Final = b"\x01\x02"  # weights left out at the end of a level, for rstrip
 _ZEROS: Final = (
@@ -105,7 +105,7 @@ class _Weighted:
     def __init__(self, flags: int) -> None:
         self.flags = flags
         self.case_mask = _CASE_BITS
-        for flag, bits in ((IGNORECASE, _UPPER | _SUBSCRIPT), (IGNOREWIDTH, _FULL_WIDTH), (IGNOREKANATYPE, _KATAKANA)):
+        for flag, bits in ((IGNORECASE, _UPPER | _SUBSCRIPT), (IGNOREWIDTH, _FULL_WIDTH), (IGNOREKANATYPE, _HIRAGANA)):
             if flags & flag:
                 self.case_mask &= ~bits
         self.table = weights()
@@ -300,7 +300,7 @@ class _Level:
             if primary:
                 case = case & ~_FULL_WIDTH | own_width
             primary = before >> 24 & (0x87 if primary else 0xFF)
-        self.kana.append((0xC4 | case & _FULL_SIZE, detail, 0xC4 | case & _KATAKANA, 0xC4 | case & _FULL_WIDTH))
+        self.kana.append((0xC4 | case & _FULL_SIZE, detail, 0xC4 | case & _HIRAGANA, 0xC4 | case & _FULL_WIDTH))
         self._weigh(_KANA, primary, diacritic, 2)
 
     def _before_mark(self, text: Units, position: int) -> int | None:
@@ -341,7 +341,7 @@ class _Level:
     def _kana_level(self) -> bytes:
         if not self.kana:
             return b""
-        usual = (0xC4 | _FULL_SIZE, 3, 0xC4 | _KATAKANA, 0xC4 | _FULL_WIDTH)
+        usual = (0xC4 | _FULL_SIZE, 3, 0xC4 | _HIRAGANA, 0xC4 | _FULL_WIDTH)
         size, detail, katakana, width = (
             bytes(column).rstrip(bytes([common])) for column, common in zip(zip(*self.kana, strict=True), usual, strict=True)
         )

@@ -69,6 +69,22 @@ def test_digits_as_numbers() -> None:
     assert sorted(names, key=key) != names
 
 
+def test_the_case_level_is_dropped_whatever_weighs_in_it() -> None:
+    for text in ("\U0001f98a", "\U0001f98a-"):  # the fox has bits in its case weight that IGNORECASE does not clear
+        primary, diacritics, case, rest = bytes.fromhex(key(text)).split(b"\x01", 3)
+        assert (primary.hex(), diacritics, case) == ("b040b686", b"??", b"")
+        assert rest.startswith(b"\x01")
+
+
+def test_kana_have_a_level_of_their_own() -> None:
+    assert key("か") == "220a010101" + "ff02c4ffc4ff" + "0100"
+    assert key("か", 0x400) == "220a010101" + "ff02ffff" + "0100"  # all its details are the usual ones
+    assert key("カ", 0x400) == "220a010101" + "ff02c4ffff" + "0100"
+    assert len({key(text) for text in ("あ", "ぁ", "ああ", "あー")}) == 4
+    assert key("ぁ") < key("あ")
+    assert key("が") > key("か")
+
+
 def test_kana_marks_repeat_the_character_before() -> None:
     assert key("カー")[:8] == key("カア")[:8]  # the prolonged sound mark is the vowel
     assert key("ーカ").startswith("ffff")
