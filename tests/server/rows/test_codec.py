@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -133,6 +134,17 @@ def test_every_tagged_column_at_once() -> None:
     assert codec.get(row, 64_999) == "64999"
     assert codec.get(row, 256) == 256
     assert codec.stored(codec.patch(row, {64_999: None}))[64_999] is None
+
+
+@pytest.mark.parametrize("count", range(248, 258))
+def test_a_shape_around_the_length_one_byte_can_say(count: int) -> None:
+    columns = [ColumnSpec(256 + i, f"c{i}", Coltyp.LongText) for i in range(count)]
+    codec = RowCodec(columns)
+    values = {c.id: c.name for c in columns}
+    row = codec.encode(values)
+    assert RowCodec(columns).decode(row) == codec.decode(row) == values
+    assert codec.get(row, 256 + count - 1) == f"c{count - 1}"
+    assert json.loads(codec.to_json(row)) == json.loads(codec.to_json_many([row])) == codec.decode_named(row)
 
 
 def test_a_value_of_a_mebibyte() -> None:

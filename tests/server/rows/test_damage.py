@@ -163,3 +163,12 @@ def test_a_value_that_is_wrong(column_id: int, piece: bytes) -> None:
         with pytest.raises(JetError) as caught:
             call(row)
         assert caught.value.code == Err.RecordFormatConversionFailed
+
+
+def test_a_line_feed_in_the_text_is_seen_where_it_would_split_a_value() -> None:
+    row = bytes([3, 0x81, 8]) + b'%b"a\nb"%b'
+    two = bytes([4, 0x81, 8, 9]) + b'%b"a\nb"%b"AAAA"%b'
+    for call in (lambda: CODEC.patch(row, {1: 5}), lambda: CODEC.to_json(two, [128]), lambda: CODEC.decode(row)):
+        with pytest.raises(JetError) as caught:
+            call()
+        assert caught.value.code == Err.RecordFormatConversionFailed

@@ -101,6 +101,21 @@ def test_any_text_makes_valid_json(text: str) -> None:
         assert codec.stored(row) == values
 
 
+def test_a_run_of_rows_with_like_but_different_shapes() -> None:
+    codec = RowCodec([ColumnSpec(128, "a", Coltyp.Text), ColumnSpec(129, "b", Coltyp.Text)])
+    rows = [codec.encode({128: "x"}), codec.encode({129: "y"})] * 40
+    for _ in range(2):
+        assert strict(b"[" + codec.to_json_many(rows) + b"]") == [{"a": "x"}, {"b": "y"}] * 40
+
+
+def test_names_may_hold_anything() -> None:
+    columns = [ColumnSpec(i, f'%d "{i}" \\ %b é', t, default=1) for i, t in [(1, Coltyp.Long), (2, Coltyp.IEEESingle), (300, Coltyp.Long)]]
+    codec = RowCodec([*columns, ColumnSpec(128, "%", Coltyp.Text)])
+    for values in ({1: 5}, {1: 5, 2: 0.5}, {300: 7}, {1: 5, 128: "x"}, {128: "x"}, {}):
+        row = codec.encode(values)
+        assert strict(codec.to_json(row)) == codec.decode_named(row)
+
+
 def test_integers_are_exact_and_strings_where_asked() -> None:
     codec = RowCodec(
         [
