@@ -279,8 +279,8 @@ class MemoryFiles:
     def instant(self) -> Instant:
         """What a power cut right now would find."""
         with self._lock:
-            contents = {*self._durable.values(), *(c for n in self._namings for c in n.paths.values() if c)}
-            numbers = {content: number for number, content in enumerate(contents)}
+            contents = [*self._durable.values(), *(c for n in self._namings for c in n.paths.values() if c)]
+            numbers = {content: number for number, content in enumerate(dict.fromkeys(contents))}  # in order: a seed must repeat
             return Instant(
                 frozenset(self._directories),
                 {path: numbers[content] for path, content in self._durable.items()},
