@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
-
 from jetwire_server.store.interface import Tree
 
 # Column ids say how a column is stored, with ESE's ranges.

@@ -1,0 +1,251 @@
+"""Databases: attached to an instance, opened by sessions; and who has which table open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from jetwire_protocol.data.flags import (
+    AttachDatabaseGrbit,
+    CreateDatabaseGrbit,
+    DetachDatabaseGrbit,
+    OpenDatabaseGrbit,
+    OpenTableGrbit,
+)
+from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import Err, JetError, Wrn
+from jetwire_server import limits
+from jetwire_server.engine.catalog import Catalog, fold
+from jetwire_server.engine.transaction import TransactionLevels
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.cursor import Cursor
+
+_CREATE_BITS = int(
+    CreateDatabaseGrbit.DbRecoveryOff
+    | CreateDatabaseGrbit.DbVersioningOff
+    | CreateDatabaseGrbit.DbShadowingOff
+    | CreateDatabaseGrbit.DbOverwriteExisting
+)
+_ATTACH_BITS = int(
+    AttachDatabaseGrbit.DbReadOnly
+    | AttachDatabaseGrbit.DbDeleteCorruptIndexes
+    | AttachDatabaseGrbit.DbRebuildCorruptIndexes
+    | AttachDatabaseGrbit.DbDeleteUnicodeIndexes
+    | AttachDatabaseGrbit.DbUpgrade
+    | AttachDatabaseGrbit.DbEnableBackgroundMaintenance
+    | AttachDatabaseGrbit.DbPurgeCacheOnAttach
+)
+_OPEN_BITS = int(AttachDatabaseGrbit.DbReadOnly | OpenDatabaseGrbit.DbExclusive)
+_DETACH_BITS = int(DetachDatabaseGrbit.ForceDetach | DetachDatabaseGrbit.ForceCloseAndDetach)
+_PAGES_MAX = 0x7FFFFFFE
+
+
+@dataclass(slots=True)
+class TableUse:
+    """The cursors that have one table open, in all sessions."""
+
+    cursors: list[Cursor] = field(default_factory=list)
+
+    def check(self, session: object, grbit: int) -> None:
+        """May this session open the table so? Its own cursors never stand in its way."""
+        others = [c for c in self.cursors if c.session is not session]
+        if not others:
+            return
+        if any(c.grbit & OpenTableGrbit.TableDenyRead for c in others):
+            raise JetError(Err.TableLocked, "another session denies reading")
+        read_only = grbit & OpenTableGrbit.TableReadOnly
+        if not read_only and any(c.grbit & OpenTableGrbit.TableDenyWrite for c in others):
+            raise JetError(Err.TableLocked, "another session denies writing")
+        if grbit & OpenTableGrbit.TableDenyRead:
+            raise JetError(Err.TableInUse, "another session has the table open")
+        if grbit & OpenTableGrbit.TableDenyWrite and any(not c.grbit & OpenTableGrbit.TableReadOnly for c in others):
+            raise JetError(Err.TableInUse, "another session has the table open for writing")
+
+
+class Database:
+    """An attached database."""
+
+    def __init__(self, slot: int, path: str, *, read_only: bool = False) -> None:
+        self.slot = slot
+        self.path = path
+        self.read_only = read_only
+        self.catalog = Catalog(slot)
+        self.opens = 0
+        self.opened_by: dict[object, int] = {}  # sessions, and how often each has it open
+        self.exclusive: object | None = None  # the session that has it to itself
+        self.uses: dict[int, TableUse] = {}  # by object id
+
+    def use(self, objid: int) -> TableUse:
+        found = self.uses.get(objid)
+        if found is None:
+            found = self.uses[objid] = TableUse()
+        return found
+
+    def release(self, cursor: Cursor) -> None:
+        use = self.uses.get(cursor.table.objid)
+        if use is not None and cursor in use.cursors:
+            use.cursors.remove(cursor)
+            if not use.cursors:
+                del self.uses[cursor.table.objid]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDatabase:
+    """A session's handle on a database."""
+
+    dbid: int
+    database: Database
+    read_only: bool
+
+
+def safe_path(path: str | None) -> str:
+    """A database's name inside the instance's directory, or DatabaseInvalidPath."""
+    if not path or "\0" in path or len(path.encode()) > limits.PATH_BYTES_MAX:
+        raise JetError(Err.DatabaseInvalidPath, "a path is needed")
+    parts = path.replace("\\", "/").split("/")
+    if parts[0] == "" or ":" in parts[0] or ".." in parts or parts[-1] in ("", "."):
+        raise JetError(Err.DatabaseInvalidPath, f"{path!r} leaves the instance's directory")
+    return "/".join(p for p in parts if p != ".")
+
+
+class DatabaseCalls(TransactionLevels):
+    """A session's calls on databases."""
+
+    opened: dict[int, OpenDatabase]
+    warning: int
+
+    def database(self, dbid: int) -> OpenDatabase:
+        found = self.opened.get(dbid)
+        if found is None:
+            raise JetError(Err.InvalidDatabaseId, f"dbid {dbid}")
+        return found
+
+    def _attached(self, path: str) -> Database | None:
+        return next((d for d in self.instance.databases.values() if fold(d.path) == fold(path)), None)
+
+    async def create_database(self, name: str, grbit: int = 0, max_pages: int = 0) -> int:
+        """Creates, attaches and opens a database; answers its dbid."""
+        self.check()
+        if grbit & ~_CREATE_BITS:
+            raise JetError(Err.InvalidGrbit)
+        path = safe_path(name)
+        if not 0 <= max_pages <= _PAGES_MAX:
+            raise JetError(Err.DatabaseInvalidPages)
+        self._outside_transaction()
+        self._one_database()
+        self.instance.check_no_backup()
+        known = self._attached(path)
+        if known is not None:
+            raise JetError(Err.DatabaseInUse if grbit & CreateDatabaseGrbit.DbOverwriteExisting else Err.DatabaseDuplicate, path)
+        if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
+            raise JetError(Err.TooManyAttachedDatabases)
+        slot = await self.instance.store.create_database(path, overwrite=bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting))
+        database = self.instance.databases[slot] = Database(slot, path)
+        return self._open(database, read_only=False)
+
+    async def attach_database(self, name: str, grbit: int = 0, max_pages: int = 0) -> None:
+        """Attaches a database to the instance; the warning DatabaseAttached if it was."""
+        self.check()
+        if grbit & ~_ATTACH_BITS:
+            raise JetError(Err.InvalidGrbit)
+        path = safe_path(name)
+        if self.level:
+            raise JetError(Err.InTransaction)
+        self.instance.check_no_backup()
+        known = self._attached(path)
+        if known is not None:
+            if known.exclusive not in (None, self):
+                raise JetError(Err.DatabaseSharingViolation, path)
+            self.warning = Wrn.DatabaseAttached
+            return
+        if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
+            raise JetError(Err.TooManyAttachedDatabases)
+        read_only = bool(grbit & AttachDatabaseGrbit.DbReadOnly)
+        slot = await self.instance.store.attach_database(path, read_only=read_only)
+        self.instance.databases[slot] = Database(slot, path, read_only=read_only)
+
+    async def detach_database(self, name: str | None = None, grbit: int = 0) -> None:
+        """Detaches one database, or all when no name is given. Also after StopService."""
+        if self.refusal is not None and self.refusal != Err.ClientRequestToStopJetService:
+            raise JetError(self.refusal)
+        if grbit & ~_DETACH_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if grbit:
+            raise JetError(Err.ForceDetachNotAllowed)
+        if self.level:
+            raise JetError(Err.InTransaction)
+        self.instance.check_no_backup()
+        if name:
+            known = self._attached(safe_path(name))
+            if known is None:
+                raise JetError(Err.DatabaseNotFound, name)
+            victims = [known]
+        else:
+            victims = list(self.instance.databases.values())
+        for database in victims:
+            if database.opens:
+                raise JetError(Err.DatabaseInUse, database.path)
+        for database in victims:
+            del self.instance.databases[database.slot]
+            try:
+                await self.instance.store.detach_database(database.slot)
+            except BaseException:
+                self.instance.databases[database.slot] = database
+                raise
+
+    async def open_database(self, name: str, grbit: int = 0) -> int:
+        """Opens an attached database; answers its dbid."""
+        self.check()
+        if grbit & ~_OPEN_BITS:
+            raise JetError(Err.InvalidGrbit)
+        database = self._attached(safe_path(name))
+        if database is None:
+            raise JetError(Err.DatabaseNotFound, name)
+        self._one_database(database)
+        if database.exclusive not in (None, self):
+            raise JetError(Err.DatabaseLocked, name)
+        if grbit & OpenDatabaseGrbit.DbExclusive:
+            if any(other is not self for other in database.opened_by):
+                raise JetError(Err.DatabaseInUse, name)
+            database.exclusive = self
+        read_only = bool(grbit & AttachDatabaseGrbit.DbReadOnly)
+        if database.read_only and not read_only:
+            self.warning = Wrn.FileOpenReadOnly
+        return self._open(database, read_only=read_only or database.read_only)
+
+    async def close_database(self, dbid: int, grbit: int = 0) -> None:
+        """Closes a dbid and the cursors opened through it. Also after StopService."""
+        if self.refusal is not None and self.refusal != Err.ClientRequestToStopJetService:
+            raise JetError(self.refusal)
+        if grbit:
+            raise JetError(Err.InvalidGrbit)
+        self._close(self.database(dbid))
+
+    # -- inside -----------------------------------------------------------------------------------------------
+    def _open(self, database: Database, *, read_only: bool) -> int:
+        handle = OpenDatabase(self.instance.engine.new_handle(), database, read_only)
+        self.opened[handle.dbid] = handle
+        database.opens += 1
+        database.opened_by[self] = database.opened_by.get(self, 0) + 1
+        return handle.dbid
+
+    def _close(self, handle: OpenDatabase) -> None:
+        for cursor in [c for c in self.cursors.values() if c.dbid == handle.dbid]:
+            cursor.close()
+        del self.opened[handle.dbid]
+        database = handle.database
+        database.opens -= 1
+        database.opened_by[self] -= 1
+        if not database.opened_by[self]:
+            del database.opened_by[self]
+            if database.exclusive is self:
+                database.exclusive = None
+
+    def _outside_transaction(self) -> None:
+        if self.level:
+            raise JetError(Err.InTransaction)
+
+    def _one_database(self, wanted: Database | None = None) -> None:
+        if self.instance.parameters.get(Param.OneDatabasePerSession) and any(o.database is not wanted for o in self.opened.values()):
+            raise JetError(Err.OneDatabasePerSession)

@@ -1,0 +1,183 @@
+"""An instance: one log, its databases, its sessions, its parameters and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from jetwire_protocol.data.events import EVENTS
+from jetwire_protocol.data.flags import InitGrbit, StopServiceInstanceGrbit, TermGrbit
+from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.clock import Clock
+from jetwire_server.engine.database import Database
+from jetwire_server.engine.parameters import Parameters
+from jetwire_server.engine.session import Session
+from jetwire_server.events import Event, EventLog
+from jetwire_server.store.interface import Store
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.cursor import Cursor
+    from jetwire_server.engine.engine import Engine
+
+StoreFactory = Callable[["Instance"], Store]
+
+_TERM_BITS = int(TermGrbit.TermComplete | TermGrbit.TermAbrupt | TermGrbit.TermStopBackup | TermGrbit.TermDirty)
+_STOP_BITS = int(
+    StopServiceInstanceGrbit.StopServiceBackgroundUserTasks
+    | StopServiceInstanceGrbit.StopServiceQuiesceCaches
+    | StopServiceInstanceGrbit.StopServiceResume
+)
+_INIT_BITS = 0
+for _bit in InitGrbit:
+    _INIT_BITS |= int(_bit)
+
+
+class State(Enum):
+    """The life of an instance, and what it answers to those who want a session meanwhile."""
+
+    CREATED = Err.NotInitialized
+    INITIALISING = Err.InitInProgress
+    RUNNING = None
+    STOPPED = Err.ClientRequestToStopJetService
+    TERMINATING = Err.TermInProgress
+    ENDED = Err.InvalidInstance
+
+
+class Instance:
+    """Made by `Engine.create_instance`; serves sessions from `init` to `term`."""
+
+    def __init__(self, engine: Engine, handle: int, name: str, display_name: str, clock: Clock, events: EventLog) -> None:
+        self.engine = engine
+        self.handle = handle
+        self.name = name
+        self.display_name = display_name
+        self.clock = clock
+        self.parameters = Parameters(engine.parameters)
+        self.state = State.CREATED
+        self.store: Store
+        self.databases: dict[int, Database] = {}  # attached, by slot
+        self.sessions: dict[int, Session] = {}
+        self.cursors: dict[int, Cursor] = {}
+        self.snapshot_holds = 0  # snapshot sessions from their freeze to their end
+        self.backups = 0  # streaming backups under way
+        self.commit_default = 0
+        self.log_signature = b""
+        self._transactions = 0
+        self._events = events
+
+    # -- life -------------------------------------------------------------------------------------------------
+    async def init(self, grbit: int = 0) -> None:
+        """Recovers and opens. Databases attached at the last stop or crash are attached again."""
+        if grbit & ~_INIT_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if self.state is not State.CREATED:
+            raise JetError(Err.InitInProgress if self.state is State.INITIALISING else Err.AlreadyInitialized)
+        self.state = State.INITIALISING
+        self.emit(102, name=self.name)
+        try:
+            self.store = self.engine.store_factory(self)
+            await self.store.start()
+        except BaseException:
+            self.state = State.CREATED
+            raise
+        self.commit_default = self.parameters.number(Param.CommitDefault)
+        self.log_signature = bytes(getattr(self.store, "signature", b""))
+        self.databases = {slot: Database(slot, path) for slot, path in self.store.databases().items()}
+        self.state = State.RUNNING
+        self.emit(105, name=self.name)
+
+    async def term(self, grbit: int = 0) -> None:
+        """Ends every session (rolling it back) and the instance. `TermDirty` leaves the databases for recovery."""
+        if grbit & ~_TERM_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if grbit & TermGrbit.TermComplete and grbit & TermGrbit.TermAbrupt:
+            raise JetError(Err.InvalidParameter)
+        if self.state is State.CREATED:
+            self._gone()
+            return
+        if self.state not in (State.RUNNING, State.STOPPED):
+            raise JetError(self.state.value or Err.NotInitialized)
+        if grbit & TermGrbit.TermComplete and (self.snapshot_holds or self.backups):
+            raise JetError(Err.BackupInProgress)
+        self.state = State.TERMINATING
+        for session in list(self.sessions.values()):
+            await session.finish(Err.TermInProgress)
+        try:
+            await self.store.stop(checkpoint=not grbit & TermGrbit.TermDirty)
+        finally:
+            self.emit(103, name=self.name)
+            self._gone()
+
+    def _gone(self) -> None:
+        self.state = State.ENDED
+        self.databases.clear()
+        self.engine.forget(self)
+
+    def stop_service(self, grbit: int = 0) -> None:
+        """From here calls answer ClientRequestToStopJetService, but for those that give things back."""
+        if grbit & ~_STOP_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if self.state not in (State.RUNNING, State.STOPPED):
+            raise JetError(self.state.value or Err.NotInitialized)
+        if grbit & StopServiceInstanceGrbit.StopServiceResume:
+            if not grbit & ~int(StopServiceInstanceGrbit.StopServiceResume) or self.state is State.STOPPED:
+                raise JetError(Err.InvalidParameter, "a whole stop cannot be taken back; a part of it must be named")
+            return
+        if grbit:  # background tasks and caches: the engine starts none on a session's behalf
+            return
+        self.state = State.STOPPED
+        for session in self.sessions.values():
+            session.refusal = Err.ClientRequestToStopJetService
+
+    # -- what others ask ----------------------------------------------------------------------------------------
+    def check_serving(self) -> None:
+        """Refuses unless the instance runs and its storage is sound."""
+        if self.state.value is not None:
+            raise JetError(self.state.value)
+        if self.store.problems():
+            raise JetError(Err.InstanceUnavailable, "; ".join(self.store.problems()))
+
+    def check_no_backup(self) -> None:
+        if self.snapshot_holds or self.backups:
+            raise JetError(Err.BackupInProgress)
+
+    def session(self, sesid: int) -> Session:
+        found = self.sessions.get(sesid)
+        if found is None:
+            raise JetError(Err.InvalidSesid, f"sesid {sesid}")
+        return found
+
+    def cursor(self, tableid: int) -> Cursor:
+        found = self.cursors.get(tableid)
+        if found is None:
+            raise JetError(Err.InvalidTableId, f"tableid {tableid}")
+        return found
+
+    async def begin_session(self, username: str | None = None, password: str | None = None) -> Session:
+        """A session of this instance. User name and password mean nothing, as in ESE."""
+        self.check_serving()
+        if len(self.sessions) >= self.parameters.number(Param.MaxSessions):
+            raise JetError(Err.OutOfSessions)
+        session = Session(self, self.engine.new_handle())
+        self.sessions[session.id] = session
+        self.engine.sessions[session.id] = session
+        return session
+
+    def forget_session(self, session: Session) -> None:
+        self.sessions.pop(session.id, None)
+        self.engine.sessions.pop(session.id, None)
+
+    def set_parameter(self, paramid: int, value: Any) -> None:
+        self.parameters.set(paramid, value, running=self.state is not State.CREATED)
+        if paramid == Param.CommitDefault:
+            self.commit_default = self.parameters.number(Param.CommitDefault)
+
+    def count_transaction(self) -> int:
+        self._transactions += 1
+        return self._transactions
+
+    def emit(self, event_id: int, **args: Any) -> None:
+        name, severity, _ = EVENTS[event_id]
+        self._events.emit(Event(event_id, name, severity or "information", self.clock.now(), self.name, args))

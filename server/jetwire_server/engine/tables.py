@@ -1,0 +1,288 @@
+"""Tables: create (plain, template, derived), open, rename, delete; and how DDL reaches the catalog and the cursors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from jetwire_protocol.data.flags import CreateTableColumnIndexGrbit, OpenTableGrbit
+from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.catalog import check_name
+from jetwire_server.engine.columns import ColumnCreate, with_column
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCalls, IndexCreate, with_index
+from jetwire_server.engine.schema import Table
+from jetwire_server.store.interface import tree_number
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.database import OpenDatabase
+    from jetwire_server.store.interface import Transaction
+
+C = CreateTableColumnIndexGrbit
+O = OpenTableGrbit  # noqa: E741
+_CREATE_BITS = int(
+    C.TableCreateFixedDDL | C.TableCreateTemplateTable | C.TableCreateNoFixedVarColumnsInDerivedTables | C.TableCreateImmutableStructure
+)
+_TABLE_CLASSES = 0x1F0000
+_OPEN_BITS = _TABLE_CLASSES | int(
+    O.TableDenyWrite
+    | O.TableDenyRead
+    | O.TableReadOnly
+    | O.TableUpdatable
+    | O.TablePermitDDL
+    | O.TableNoCache
+    | O.TablePreread
+    | O.TableOpportuneRead
+    | O.TableAllowOutOfDate
+    | O.TableSequential
+    | O.TableTryPurgeOnClose
+    | O.TableAllowSensitiveOperation
+)
+CREATED = int(O.TableDenyRead | O.TableDenyWrite | O.TablePermitDDL | O.TableUpdatable)
+DENSITY_DEFAULT, DENSITY_MIN, DENSITY_MAX = 80, 20, 100
+
+
+@dataclass(frozen=True, slots=True)
+class TableCreate:
+    """JET_TABLECREATE: a table to be, with its columns and indexes."""
+
+    name: str
+    template: str | None = None
+    pages: int = 0
+    density: int = 0
+    columns: tuple[ColumnCreate, ...] = ()
+    indexes: tuple[IndexCreate, ...] = ()
+    callback: str | None = None
+    cbtyp: int = 0
+    grbit: int = 0
+    options: dict[str, Any] | None = None  # space hints and separateLV: kept for the info calls
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What CreateTableColumnIndex made: the cursor, the count of objects, and the columns' ids in order."""
+
+    cursor: Cursor
+    created: int
+    columnids: tuple[int, ...]
+
+
+def check_density(density: int) -> int:
+    if density == 0:
+        return DENSITY_DEFAULT
+    if not DENSITY_MIN <= density <= DENSITY_MAX:
+        raise JetError(Err.DensityInvalid, f"density {density}")
+    return density
+
+
+class TableCalls(IndexCalls):
+    """A session's calls on tables."""
+
+    # -- create -----------------------------------------------------------------------------------------------
+    async def create_table(self, dbid: int, name: str, pages: int = 0, density: int = 0) -> Cursor:
+        """An empty table; the cursor has it to itself."""
+        return (await self.create_table_column_index(dbid, TableCreate(name, pages=pages, density=density))).cursor
+
+    async def create_table_column_index(self, dbid: int, create: TableCreate) -> Created:
+        """A table with its columns and indexes at once, or nothing of it."""
+        self.check()
+        handle = self.database(dbid)
+        check_name(create.name, "table")
+        if create.grbit & ~_CREATE_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if create.callback:
+            raise JetError(Err.CallbackNotResolved, create.callback)
+        if create.template is not None and create.grbit & C.TableCreateTemplateTable:
+            raise JetError(Err.CannotNestDDL)
+        if create.pages < 0:
+            raise JetError(Err.InvalidParameter, "pages")
+        density = check_density(create.density)
+        self._room_for_cursor(handle)
+        async with self.operation(write=True) as txn:
+            self.check_writable(handle)
+            catalog = handle.database.catalog
+            table = await self._blank(txn, handle, create, density)
+            if await catalog.find(txn, create.name) is not None:
+                raise JetError(Err.TableDuplicate, f"table {create.name}")
+            ids: list[int] = []
+            warning = 0
+            for position, column in enumerate(create.columns):
+                try:
+                    table, made, warned = with_column(table, column, exclusive=True)
+                except JetError as error:
+                    error.data.setdefault("column", position)
+                    raise
+                ids.append(made.id)
+                warning = warning or warned
+            for position, index in enumerate(create.indexes):
+                try:
+                    table = with_index(table, index, self.instance.parameters)
+                    table = self.grow_index(txn, table)
+                except JetError as error:
+                    error.data.setdefault("index", position)
+                    raise
+            catalog.add(txn, table)
+            txn.lock_schema(table.tree, exclusive=True)
+            self.schema_changed(handle.database.slot)
+        self.warning = warning
+        cursor = self._open_cursor(handle, table, CREATED)
+        created = 1 + len(create.columns) + len(create.indexes)
+        return Created(cursor, created, tuple(ids))
+
+    async def _blank(self, txn: Transaction, handle: OpenDatabase, create: TableCreate, density: int) -> Table:
+        """A table without columns, or with those of its template."""
+        slot = handle.database.slot
+        grbit = create.grbit
+        if grbit & C.TableCreateTemplateTable:
+            grbit |= int(C.TableCreateFixedDDL)
+        tree = txn.new_tree(slot)
+        options = {"density": density, "pages": create.pages, "created": self.instance.clock.now(), **(create.options or {})}
+        table = Table(create.name, tree_number(tree), tree, txn.new_tree(slot), grbit=int(grbit), options=options)
+        if create.template is None:
+            return table
+        template = await handle.database.catalog.find(txn, create.template)
+        if template is None:
+            raise JetError(Err.ObjectNotFound, f"template table {create.template}")
+        if not template.grbit & C.TableCreateTemplateTable:
+            raise JetError(Err.DDLNotInheritable, f"{create.template} is no template table")
+        table = replace(
+            table,
+            template=template.name,
+            columns=tuple(replace(c, derived=True) for c in template.columns),
+            grbit=int(grbit | template.grbit & C.TableCreateNoFixedVarColumnsInDerivedTables),
+        )
+        for index in template.indexes:
+            own = tree if index.primary else txn.new_tree(slot)
+            table = replace(table, indexes=(*table.indexes, replace(index, derived=True, tree=own)))
+        return table
+
+    # -- open and close -----------------------------------------------------------------------------------------
+    async def open_table(self, dbid: int, name: str, grbit: int = 0) -> Cursor:
+        """A cursor on the table, on its clustered index, before use on its first record."""
+        self.check()
+        handle = self.database(dbid)
+        check_name(name, "table")
+        if grbit & ~_OPEN_BITS or (grbit & O.TableReadOnly and grbit & O.TableUpdatable):
+            raise JetError(Err.InvalidGrbit)
+        if grbit & O.TablePermitDDL and not grbit & O.TableDenyRead:
+            raise JetError(Err.InvalidGrbit, "PermitDDL needs DenyRead")
+        self._room_for_cursor(handle)
+        if handle.read_only:
+            if grbit & O.TableUpdatable:
+                raise JetError(Err.InvalidGrbit, "the database is read only")
+            grbit |= int(O.TableReadOnly)
+        txn = await self.enter(False)
+        try:
+            table = await handle.database.catalog.table(txn, name)
+            snapshot = txn.snapshot
+        finally:
+            if self.level == 0:
+                await self.leave(txn)
+        use = handle.database.uses.get(table.objid)
+        if use is not None:
+            use.check(self, grbit)
+        else:
+            self._room_for_table()
+        cursor = self._open_cursor(handle, table, grbit)
+        cursor.stamp = handle.database.catalog.fresh(snapshot)
+        return cursor
+
+    async def close_table(self, tableid: int) -> None:
+        """Closes a cursor. Also after StopService."""
+        if self.refusal is not None and self.refusal != Err.ClientRequestToStopJetService:
+            raise JetError(self.refusal)
+        self.cursor(tableid).close()
+
+    def cursor(self, tableid: int) -> Cursor:
+        found = self.cursors.get(tableid)
+        if found is None:
+            raise JetError(Err.InvalidTableId, f"tableid {tableid}")
+        return found
+
+    async def refresh_table(self, cursor: Cursor, txn: Transaction) -> Table:
+        """The cursor's table as the transaction sees it now, kept in the cursor for as long as it stays true."""
+        catalog = cursor.database.catalog
+        stamp = catalog.fresh(txn.snapshot)
+        table = await catalog.by_objid(txn, cursor.table.objid)
+        if table is None:
+            raise JetError(Err.ObjectNotFound, f"table {cursor.table.name}")
+        cursor.table = table
+        cursor.stamp = stamp
+        return table
+
+    # -- rename and delete ----------------------------------------------------------------------------------------
+    async def rename_table(self, dbid: int, name: str, new_name: str) -> None:
+        self.check()
+        handle = self.database(dbid)
+        check_name(name, "table")
+        check_name(new_name, "table")
+        async with self.operation(write=True) as txn:
+            self.check_writable(handle)
+            table = await handle.database.catalog.table(txn, name)
+            txn.lock_schema(table.tree, exclusive=True)
+            handle.database.catalog.rename(txn, table, replace(table, name=new_name))
+            self.schema_changed(handle.database.slot)
+
+    async def delete_table(self, dbid: int, name: str, grbit: int = 0) -> None:
+        """Deletes a table that nobody has open. Its space is freed lazily, after the commit."""
+        self.check()
+        if grbit:
+            raise JetError(Err.InvalidGrbit)
+        handle = self.database(dbid)
+        check_name(name, "table")
+        async with self.operation(write=True) as txn:
+            self.check_writable(handle)
+            table = await handle.database.catalog.table(txn, name)
+            if table.grbit & C.TableCreateTemplateTable:
+                raise JetError(Err.CannotDeleteTemplateTable, f"table {name}")
+            if table.objid in handle.database.uses:
+                raise JetError(Err.TableInUse, f"table {name}")
+            txn.lock_schema(table.tree, exclusive=True)
+            handle.database.catalog.remove(txn, table)
+            for tree in {table.tree, table.long_values, *(i.tree for i in table.indexes)}:
+                txn.drop_tree(tree)
+            self.schema_changed(handle.database.slot)
+
+    # -- what all DDL does ----------------------------------------------------------------------------------------
+    async def ddl_table(self, txn: Transaction, cursor: Cursor, *, fixed_ddl: bool = True) -> Table:
+        if cursor.grbit & O.TableReadOnly:
+            raise JetError(Err.PermissionDenied, "the cursor is read only")
+        table = await self.refresh_table(cursor, txn)
+        if fixed_ddl and table.grbit & C.TableCreateFixedDDL and not cursor.grbit & O.TablePermitDDL:
+            raise JetError(Err.FixedDDL, f"table {table.name}")
+        txn.lock_schema(table.tree, exclusive=True)
+        return table
+
+    def publish_table(self, txn: Transaction, cursor: Cursor, table: Table) -> None:
+        cursor.database.catalog.replace(txn, table)
+        self.schema_changed(cursor.database.slot)
+        cursor.table = table
+        cursor.stamp = -1
+        cursor.reset()
+
+    # -- inside -----------------------------------------------------------------------------------------------
+    def check_writable(self, handle: OpenDatabase) -> None:
+        if handle.read_only:
+            raise JetError(Err.DatabaseFileReadOnly, handle.database.path)
+
+    def _room_for_cursor(self, handle: OpenDatabase) -> None:
+        if len(self.instance.cursors) >= self.instance.parameters.number(Param.MaxCursors):
+            raise JetError(Err.OutOfCursors)
+
+    def _room_for_table(self) -> None:
+        if sum(len(d.uses) for d in self.instance.databases.values()) >= self.instance.parameters.number(Param.MaxOpenTables):
+            raise JetError(Err.TooManyOpenTables)
+
+    def _open_cursor(self, handle: OpenDatabase, table: Table, grbit: int) -> Cursor:
+        cursor = Cursor(self, handle, table, self.instance.engine.new_handle(), grbit)  # type: ignore[arg-type]
+        self.cursors[cursor.id] = cursor
+        self.instance.cursors[cursor.id] = cursor
+        handle.database.use(table.objid).cursors.append(cursor)
+        return cursor
+
+    def forget_cursor(self, cursor: Cursor) -> None:
+        """A closed cursor: the table may be deleted, the handle is dead."""
+        self.cursors.pop(cursor.id, None)
+        self.instance.cursors.pop(cursor.id, None)
+        cursor.database.release(cursor)

@@ -1,0 +1,261 @@
+"""Seven levels of transaction on one store transaction: the outermost begins it, the inner ones are save points.
+
+Whatever a session does outside a transaction runs in an implicit one of its own, committed when the call ends.
+Hot calls do it by hand, to spare a context manager:
+
+    txn = session.txn
+    if txn is None or session.refusal is not None:
+        txn = await session.enter(write=False)
+    ...
+    if session.level == 0:
+        await session.leave(txn)
+
+All others use `async with session.operation(write=True) as txn`, which also undoes a failed call's writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.store.interface import Commit, Savepoint, Transaction
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.cursor import Cursor
+    from jetwire_server.engine.instance import Instance
+
+_LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
+_WAITS = int(CommitTransactionGrbit.WaitLastLevel0Commit | CommitTransactionGrbit.WaitAllLevel0Commit)
+_COMMIT_BITS = int(CommitTransactionGrbit.CommitLazyFlush | CommitTransactionGrbit.ForceNewLog) | _WAITS
+_BEGIN_BITS = int(BeginTransactionGrbit.TransactionReadOnly | BeginTransactionGrbit.DistributedTransaction)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitId:
+    """JET_COMMIT_ID: comparable only under the same log signature."""
+
+    sign_log: bytes
+    commit_id: int
+
+
+class Operation:
+    """One call's piece of work: joins the open transaction, or makes one of its own and commits it."""
+
+    __slots__ = ("_mark", "_own", "_session", "_txn", "_write")
+
+    def __init__(self, session: TransactionLevels, write: bool) -> None:
+        self._session = session
+        self._write = write
+
+    async def __aenter__(self) -> Transaction:
+        session = self._session
+        self._own = session.txn is None
+        self._txn = txn = await session.enter(self._write)
+        self._mark: Savepoint | None = txn.savepoint() if self._write and not self._own else None
+        return txn
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        session = self._session
+        if not self._own:
+            if error is not None and self._mark is not None:
+                self._txn.rollback_to(self._mark)
+                session.schema_undone()
+        elif error is None:
+            await session.leave(self._txn)
+        else:
+            await session.abandon(self._txn)
+
+
+class TransactionLevels:
+    """The part of a session that knows its state and its transaction."""
+
+    def __init__(self, instance: Instance, sesid: int) -> None:
+        self.instance = instance
+        self.id = sesid
+        self.refusal: Err | None = None  # why this session answers nothing any more; one look on each call
+        self.level = 0
+        self.txn: Transaction | None = None  # of level 1 and up, or of the running call at level 0
+        self.read_only = False  # the transaction was begun so
+        self.commit_default: int | None = None  # JET_sesparamCommitDefault; None: the instance's parameter
+        self.cursors: dict[int, Cursor] = {}
+        self.last_commit: Commit | None = None
+        self.began = 0  # the instance's count of level 0 transactions when this one began
+        self._marks: list[Savepoint] = []  # of levels 2 and up
+        self._ddl: set[int] = set()  # slots whose catalog this transaction changed
+        self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
+
+    # -- state ------------------------------------------------------------------------------------------------
+    def check(self) -> None:
+        """Refuses when the session or its instance serve no calls."""
+        if self.refusal is not None:
+            raise JetError(self.refusal)
+
+    # -- a call's transaction ---------------------------------------------------------------------------------
+    async def enter(self, write: bool) -> Transaction:
+        """The transaction to work in: the open one, or an implicit one that `leave` must end."""
+        if self.refusal is not None:
+            raise JetError(self.refusal)
+        txn = self.txn
+        if txn is None:
+            self.txn = txn = await self.instance.store.begin(read_only=not write)
+        elif write and self.read_only:
+            raise JetError(Err.TransReadOnly)
+        return txn
+
+    async def leave(self, txn: Transaction) -> None:
+        """Ends a call's work well: an implicit transaction commits, an open one goes on."""
+        if self.level:
+            return
+        if not txn.changed:
+            await self.abandon(txn)
+            return
+        try:
+            await self._commit_store(txn, self._commit_bits(0))
+        finally:
+            self._ended(self.last_commit is not None)
+
+    async def abandon(self, txn: Transaction) -> None:
+        """Ends a failed call's work: an implicit transaction is rolled back."""
+        if not self.level:
+            self.txn = None
+            await txn.rollback()
+            self._ended(False)
+
+    def operation(self, *, write: bool) -> Operation:
+        return Operation(self, write)
+
+    # -- levels -----------------------------------------------------------------------------------------------
+    async def begin_transaction(self, grbit: int = 0, user_transaction_id: int = 0) -> None:
+        """Begins a transaction, or a level in the open one. Read-only counts at the outermost level alone."""
+        self.check()
+        if grbit & ~_BEGIN_BITS:
+            raise JetError(Err.InvalidGrbit)
+        if self.level >= limits.TRANSACTION_LEVELS_MAX:
+            raise JetError(Err.TransTooDeep)
+        if self.level == 0:
+            read_only = bool(grbit & BeginTransactionGrbit.TransactionReadOnly)
+            self.txn = await self.instance.store.begin(read_only=read_only)
+            self.read_only = read_only
+            self.began = self.instance.count_transaction()
+        else:
+            assert self.txn is not None
+            self._marks.append(self.txn.savepoint())
+        self.level += 1
+
+    async def commit_transaction(self, grbit: int = 0, durable_commit: int = 0) -> CommitId | None:
+        """Commits one level. Only the outermost makes anything durable; the wait bits work without a transaction."""
+        self.check()
+        if grbit & ~_COMMIT_BITS or (grbit & _WAITS and grbit & ~_WAITS) or grbit & _WAITS == _WAITS:
+            raise JetError(Err.InvalidGrbit)
+        if grbit & _WAITS:
+            if self.level:
+                raise JetError(Err.InvalidGrbit, "a wait for commits takes no transaction")
+            await self.instance.store.flush()
+            return None
+        if self.level == 0:
+            raise JetError(Err.NotInTransaction)
+        if self.level > 1:
+            self._marks.pop()
+            self.level -= 1
+            for cursor in self.cursors.values():
+                if cursor.level > self.level:
+                    cursor.level = self.level
+            return None
+        assert self.txn is not None
+        bits = self._commit_bits(grbit | (_LAZY if durable_commit else 0))
+        done = False
+        try:
+            commit = await self._commit_store(self.txn, bits)
+            done = True
+        finally:
+            self.level = 0
+            if done:
+                for cursor in self.cursors.values():
+                    cursor.level = 0
+            else:
+                self._close_cursors_from(1)
+            self._ended(done)
+        return CommitId(self.instance.log_signature, commit.number) if commit.number else None
+
+    async def rollback(self, grbit: int = 0) -> None:
+        """Undoes one level, or all of them, and closes the cursors that were opened there."""
+        if self.refusal is not None and self.refusal != Err.ClientRequestToStopJetService:
+            raise JetError(self.refusal)
+        if grbit & ~int(RollbackGrbit.RollbackAll):
+            raise JetError(Err.InvalidGrbit)
+        if self.level == 0:
+            raise JetError(Err.NotInTransaction)
+        while self.level:
+            await self._rollback_level()
+            if not grbit & RollbackGrbit.RollbackAll:
+                return
+
+    async def _rollback_level(self) -> None:
+        assert self.txn is not None
+        self._close_cursors_from(self.level)
+        for cursor in self.cursors.values():
+            cursor.rolled_back()
+        self.level -= 1
+        if self.level:
+            self.txn.rollback_to(self._marks.pop())
+            self.schema_undone()
+        else:
+            txn, self.txn = self.txn, None
+            await txn.rollback()
+            self._ended(False)
+
+    # -- inside -----------------------------------------------------------------------------------------------
+    def _close_cursors_from(self, level: int) -> None:
+        for cursor in [c for c in self.cursors.values() if c.level >= level]:
+            cursor.close()
+
+    def _commit_bits(self, grbit: int) -> int:
+        if grbit:
+            return grbit
+        return self.instance.commit_default if self.commit_default is None else self.commit_default
+
+    async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
+        self.last_commit = None
+        if not self._ddl:
+            self.last_commit = commit = await txn.commit(lazy=bool(bits & _LAZY))
+            return commit
+        catalogs = [self.instance.databases[slot].catalog for slot in self._ddl if slot in self.instance.databases]
+        for catalog in catalogs:
+            catalog.commit_begins()
+        number = 0
+        try:
+            self.last_commit = commit = await txn.commit(lazy=bool(bits & _LAZY))
+            number = commit.number
+        finally:
+            for catalog in catalogs:
+                catalog.commit_ended(number)
+        return commit
+
+    def schema_changed(self, slot: int) -> None:
+        """The running call changed a catalog: every cursor there looks at its table's description anew."""
+        self._ddl.add(slot)
+        self.instance.databases[slot].catalog.touch()
+
+    def schema_undone(self) -> None:
+        for slot in self._ddl:
+            database = self.instance.databases.get(slot)
+            if database is not None:
+                database.catalog.touch()
+
+    def _ended(self, committed: bool) -> None:
+        self.txn = None
+        self.level = 0
+        self.read_only = False
+        self._marks.clear()
+        if self._ddl:
+            self.schema_undone()
+            self._ddl.clear()
+        if self.at_end:
+            waiting, self.at_end = self.at_end, []
+            for call in waiting:
+                call(committed)

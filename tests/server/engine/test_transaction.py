@@ -1,0 +1,111 @@
+"""Seven levels, save points, cursors of a level, implicit transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import pytest
+
+from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, RollbackGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.session import Session
+
+
+async def refused(call: Awaitable[object], code: Err) -> None:
+    with pytest.raises(JetError) as caught:
+        await call
+    assert caught.value.code == code, caught.value
+
+
+async def test_seven_levels_and_no_more(session: Session) -> None:
+    for _ in range(7):
+        await session.begin_transaction()
+    await refused(session.begin_transaction(), Err.TransTooDeep)
+    for _ in range(7):
+        await session.commit_transaction()
+    await refused(session.commit_transaction(), Err.NotInTransaction)
+    await refused(session.rollback(), Err.NotInTransaction)
+
+
+async def test_rollback_all_leaves_every_level(session: Session) -> None:
+    for _ in range(3):
+        await session.begin_transaction()
+    await session.rollback(int(RollbackGrbit.RollbackAll))
+    assert session.level == 0
+
+
+async def test_commit_bits(session: Session) -> None:
+    wait = int(CommitTransactionGrbit.WaitLastLevel0Commit)
+    await session.commit_transaction(wait)
+    await refused(session.commit_transaction(wait | 1), Err.InvalidGrbit)
+    await refused(session.commit_transaction(0x4000), Err.InvalidGrbit)
+    await session.begin_transaction()
+    await refused(session.commit_transaction(wait), Err.InvalidGrbit)
+
+
+async def test_read_only_counts_at_the_outermost_level(session: Session, dbid: int) -> None:
+    await session.begin_transaction(int(BeginTransactionGrbit.TransactionReadOnly))
+    await refused(session.create_table(dbid, "t"), Err.TransReadOnly)
+    await session.rollback()
+    await session.begin_transaction()
+    await session.begin_transaction(int(BeginTransactionGrbit.TransactionReadOnly))
+    await session.create_table(dbid, "t")
+
+
+async def test_rollback_undoes_ddl_and_closes_the_cursors_of_its_level(session: Session, dbid: int) -> None:
+    await session.begin_transaction()
+    outer = await session.create_table(dbid, "outer")
+    await session.begin_transaction()
+    inner = await session.create_table(dbid, "inner")
+    await session.add_column(outer, "a", ColumnCreate("", Coltyp.Long))
+    await session.rollback()
+    await refused(session.close_table(inner.id), Err.InvalidTableId)
+    await refused(session.open_table(dbid, "inner"), Err.ObjectNotFound)
+    assert session.cursor(outer.id) is outer
+    txn = await session.enter(False)
+    assert (await session.refresh_table(outer, txn)).columns == ()
+    await session.rollback()
+    await refused(session.open_table(dbid, "outer"), Err.ObjectNotFound)
+
+
+async def test_an_inner_commit_belongs_to_the_outer_level(session: Session, dbid: int) -> None:
+    await session.begin_transaction()
+    await session.begin_transaction()
+    cursor = await session.create_table(dbid, "t")
+    await session.commit_transaction()
+    await session.rollback()
+    await refused(session.close_table(cursor.id), Err.InvalidTableId)
+    await refused(session.open_table(dbid, "t"), Err.ObjectNotFound)
+
+
+async def test_a_commit_id_grows(session: Session, dbid: int) -> None:
+    await session.begin_transaction()
+    await session.create_table(dbid, "t")
+    first = await session.commit_transaction()
+    await session.begin_transaction()
+    await session.create_table(dbid, "u")
+    second = await session.commit_transaction()
+    assert first is not None
+    assert second is not None
+    assert second.commit_id > first.commit_id
+    await session.begin_transaction()
+    assert await session.commit_transaction() is None
+
+
+async def test_a_failed_call_leaves_nothing_in_the_open_transaction(session: Session, dbid: int) -> None:
+    from jetwire_server.engine.tables import TableCreate
+
+    await session.begin_transaction()
+    bad = TableCreate("t", columns=(ColumnCreate("a", Coltyp.Long), ColumnCreate("a", Coltyp.Long)))
+    await refused(session.create_table_column_index(dbid, bad), Err.ColumnDuplicate)
+    await refused(session.open_table(dbid, "t"), Err.ObjectNotFound)
+    await session.commit_transaction()
+
+
+async def test_implicit_transactions_end_with_the_call(session: Session, dbid: int, instance: Instance) -> None:
+    cursor = await session.create_table(dbid, "t")
+    assert session.txn is None
+    await refused(session.add_column(cursor, "", ColumnCreate("", Coltyp.Long)), Err.InvalidName)
+    assert session.txn is None
