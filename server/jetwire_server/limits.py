@@ -50,3 +50,4 @@ CATALOG_DESCRIPTIONS_MAX = 4_096  # decoded table descriptions remembered for ea
 FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
 INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
 INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them
+FILE_CHUNK_BYTES = 1 << 20  # what a stream of a file reads at once
