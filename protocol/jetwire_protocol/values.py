@@ -178,6 +178,8 @@ def to_bytes(coltyp: Coltyp, value: Any, cp: int = UNICODE) -> bytes:
         return value
     if isinstance(value, UUID):
         return value.bytes_le
+    if value is True:
+        return b"\xff"  # as ESE stores it
     return struct.pack(_CODES[coltyp], value)
 
 

@@ -79,6 +79,8 @@ class Entry:
 
 def _not_built(method: Method) -> Handler:
     def refuse(peer: Peer, params: Params) -> Any:
+        if params.get("sesid") is not None:
+            peer.session(params["sesid"])  # a dead handle is told first, as everywhere
         raise JetError(Err.FeatureNotAvailable, f"{method.name} is not built yet")
 
     return refuse

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from jetwire_protocol import jsonrpc
+from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.jsonrpc import NO_ID, Call, Message, Refusal, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.metrics import Counter, Gauge
@@ -75,6 +76,13 @@ class Peer:
         self._limits = service.wire_limits
         service.peers.add(self)
         CONNECTIONS.value += 1
+
+    def session(self, sesid: int) -> Any:
+        """This connection's session of that handle; another's, or a dead one, is none."""
+        found = self.sessions.get(sesid)
+        if found is None:
+            raise JetError(Err.InvalidSesid, f"this connection has no session {sesid}")
+        return found
 
     # -- messages in --------------------------------------------------------------------------------------------
     def receive(self, data: bytes) -> Answer:
@@ -226,6 +234,8 @@ class Peer:
         CONNECTIONS.value -= 1
         IN_FLIGHT.value -= self.in_flight
         self._lanes.clear()
+        # A task that is cancelled before its first step never tells the coroutine that it has taken over.
+        await asyncio.sleep(0)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
