@@ -26,6 +26,11 @@ class Base(Protocol):
         """Every commit up to this number is in these pages."""
         ...
 
+    @property
+    def current(self) -> bool:
+        """Whether there are no newer pages."""
+        ...
+
     def get(self, tree: Tree, key: bytes) -> bytes | None: ...
     def newest(self, tree: Tree, key: bytes) -> tuple[int, bytes] | None:
         """The value and the number of the commit that wrote it."""
@@ -38,6 +43,7 @@ class NoPages:
     """What lies below the timeline of a store that lives in memory alone."""
 
     base = 0
+    current = True
 
     def get(self, tree: Tree, key: bytes) -> bytes | None:
         return None
@@ -138,15 +144,17 @@ class Timeline:
         versions = found.versions
         freed = gone = 0
         kept: list[bytes] = []
+        pages_have = floor if floor is not None and not snapshots else -1
         for key in keys:
             chain = versions.get(key)
             if chain is None:
                 continue
-            if not snapshots and floor is not None and chain[0] <= floor:  # the pages have it all
+            if chain[0] <= pages_have:  # all of it
                 del versions[key]
                 gone += 1
                 while chain is not None:
-                    freed += version_bytes(key, chain[1])
+                    value = chain[1]
+                    freed += VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
                     chain = chain[2]
                 continue
             if chain[3] and snapshots and snapshots[0] < chain[0]:

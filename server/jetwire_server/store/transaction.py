@@ -5,6 +5,7 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import NoReturn, Protocol
 
 from jetwire_protocol.errors import Err, JetError
@@ -13,9 +14,11 @@ from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, Unpubli
 from jetwire_server.store.locks import ADD, READ, KeyLocks, Owner, SchemaLocks, Sharing
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, Timeline, TreeVersions
-from jetwire_server.store.writeset import MISSING, Deltas, Entry, _Missing, integer_at, made_whole
+from jetwire_server.store.writeset import HELD, MISSING, Deltas, Entry, _Missing, integer_at, made_whole
 
 ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
+
+CHARGE_BYTES = 1 << 16
 
 
 class Home(Protocol):
@@ -60,9 +63,10 @@ class StoreTransaction:
     """See `interface.Transaction` for the public half."""
 
     __slots__ = (
-        "_bytes",
+        "_charged",
         "_held",
         "_home",
+        "_left",
         "_locks",
         "_orders",
         "_savepoints",
@@ -95,10 +99,11 @@ class StoreTransaction:
         self.adopted: dict[Tree, AdoptableTree] = {}
         self.schema_held: list[tuple[Tree, bool]] = []
         self._orders: dict[Tree, SortedKeys] = {}  # only of trees that were scanned with own writes in them
-        self._undo: list[tuple[dict[bytes, Entry], bytes, Entry | _Missing]] = []
-        self._held: list[tuple[Tree, bytes, Owner | None]] = []  # what held the key before, if this one held it too
+        self._undo: list[tuple[Tree, bytes, Entry | _Missing]] = []  # since the first save point
+        # Locks that no write of this transaction took by itself, and what held the key before, if this one held it too.
+        self._held: list[tuple[Tree, bytes, Owner | None]] = []
         self._savepoints: list[tuple[int, ...]] = []
-        self._bytes = 0
+        self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
 
     @property
     def changed(self) -> bool:
@@ -113,26 +118,33 @@ class StoreTransaction:
         if old is not None:
             if old is not MISSING or self.visible(tree, key) is not None:
                 raise JetError(Err.KeyDuplicate)
-            self._claim(tree, key, Err.KeyDuplicate)
-        self._write(tree, own, key, old, value)
+            if not self._claim(tree, key, Err.KeyDuplicate):
+                old = HELD
+        self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
     def put(self, tree: Tree, key: bytes, value: bytes) -> None:
         own = self.writes.get(tree)
         if own is None:
             own = self._open(tree)
         old = own.get(key, MISSING)
-        if old is MISSING or type(old) is Deltas:
+        if old is MISSING:
+            if not self._claim(tree, key, Err.WriteConflict):
+                old = HELD
+        elif type(old) is Deltas:
             self._claim(tree, key, Err.WriteConflict)
-        self._write(tree, own, key, old, value)
+        self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
     def delete(self, tree: Tree, key: bytes) -> None:
         own = self.writes.get(tree)
         if own is None:
             own = self._open(tree)
         old = own.get(key, MISSING)
-        if old is MISSING or type(old) is Deltas:
+        if old is MISSING:
+            if not self._claim(tree, key, Err.WriteConflict):
+                old = HELD
+        elif type(old) is Deltas:
             self._claim(tree, key, Err.WriteConflict)
-        self._write(tree, own, key, old, None)
+        self._write(tree, own, key, old, None, VERSION_OVERHEAD_BYTES + len(key))
 
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
         own = self.writes.get(tree)
@@ -151,17 +163,19 @@ class StoreTransaction:
             raise JetError(Err.RecordNotFound, "no value to add to")
         before = integer_at(base, offset, size)
         if deltas is None:
-            self._write(tree, own, key, old, made_whole(base, Deltas(((offset, size, delta),))))
+            self._write(tree, own, key, old, made_whole(base, Deltas(((offset, size, delta),))), VERSION_OVERHEAD_BYTES + len(base))
             return before
         if old is MISSING:
             self._claim_adding(tree, key)
-        self._write(tree, own, key, old, deltas.plus(offset, size, delta))
+            old = HELD
+        self._write(tree, own, key, old, deltas.plus(offset, size, delta), VERSION_OVERHEAD_BYTES + len(base))
         return before
 
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         self._check_active()
         if not shared:
-            self._claim(tree, key, Err.WriteConflict)
+            if self._claim(tree, key, Err.WriteConflict):
+                self._held.append((tree, key, None))
             return
         if not self._locks.may_share(tree, key, self, READ):
             raise JetError(Err.WriteConflict, "another session holds the key")
@@ -178,9 +192,8 @@ class StoreTransaction:
 
     def savepoint(self) -> Savepoint:
         self._check_active()
-        self._savepoints.append(
-            (len(self._undo), len(self._held), len(self.schema_held), len(self.created), len(self.dropped), len(self.adopted), self._bytes)
-        )
+        lists: tuple[Sized, ...] = (self._undo, self._held, self.schema_held, self.created, self.dropped, self.adopted)
+        self._savepoints.append((*map(len, lists), self._charged - self._left))
         return Savepoint(len(self._savepoints) - 1)
 
     def rollback_to(self, savepoint: Savepoint) -> None:
@@ -188,11 +201,17 @@ class StoreTransaction:
         undo, held, schema, created, dropped, adopted, weight = self._savepoints[savepoint]
         del self._savepoints[savepoint + 1 :]
         while len(self._undo) > undo:
-            entries, key, old = self._undo.pop()
-            if isinstance(old, _Missing):
-                del entries[key]
-            else:
-                entries[key] = old
+            tree, key, old = self._undo.pop()
+            own = self.writes[tree]
+            if not isinstance(old, _Missing):
+                own[key] = old
+                continue
+            del own[key]
+            if old is MISSING:  # the write took the lock
+                table = self._locks.trees[tree]
+                del table[key]
+                if not table:
+                    del self._locks.trees[tree]
         self._release_keys(held)
         self._release_schemas(schema, 0)
         del self.created[created:]
@@ -200,8 +219,7 @@ class StoreTransaction:
         for tree in list(self.adopted)[adopted:]:
             self.adopted.pop(tree).adopted_by(None)
         self._orders.clear()
-        self._usage.used -= self._bytes - weight
-        self._bytes = weight
+        self._left = self._charged - weight
 
     # -- trees ------------------------------------------------------------------------------------------------
     def new_tree(self, slot: int) -> Tree:
@@ -369,10 +387,10 @@ class StoreTransaction:
         if self.state == ENDED:
             return
         self.state = ENDED
-        self._release_keys(0)
+        self._release_all_keys()
         self._release_schemas(0, committed)
-        self._usage.used -= self._bytes
-        self._bytes = 0
+        self._usage.used -= self._charged
+        self._charged = self._left = 0
         if not committed:
             for tree in self.adopted.values():
                 tree.adopted_by(None)
@@ -400,31 +418,48 @@ class StoreTransaction:
             order = self._orders[tree] = SortedKeys(own)
         return order
 
-    def _write(self, tree: Tree, own: dict[bytes, Entry], key: bytes, old: Entry | _Missing, new: Entry) -> None:
-        weight = VERSION_OVERHEAD_BYTES + len(key) + (len(new) if type(new) is bytes else 0)
-        usage = self._usage
-        if usage.used + weight > usage.limit:
-            raise JetError(Err.VersionStoreOutOfMemory, f"{usage.used >> 20} MiB of uncommitted and recent changes are held")
-        usage.used += weight
-        self._bytes += weight
-        self._undo.append((own, key, old))
+    def _write(self, tree: Tree, own: dict[bytes, Entry], key: bytes, old: Entry | _Missing, new: Entry, weight: int) -> None:
+        self._left -= weight
+        if self._left < 0:
+            self._charge()
+        if self._savepoints:
+            self._undo.append((tree, key, old))
         own[key] = new
-        if old is MISSING and tree in self._orders:
+        if self._orders and isinstance(old, _Missing) and tree in self._orders:
             self._orders[tree].added([key])
 
-    def _claim(self, tree: Tree, key: bytes, code: int) -> None:
-        """Makes the key this transaction's alone, or answers `code`."""
+    def _charge(self) -> None:
+        """Takes more of the store's allowance for write sets and versions."""
+        usage = self._usage
+        needed = -self._left
+        more = max(needed, min(CHARGE_BYTES, usage.limit - usage.used))
+        if usage.used + more > usage.limit:
+            self._left = 0
+            raise JetError(Err.VersionStoreOutOfMemory, f"{usage.used >> 20} MiB of uncommitted and recent changes are held")
+        usage.used += more
+        self._charged += more
+        self._left += more
+
+    def _claim(self, tree: Tree, key: bytes, code: int) -> bool:
+        """Makes the key this transaction's alone, or answers `code`. True if nobody held it, False if this one did."""
         if len(key) > limits.TREE_KEY_BYTES_MAX:
             raise JetError(Err.KeyTooBig, f"{len(key)} bytes; the store takes {limits.TREE_KEY_BYTES_MAX}")
-        table = self._locks.of(tree)
+        table = self._locks.trees.get(tree)
+        if table is None:
+            table = self._locks.of(tree)
         holder = table.get(key)
         if holder is self:
-            return
+            return False
         if holder is not None and not self._locks.may_own(tree, key, self):
             self._conflict(code, "another session holds the key")
-        self._check_unchanged(tree, key, code)
-        self._held.append((tree, key, holder))
+        found = self._trees.get(tree)
+        if not self.pages.current or (found is not None and (found.dropped or key in found.versions)):
+            self._check_unchanged(tree, key, code)  # else nothing can be newer than this snapshot
         table[key] = self
+        if holder is None:
+            return True
+        self._held.append((tree, key, holder))
+        return False
 
     def _claim_adding(self, tree: Tree, key: bytes) -> None:
         if not self._locks.may_share(tree, key, self, ADD):
@@ -478,22 +513,40 @@ class StoreTransaction:
     def _conflict(self, code: int, why: str) -> NoReturn:
         raise JetError(code, why)
 
+    def _release_all_keys(self) -> None:
+        plain = not self._held
+        self._release_keys(0)
+        tables = self._locks.trees
+        for tree, own in self.writes.items():
+            table = tables.get(tree)
+            if table is None:
+                continue
+            if plain and len(table) == len(own):  # every write holds its key, so nobody else holds any
+                del tables[tree]
+                continue
+            for key in own:
+                if table.get(key) is self:
+                    del table[key]
+            if not table:
+                del tables[tree]
+
     def _release_keys(self, down_to: int) -> None:
-        held = self._held
-        trees = self._locks.trees
-        while len(held) > down_to:
-            tree, key, before = held.pop()
-            table = trees[tree]
+        tables = self._locks.trees
+        last: Tree | None = None
+        table: dict[bytes, Owner | Sharing] = {}
+        for tree, key, before in reversed(self._held[down_to:]):
+            if tree != last:
+                last, table = tree, tables[tree]
+            holder = table[key]
             if before is not None:
                 table[key] = before
-                continue
-            holder = table[key]
-            if type(holder) is Sharing and len(holder.owners) > 1:
+            elif holder is not self and len(holder.owners) > 1:
                 holder.owners.discard(self)
             else:
                 del table[key]
                 if not table:
-                    del trees[tree]
+                    del tables[tree]
+        del self._held[down_to:]
 
     def _release_schemas(self, down_to: int, committed: int) -> None:
         while len(self.schema_held) > down_to:

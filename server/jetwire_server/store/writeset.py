@@ -25,12 +25,13 @@ Entry = bytes | Deltas | None
 
 
 class _Missing:
-    """No entry at all: the transaction has not touched this key."""
+    """No entry at all: the transaction has not written this key."""
 
     __slots__ = ()
 
 
-MISSING = _Missing()
+MISSING = _Missing()  # nor locked it: the first write takes the lock
+HELD = _Missing()
 
 
 def integer_at(value: bytes, offset: int, size: int) -> int:

@@ -292,6 +292,7 @@ def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int) -> 
         rows: list[Row] = []
         deletes: list[bytes] = []
         groups.append(Group(number, rows, deletes))
+        last, number_bytes = -1, b""
         for key in keys:
             version = versions[key]
             while version[0] > up_to:
@@ -301,8 +302,12 @@ def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int) -> 
             if value is None:
                 deletes.append(full)
             else:
-                body = version[0].to_bytes(NUMBER_BYTES, "little") + value
-                rows.append((full, body + crc32c(body, crc32c(full)).to_bytes(CRC_BYTES, "little")))
+                if version[0] != last:
+                    last = version[0]
+                    number_bytes = last.to_bytes(NUMBER_BYTES, "little")
+                body = number_bytes + value
+                crc = crc32c(body, crc32c(full))
+                rows.append((full, body + crc.to_bytes(CRC_BYTES, "little")))
                 weight += len(body)
             count += 1
             if count >= CHUNK_ROWS or weight >= CHUNK_BYTES:

@@ -16,11 +16,12 @@ from jetwire_server.store.snapshots import Snapshots
 class Generation:
     """See `timeline.Base`."""
 
-    __slots__ = ("_prefixes", "base", "snapshots", "users", "views")
+    __slots__ = ("_prefixes", "base", "current", "snapshots", "users", "views")
 
     def __init__(self, base: int, views: dict[int, View]) -> None:
         self.base = base
         self.views = views
+        self.current = True
         self.users = 0
         self.snapshots = Snapshots()
         self._prefixes: dict[Tree, tuple[bytes, View]] = {}
@@ -89,6 +90,7 @@ class Generations:
                 view.close()
             raise
         before = self.current
+        before.current = False
         self.alive.append(Generation(base, views))
         if not before.users:
             self._bury(before)

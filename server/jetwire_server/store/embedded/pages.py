@@ -168,17 +168,24 @@ class View:
 
     def raw(self, start: bytes, limit: int) -> list[Row]:
         """Full keys and sealed values as they lie there, unverified: for `check`."""
-        cursor = self._txn.cursor()
-        return list(islice(_rows(cursor.iternext()), limit)) if cursor.set_range(start) else []
+        try:
+            cursor = self._txn.cursor()
+            found = cursor.set_range(start) if start else cursor.first()
+            return list(islice(_rows(cursor.iternext()), limit)) if found else []
+        except lmdb.Error as error:
+            raise page_error(self.path, error) from error
 
     def statistic(self, number: int) -> Statistic:
         sealed = self._get(STATISTIC + tree_prefix(number))
         return _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
 
     def noted(self, kind: bytes) -> list[int]:
-        """The trees that have a note of this kind (STATISTIC, OPEN, CONDEMNED)."""
+        """The trees that have a note of this kind (OPEN, CONDEMNED)."""
         rows = self.chunk(META, kind[1:], kind[1:] + b"\xff", False, 1 << 30)
         return [split_key(key[1:])[0] for key, _ in rows]
+
+    def counted_trees(self) -> list[int]:
+        return self.noted(STATISTIC)
 
     def close(self) -> None:
         self._txn.abort()

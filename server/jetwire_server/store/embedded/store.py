@@ -21,6 +21,7 @@ from jetwire_server.metrics import Gauge
 from jetwire_server.redo.records import CommitHeader, Kind, encode_commit
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.bulk import BulkTree
+from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
 from jetwire_server.store.embedded.databases import Databases
 from jetwire_server.store.embedded.generations import Generation, Generations
@@ -219,6 +220,11 @@ class EmbeddedStore:
         self.check_available()
         await self.checkpointer.save()
         self.check_available()
+
+    async def scrub(self, pause_seconds: float = 0.0) -> list[Fault]:
+        """Reads every page file whole and names what is wrong; with a pause, slowly enough to go on all day."""
+        self.check_available()
+        return await scrub(list(self.files.values()), pause_seconds)
 
     async def count(self, tree: Tree) -> int:
         reader = await self.begin(read_only=True)

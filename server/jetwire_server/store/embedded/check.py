@@ -1,0 +1,123 @@
+"""Reads everything in a page file and names each fault: file, tree, key.
+
+Three nets: a checksum on every row, ascending keys, and the count and digest per tree that every checkpoint chunk keeps.
+The third finds what the first two cannot: rows that damage to LMDB's own pages has made unreachable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from jetwire_protocol.errors import JetError
+from jetwire_server.files.interface import Files
+from jetwire_server.metrics import Counter
+from jetwire_server.store.embedded.layout import CRC_BYTES, intact, split_key
+from jetwire_server.store.embedded.pages import DIGEST_MASK, PageFile, Statistic, View
+
+SLICE_ROWS = 1_000
+
+ROWS_CHECKED = Counter("jetwire_checked_rows_total", "Rows read by checks and scrubs.")
+FAULTS_FOUND = Counter("jetwire_check_faults_total", "Faults found by checks and scrubs.")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong. `tree` is -1 where no tree can be told."""
+
+    path: str
+    tree: int
+    key: bytes
+    what: str
+
+    def __str__(self) -> str:
+        where = f", tree {self.tree}" if self.tree >= 0 else ""
+        return f"{self.path}{where}{f', key {self.key.hex()}' if self.key else ''}: {self.what}"
+
+
+def check_database(files: Files, path: str) -> Iterator[Fault | None]:
+    """Checks a file that nobody has open for writing. Yields None between slices, so that a caller may breathe."""
+    try:
+        file = PageFile.open(files, path, read_only=True)
+    except JetError as error:
+        yield Fault(path, -1, b"", error.detail)
+        return
+    try:
+        yield from check_file(file)
+    finally:
+        file.close()
+
+
+def check_file(file: PageFile) -> Iterator[Fault | None]:
+    """Checks one state of an open page file, while it may go on changing."""
+    view = file.view()
+    try:
+        yield from _check_rows(file.path, view)
+    except JetError as error:
+        yield Fault(file.path, -1, b"", error.detail)
+    finally:
+        view.close()
+
+
+def _check_rows(path: str, view: View) -> Iterator[Fault | None]:
+    counted: dict[int, Statistic] = {}
+    start = last = b""
+    while rows := view.raw(start, SLICE_ROWS):
+        for full, sealed in rows:
+            if full <= last and last:
+                yield _fault(path, full, "keys are out of order")
+            last = full
+            if not intact(full, sealed):
+                yield _fault(path, full, "the checksum does not match")
+            try:
+                number, _ = split_key(full)
+            except ValueError as error:
+                yield Fault(path, -1, full, str(error))
+                continue
+            found = counted.setdefault(number, Statistic())
+            found.count += 1
+            found.digest = (found.digest + int.from_bytes(sealed[-CRC_BYTES:], "little")) & DIGEST_MASK
+        if last < start:  # pages that lead back: what lies behind them cannot be reached
+            return
+        start = last + b"\0"
+        ROWS_CHECKED.value += len(rows)
+        yield None
+    yield from _compare(path, view, counted)
+
+
+def _compare(path: str, view: View, counted: dict[int, Statistic]) -> Iterator[Fault]:
+    for number in sorted({*counted, *view.counted_trees()} - {0}):
+        kept, found = view.statistic(number), counted.get(number, Statistic())
+        if kept.count != found.count:
+            yield Fault(path, number, b"", f"{found.count} rows can be reached, {kept.count} were written")
+        elif kept.digest != found.digest:
+            yield Fault(path, number, b"", "the rows are not those that were written")
+
+
+def _fault(path: str, full: bytes, what: str) -> Fault:
+    try:
+        tree, key = split_key(full)
+    except ValueError:
+        return Fault(path, -1, full, what)
+    return Fault(path, tree, key, what)
+
+
+async def scrub(files: list[PageFile], pause_seconds: float) -> list[Fault]:
+    """The same for files in use, in a thread, with a pause after every slice: the background scrub, and `check` online."""
+    loop = asyncio.get_running_loop()
+    faults: list[Fault] = []
+    with ThreadPoolExecutor(1, "scrub") as thread:
+        for file in files:
+            walk = check_file(file)
+            try:
+                while (found := await loop.run_in_executor(thread, next, walk, False)) is not False:
+                    if isinstance(found, Fault):
+                        faults.append(found)
+                        FAULTS_FOUND.value += 1
+                    else:
+                        await asyncio.sleep(pause_seconds)
+            finally:
+                await asyncio.shield(loop.run_in_executor(thread, walk.close))
+    return faults
