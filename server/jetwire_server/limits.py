@@ -51,3 +51,6 @@ FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
 INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
 INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them
 FILE_CHUNK_BYTES = 1 << 20  # what a stream of a file reads at once
+
+EVENTS_KEPT = 10_000  # entries of the event table; the oldest go first
+EVENTS_BYTES_MAX = 8 << 20  # the event table's file is written anew, without what is forgotten, beyond this

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import NamedTuple
 
+from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import OSSnapshotEndGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -52,7 +53,11 @@ class Status(NamedTuple):
 
 
 class SnapshotService:
-    """One for the server. `participants` lists the initialised instances; `timeout_ms` reads parameter 82."""
+    """One for the server.
+
+    `participants` lists the initialised instances, `timeout_ms` reads parameter 82, and `settle` waits for what the
+    server itself may be writing beside its instances; whoever writes there looks at `holding` first.
+    """
 
     def __init__(
         self,
@@ -62,12 +67,14 @@ class SnapshotService:
         participants: Callable[[], Sequence[Participant]],
         timeout_ms: Callable[[], int],
         memo: FreezeMemo,
+        settle: Callable[[], Awaitable[None]],
     ) -> None:
         self._clock = clock
         self._events = events
         self._participants = participants
         self._timeout_ms = timeout_ms
         self._memo = memo
+        self._settle = settle
         self._session: SnapshotSession | None = None
         # Sessions that timed out and were pushed aside by a new Prepare: each still answers the time-out once.
         self._lingering: dict[int, SnapshotSession] = {}
@@ -85,7 +92,7 @@ class SnapshotService:
             )
             self._session = session
             self._last_id = lost.snap_id
-            self._emit(2004, "OS_SNAPSHOT_TIME_OUT_ID", "error", session, timeoutMs=lost.timeout_ms)
+            self._emit(2004, session, timeoutMs=lost.timeout_ms)
 
     async def stop(self) -> None:
         """Stops watching. What is frozen stays frozen until its deadline or the end of the process."""
@@ -110,8 +117,7 @@ class SnapshotService:
         explicit = bool(flags & OSSnapshotPrepareGrbit.ExplicitPrepare)
         session = SnapshotSession(self._new_id(), flags, [] if explicit else list(self._participants()), explicit=explicit)
         self._session = session
-        event, name = session.prepare_event
-        self._emit(event, name, "information", session)
+        self._emit(session.prepare_event, session)
         return session.id
 
     def prepare_instance(self, snap_id: int, instance: int, grbit: int = 0) -> None:
@@ -156,7 +162,7 @@ class SnapshotService:
                 session.holders = error.data.get("holders", []) if isinstance(error, JetError) else []
                 session.state = State.PREPARED if session.holders else State.FREEZE_FAILED
             code = error.code if isinstance(error, JetError) else Err.InternalError
-            self._emit(2002, "OS_SNAPSHOT_FREEZE_START_ERROR_ID", "error", session, error=code)
+            self._emit(2002, session, error=code)
             raise error
 
     async def _freeze(self, session: SnapshotSession, lease_ms: int, max_drain_ms: int, begun: list[Participant]) -> Frozen:
@@ -164,14 +170,15 @@ class SnapshotService:
         for participant in session.participants:
             refuse_obstacles(session, participant)
         marker_id = secrets.token_hex(8)
-        self._emit(2001, "OS_SNAPSHOT_FREEZE_START_ID", "information", session)
+        self._emit(2001, session)
         # Everything that has to be written for the freeze is written before the first gate closes.
         await self._memo.remember(session.id, int(session.grbit), lease_ms)
         for participant in session.participants:
             begun.append(participant)
             participant.freeze_began(session.id)
             await participant.mark(session.id, marker_id, self._clock.now())
-            self._emit(2001, "OS_SNAPSHOT_FREEZE_START_ID", "information", session, participant)
+            self._emit(2001, session, participant)
+        await self._settle()
         hit("snapshot.marked")
         drain_until = began + max_drain_ms / 1000
         # The lease begins when the first gate closes; every gate gets the same deadline.
@@ -210,7 +217,7 @@ class SnapshotService:
             if session.over:
                 self._finish(session, well=False)
         session.verdict = verdict
-        self._emit(2003, "OS_SNAPSHOT_FREEZE_STOP_ID", "information", session, None, **verdict.to_wire())
+        self._emit(2003, session, None, **verdict.to_wire())
         if not session.continues_after_thaw:
             await self._stamp(session)
             session.step(Call.END)
@@ -291,6 +298,12 @@ class SnapshotService:
             session.manifest,
         )
 
+    @property
+    def holding(self) -> bool:
+        """Whether a freeze is coming or in force: nobody begins to write a file of the server's own."""
+        self._notice_time_out()
+        return self._session is not None and self._session.state in (State.FREEZING, State.FROZEN)
+
     async def connection_closed(self, owner: object) -> None:
         """A session bound to a connection is aborted with it; any other outlives it, up to its deadline."""
         session = self._session
@@ -338,7 +351,7 @@ class SnapshotService:
 
     def _time_out(self, session: SnapshotSession) -> None:
         session.state = State.TIMED_OUT
-        self._emit(2004, "OS_SNAPSHOT_TIME_OUT_ID", "error", session, timeoutMs=session.timeout_ms)
+        self._emit(2004, session, timeoutMs=session.timeout_ms)
         for participant in session.participants:
             participant.gate.thaw()
             participant.freeze_over(session.id)
@@ -362,9 +375,9 @@ class SnapshotService:
         for participant in session.participants:
             participant.freeze_over(session.id)
         if well:
-            self._emit(2006, "OS_SNAPSHOT_END_ID", "information", session)
+            self._emit(2006, session)
         else:
-            self._emit(2007, "OS_SNAPSHOT_ABORT_ID", "error", session)
+            self._emit(2007, session)
         self._lingering.pop(session.id, None)
         if self._session is session:
             self._session = None
@@ -383,23 +396,22 @@ class SnapshotService:
 
     async def _truncate(self, session: SnapshotSession, participant: Participant, all_databases: bool) -> None:
         if not all_databases or participant.circular_logging():
-            self._emit(225, "BACKUP_NO_TRUNCATE_LOG_FILES", "information", session, participant)
+            self._emit(225, session, participant)
             return
         gone = await participant.truncate_log()
         if gone.missing:
-            self._emit(227, "BACKUP_TRUNCATE_FOUND_MISSING_LOG_FILES", "warning", session, participant, missingCount=gone.missing)
+            self._emit(227, session, participant, missingCount=gone.missing)
         if gone.low:
-            self._emit(224, "BACKUP_TRUNCATE_LOG_FILES", "information", session, participant, firstLog=gone.low, lastLog=gone.high)
+            self._emit(224, session, participant, firstLog=gone.low, lastLog=gone.high)
         else:
-            self._emit(225, "BACKUP_NO_TRUNCATE_LOG_FILES", "information", session, participant)
+            self._emit(225, session, participant)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    def _emit(
-        self, event: int, name: str, severity: str, session: SnapshotSession, participant: Participant | None = None, **args: object
-    ) -> None:
+    def _emit(self, event_id: int, session: SnapshotSession, participant: Participant | None = None, **args: object) -> None:
+        name, severity, _ = EVENTS[event_id]
         instance = participant.info().name if participant else ""
-        self._events.emit(Event(event, name, severity, self._clock.now(), instance, {"snapId": session.id, **args}))
+        self._events.emit(Event(event_id, name, severity or "information", self._clock.now(), instance, {"snapId": session.id, **args}))

@@ -12,11 +12,11 @@ from jetwire_server.snapshot.states import OVER, Call, Cell, State, cell
 from jetwire_server.snapshot.verdict import Verdict
 
 # The event that each kind of Prepare logs, by (incremental, copy).
-_KINDS: dict[tuple[bool, bool], tuple[str, int, str]] = {
-    (False, False): ("full", 2005, "OS_SNAPSHOT_PREPARE_FULL_ID"),
-    (True, False): ("incremental", 2008, "OS_SNAPSHOT_PREPARE_INCREMENTAL_ID"),
-    (False, True): ("copy", 2009, "OS_SNAPSHOT_PREPARE_COPY_ID"),
-    (True, True): ("differential", 2010, "OS_SNAPSHOT_PREPARE_DIFFERENTIAL_ID"),
+_KINDS: dict[tuple[bool, bool], tuple[str, int]] = {
+    (False, False): ("full", 2005),
+    (True, False): ("incremental", 2008),
+    (False, True): ("copy", 2009),
+    (True, True): ("differential", 2010),
 }
 
 
@@ -42,8 +42,8 @@ class SnapshotSession:
         return _KINDS[self.incremental, self.copy][0]
 
     @property
-    def prepare_event(self) -> tuple[int, str]:
-        return _KINDS[self.incremental, self.copy][1:]
+    def prepare_event(self) -> int:
+        return _KINDS[self.incremental, self.copy][1]
 
     @property
     def incremental(self) -> bool:

@@ -39,7 +39,12 @@ class Bench:
             participants=lambda: self.instances,
             timeout_ms=lambda: self.timeout_ms,
             memo=FreezeMemo(self.files),
+            settle=self.settle,
         )
+
+    async def settle(self) -> None:
+        assert self.service.holding
+        assert not any(self.frozen())
 
     def frozen(self) -> list[bool]:
         return [i.gate.look() for i in self.instances]
