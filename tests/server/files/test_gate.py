@@ -199,6 +199,18 @@ async def test_a_second_freeze_is_refused_and_a_thaw_without_one_holds_nothing(g
     assert gate.thaw().held
 
 
+async def test_an_unanswered_time_out_is_not_mistaken_for_the_end_of_a_later_freeze(gate, clock):
+    await freeze(gate, clock, seconds=3)
+    clock.advance(3)
+    with gate.permit("log"):
+        later = asyncio.create_task(freeze(gate, clock))
+        await until(lambda: gate.closing)
+        later.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await later
+    assert gate.thaw() == Verdict(held=False)
+
+
 async def test_a_latched_gate_gives_no_permit_ever_and_wakes_who_waits(gate, clock):
     await freeze(gate, clock)
     task = asyncio.create_task(on_loop(gate, []))

@@ -96,7 +96,13 @@ def test_allocation_without_the_system_call_writes_zeros(files, monkeypatch):
     assert os.stat(files.real_path("a")).st_blocks * 512 >= 1 << 20
 
 
-def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(files):
+@pytest.mark.parametrize("zeros", [False, True])
+def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(files, monkeypatch, zeros):
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, "no")
+
+    if zeros:
+        monkeypatch.setattr(os, "posix_fallocate", unsupported)
     file = files.open("a", create=True)
     file.write(0, b"kept")
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -107,6 +113,12 @@ def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(fil
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert file.read(0, 100) == b"kept"
+    assert file.size() == 4
+
+
+def test_a_root_is_made_with_its_parents(tmp_path):
+    LocalFiles(tmp_path / "a" / "b" / "c").make_directory("d")
+    assert (tmp_path / "a" / "b" / "c" / "d").is_dir()
 
 
 def test_the_real_path_of_a_file_that_is_not_there_yet(files):

@@ -96,11 +96,21 @@ def test_a_rename_between_directories_needs_both_synced_and_is_never_half_done()
     assert {tuple(image.files) for image in images(files.instant(), Random(6), SAMPLES)} == {("d/a",)}
 
 
+def test_a_synced_name_takes_with_it_what_its_path_was_before():
+    files = MemoryFiles({"a": b"1"}, directories=frozenset({"d"}))
+    files.rename("a", "d/a")
+    files.remove("d/a")
+    files.sync_directory("d")
+    assert {tuple(image.files) for image in images(files.instant(), Random(6), SAMPLES)} == {()}
+
+
 def test_replace_leaves_the_old_or_the_new_at_every_instant():
     def act(files: Files) -> None:
         files.replace("chk", b"new" * 1000)
 
     found = every_image(act, {"chk": b"old" * 1000})
+    last = every_instant(act, {"chk": b"old" * 1000})[-1]
+    assert {image.files["chk"] for image in images(last, Random(1), SAMPLES)} == {b"new" * 1000}, "durable when it returns"
     assert {image.files["chk"] for image in found} == {b"old" * 1000, b"new" * 1000}
 
 
