@@ -1,0 +1,184 @@
+"""The end of the log, where records are appended and generations roll. Used by one thread at a time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import NamedTuple
+
+from jetwire_protocol.errors import JetError
+from jetwire_server.clock import Clock
+from jetwire_server.failpoints import hit
+from jetwire_server.files.interface import File, Files
+from jetwire_server.metrics import Counter
+from jetwire_server.redo.generation import DATA_START, NO_RECORD, GenerationHeader, allocate
+from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.position import Position
+from jetwire_server.redo.records import HEADER_BYTES, UNSYNCED_MAX, Kind, frame
+
+ROLLS = Counter("jetwire_log_generations_total", "Log generations begun.")
+BYTES = Counter("jetwire_log_bytes_total", "Bytes of log records written.")
+SYNCS = Counter("jetwire_log_syncs_total", "Syncs of the log.")
+
+
+class Placed(NamedTuple):
+    """Where a record went."""
+
+    generation: int
+    offset: int
+    end_generation: int
+    end_offset: int
+
+    @property
+    def position(self) -> Position:
+        return Position.at(self.generation, self.offset)
+
+    @property
+    def end(self) -> Position:
+        """Where the next record begins."""
+        return Position.at(self.end_generation, self.end_offset)
+
+
+class Tail:
+    """Frames records into a buffer, writes it in one, syncs when told. Any error leaves it unusable: latch."""
+
+    def __init__(
+        self, files: Files, names: LogNames, clock: Clock, file_bytes: int, header: GenerationHeader, file: File, offset: int, chain: int
+    ) -> None:
+        self._files = files
+        self._names = names
+        self._clock = clock
+        self._new_file_bytes = file_bytes
+        self._header = header
+        self._tag = header.tag
+        self._file = file
+        self._offset = offset  # where the next record begins
+        self._chain = chain
+        self._parts: list[bytes] = []  # framed, not yet written
+        self._parts_at = offset
+        self._appended = self._synced = 0  # bytes, counted from the start of this run
+        self._prepared: File | None = None
+        self._prepare_failed = False
+
+    @property
+    def end(self) -> Position:
+        return Position.at(self._header.number, self._offset)
+
+    @property
+    def header(self) -> GenerationHeader:
+        return self._header
+
+    # -- records ----------------------------------------------------------------------------------------------
+    def add(self, kind: int, payload: bytes) -> Placed:
+        """Frames a record; `write` writes it, but for what a roll had to write before."""
+        generation, offset = self._header.number, self._offset
+        head, self._chain = frame(self._tag, self._chain, min(self._appended - self._synced, UNSYNCED_MAX), kind, payload)
+        self._parts += (head, payload)
+        size = HEADER_BYTES + len(payload)
+        self._offset += size
+        self._appended += size
+        if self._offset >= self._header.file_bytes:
+            self._spill()
+        return Placed(generation, offset, self._header.number, self._offset)
+
+    def write(self) -> None:
+        if self._parts:
+            data = b"".join(self._parts)
+            hit("redo.before_write")
+            self._file.write(self._parts_at, data)
+            hit("redo.after_write")
+            BYTES.value += len(data)
+            self._parts.clear()
+            self._parts_at = self._offset
+
+    def sync(self) -> None:
+        """Makes durable what is written."""
+        hit("redo.before_sync")
+        self._file.sync()
+        hit("redo.after_sync")
+        SYNCS.value += 1
+        self._synced = self._appended
+
+    def seal(self) -> None:
+        """Writes down that all before is durable; needs no sync itself."""
+        self.add(Kind.SEAL, b"")
+        self.write()
+
+    # -- generations ------------------------------------------------------------------------------------------
+    def roll(self, incarnation: int | None = None) -> None:
+        """Ends this generation early and begins the next."""
+        self.write()
+        self._roll(self._offset, DATA_START, incarnation)
+        self._synced = self._appended
+
+    def prepare_if_due(self) -> None:
+        """Makes the next file while there is time; a failure is met again, and then told, at the roll."""
+        if self._prepared is None and not self._prepare_failed and self._offset > self._header.file_bytes // 2:
+            try:
+                self._prepare()
+            except (JetError, OSError):
+                self._prepare_failed = True
+
+    def close(self) -> None:
+        with suppress(JetError, OSError):
+            self._file.close()
+            if self._prepared is not None:
+                self._prepared.close()
+
+    def _spill(self) -> None:
+        """Fills this generation's file, and as many more as the buffer fills."""
+        data = b"".join(self._parts)
+        at = self._parts_at
+        while at + len(data) >= self._header.file_bytes:
+            room = self._header.file_bytes - at
+            hit("redo.before_write")
+            self._file.write(at, data[:room])
+            hit("redo.after_write")
+            BYTES.value += room
+            data = data[room:]
+            first = DATA_START + len(data)
+            self._roll(self._header.file_bytes, first if first < self._new_file_bytes else NO_RECORD, None)
+            self._synced = self._appended - len(data)
+            at = DATA_START
+        self._parts = [data] if data else []
+        self._parts_at = at
+        self._offset = at + len(data)
+
+    def _roll(self, previous_end: int, first_record: int, incarnation: int | None) -> None:
+        old = self._header
+        hit("redo.roll.before_sync")
+        self._file.sync()
+        if self._prepared is None:
+            self._prepare()
+        header = GenerationHeader(
+            signature=old.signature,
+            base=old.base,
+            number=old.number + 1,
+            file_bytes=self._new_file_bytes,
+            created=self._clock.now(),
+            previous_created=old.created,
+            previous_tag=self._tag,
+            previous_end=previous_end,
+            first_record=first_record,
+            chain=self._chain,
+            incarnation=old.incarnation if incarnation is None else incarnation,
+        )
+        file, self._prepared, self._prepare_failed = self._prepared, None, False
+        assert file is not None
+        file.write(0, header.encode())
+        file.sync()
+        hit("redo.roll.after_header")
+        # Two syncs: were the second rename durable without the first, the full generation would have no name.
+        self._files.rename(self._names.current, self._names.archived(old.number))
+        self._files.sync_directory(self._names.directory)
+        hit("redo.roll.between_renames")
+        self._files.rename(self._names.prepared, self._names.current)
+        self._files.sync_directory(self._names.directory)
+        hit("redo.roll.done")
+        self._file.close()
+        self._file, self._header, self._tag = file, header, header.tag
+        self._offset = self._parts_at = DATA_START
+        ROLLS.value += 1
+
+    def _prepare(self) -> None:
+        hit("redo.roll.prepare")
+        self._prepared = allocate(self._files, self._names.prepared, self._new_file_bytes, self._names.directory)
