@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -11,10 +12,13 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import WireLimits
 from jetwire_server.clock import Clock, SystemClock
 from jetwire_server.config import Address, Settings
 from jetwire_server.console.page import console_page
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.instance import Instance, State
 from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
@@ -23,10 +27,14 @@ from jetwire_server.rpc.http import HttpListener
 from jetwire_server.rpc.security import Gatekeeper, Token, check_addresses, tokens_from_json
 from jetwire_server.rpc.service import Service
 from jetwire_server.rpc.tcp import listen_tcp, listen_unix
+from jetwire_server.store.interface import Store
+from jetwire_server.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
 
 TOKENS_FILE = "tokens.json"
+INSTANCES_FILE = "instances.json"  # the names of those that run
+DEFAULT_INSTANCE = "default"
 
 assert handlers, "importing the handlers registers them"
 
@@ -38,14 +46,20 @@ def jetwire_version() -> str:
         return "unknown"
 
 
-def read_tokens(files: LocalFiles) -> list[Token]:
-    if not files.exists(TOKENS_FILE):
-        return []
-    file = files.open(TOKENS_FILE, read_only=True)
+def read_small_file(files: LocalFiles, path: str) -> bytes:
+    """The whole file, or nothing if it is not there."""
+    if not files.exists(path):
+        return b""
+    file = files.open(path, read_only=True)
     try:
-        return tokens_from_json(file.read(0, file.size()))
+        return file.read(0, file.size())
     finally:
         file.close()
+
+
+def read_tokens(files: LocalFiles) -> list[Token]:
+    data = read_small_file(files, TOKENS_FILE)
+    return tokens_from_json(data) if data else []
 
 
 class Server:
@@ -63,6 +77,7 @@ class Server:
         self._http: HttpListener | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.addresses: dict[str, str] = {}
+        self._written: list[str] = []
         self.service = Service(
             version=jetwire_version(),
             clock=self.clock,
@@ -81,6 +96,8 @@ class Server:
             slow_reader_seconds=settings.slow_reader_seconds,
             idle_seconds=settings.idle_seconds,
         )
+        self.engine = self.service.engine = Engine(self.clock, self.events, self._new_store, str(settings.data))
+        self.service.remember = self._remember
 
     # -- start --------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -98,12 +115,38 @@ class Server:
         self._tls = self._make_tls()
         self._lock.acquire()
         try:
+            await self._start_instances()
             await self._listen()
         except BaseException:
             await self.stop()
             raise
         self._sweeper = asyncio.create_task(self.service.sweep_forever(), name="sweeper")
 
+    # -- instances ----------------------------------------------------------------------------------------------
+    def _new_store(self, instance: Instance) -> Store:
+        return MemoryStore(self.clock)
+
+    async def _start_instances(self) -> None:
+        """The default one, and every one that ran when the server last stopped or crashed."""
+        names = dict.fromkeys([DEFAULT_INSTANCE, *self._remembered()])
+        for name in names:
+            instance = await self.engine.create_instance(name)
+            await instance.init()
+        self.engine.created_any = False  # these do not count for EnableMultiInstance: no client made them
+        await self._remember()
+
+    def _remembered(self) -> list[str]:
+        data = read_small_file(self._files, INSTANCES_FILE)
+        names: list[str] = json.loads(data)["running"] if data else []
+        return names
+
+    async def _remember(self) -> None:
+        running = [one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)]
+        if running != self._written:
+            await asyncio.to_thread(self._files.replace, INSTANCES_FILE, json.dumps({"running": running}).encode())
+            self._written = running
+
+    # -- listeners ----------------------------------------------------------------------------------------------
     async def _listen(self) -> None:
         settings = self.settings
         secure = self._tls is not None
@@ -160,6 +203,11 @@ class Server:
             self._sweeper.cancel()
         if self._http is not None:
             await self._http.stop()
+        for instance in list(self.engine.instances.values()):
+            try:
+                await instance.term()
+            except JetError as error:
+                log.error("instance %s: %s", instance.name, error)
         if self.settings.unix is not None:
             self.settings.unix.unlink(missing_ok=True)
         self._lock.release()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire_protocol.jsonrpc import WireLimits
 from jetwire_server import limits
 from jetwire_server.clock import Clock
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.instance import State
 from jetwire_server.events import EventLog
 from jetwire_server.rpc.dispatch import Entry, table
 from jetwire_server.rpc.security import Gatekeeper
@@ -38,7 +40,8 @@ class Service:
     clock: Clock
     events: EventLog
     gatekeeper: Gatekeeper
-    engine: Any = None  # what the handlers of the engine's methods ask for instances
+    engine: Engine | None = None
+    remember: Callable[[], Awaitable[None]] | None = None  # which instances run, for the next start
     snapshots: Any = None
     wire_limits: WireLimits = field(default_factory=WireLimits)
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
@@ -65,7 +68,15 @@ class Service:
 
     def instance_names(self) -> list[dict[str, Any]]:
         """The running instances, for Hello."""
-        return []
+        if self.engine is None:
+            return []
+        running = (State.RUNNING, State.STOPPED)
+        return [{"instance": one.handle, "name": one.name} for one in self.engine.instances.values() if one.state in running]
+
+    async def instances_changed(self) -> None:
+        """After an instance began or ended to run: the server remembers which to start the next time."""
+        if self.remember is not None:
+            await self.remember()
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that belongs to a closing connection; the server waits for it before it ends."""

@@ -1,0 +1,39 @@
+"""What the handlers of several groups share."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.session import Session
+from jetwire_server.rpc.peer import Peer
+
+Result = dict[str, Any]
+
+
+def engine_of(peer: Peer) -> Engine:
+    engine = peer.service.engine
+    assert engine is not None
+    return engine
+
+
+def session_of(peer: Peer, params: dict[str, Any]) -> Session:
+    """The session that a call names, its last warning forgotten."""
+    session: Session = peer.session(params["sesid"])
+    session.warning = 0
+    return session
+
+
+def answer(session: Session, result: Result | None = None) -> Result:
+    """A call's result, with the warning that the session has for it."""
+    if result is None:
+        result = {}
+    if session.warning:
+        result["wrn"] = session.take_warning()
+    return result
+
+
+def refuse(member: str, description: str) -> NoReturn:
+    """Params that are wrong in a way their declaration does not say."""
+    raise RpcError(INVALID_PARAMS, member=member, description=description)

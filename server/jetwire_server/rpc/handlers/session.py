@@ -1,0 +1,110 @@
+"""Sessions and their transactions. A session belongs to the connection that began it, and ends with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.validate import Params
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.transaction import CommitId
+from jetwire_server.rpc.dispatch import handles
+from jetwire_server.rpc.handlers.common import Result, answer, engine_of, session_of
+from jetwire_server.rpc.handlers.instance import signature
+from jetwire_server.rpc.peer import Peer
+
+
+def _own(peer: Peer, session: Session) -> None:
+    """Makes a session this connection's. The first one sees to it that they all end with the connection."""
+    if not peer.sessions:
+        peer.at_close(lambda: _end_all(peer))
+    session.owner = peer
+    peer.sessions[session.id] = session
+
+
+async def _end_all(peer: Peer) -> None:
+    """As EndSession would, also where a context is still set."""
+    while peer.sessions:
+        _, session = peer.sessions.popitem()
+        if session.owner is peer and session.refusal is None:
+            await session.finish(Err.InvalidSesid)
+
+
+@handles("BeginSession")
+async def begin_session(peer: Peer, params: Params) -> Result:
+    session = await engine_of(peer).instance(params["instance"]).begin_session(params["username"], params["password"])
+    _own(peer, session)
+    return {"sesid": session.id}
+
+
+@handles("DupSession")
+async def dup_session(peer: Peer, params: Params) -> Result:
+    session = await session_of(peer, params).dup_session()
+    _own(peer, session)
+    return {"newSesid": session.id}
+
+
+@handles("EndSession")
+async def end_session(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    await session.end_session(params["grbit"])
+    peer.sessions.pop(session.id, None)
+    return {}
+
+
+@handles("SetSessionContext")
+def set_session_context(peer: Peer, params: Params) -> Result:
+    """Also the way in which a session changes its owner: see `Session.set_session_context`."""
+    session = engine_of(peer).session(params["sesid"])
+    former = session.owner
+    assert isinstance(former, Peer)
+    if former is not peer and former.principal != peer.principal:
+        raise JetError(Err.InvalidSesid, f"this connection has no session {session.id}")
+    session.set_session_context(params["context"], peer)
+    if former is not peer:
+        former.sessions.pop(session.id, None)
+        _own(peer, session)
+    return {}
+
+
+@handles("ResetSessionContext")
+def reset_session_context(peer: Peer, params: Params) -> Result:
+    session_of(peer, params).reset_session_context(peer)
+    return {}
+
+
+@handles("GetSessionParameter")
+def get_session_parameter(peer: Peer, params: Params) -> Result:
+    return {"value": session_of(peer, params).get_session_parameter(params["sesparamid"])}
+
+
+@handles("SetSessionParameter")
+def set_session_parameter(peer: Peer, params: Params) -> Result:
+    session_of(peer, params).set_session_parameter(params["sesparamid"], params["value"])
+    return {}
+
+
+# -- transactions -----------------------------------------------------------------------------------------------------
+@handles("BeginTransaction")
+async def begin_transaction(peer: Peer, params: Params) -> Result:
+    await session_of(peer, params).begin_transaction(params["grbit"], params["userTransactionId"])
+    return {}
+
+
+@handles("CommitTransaction")
+async def commit_transaction(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    commit = await session.commit_transaction(params["grbit"], params["durableCommit"])
+    return answer(session, {"commitId": commit_id(commit)})
+
+
+def commit_id(commit: CommitId | None) -> dict[str, Any] | None:
+    """COMMIT_ID, or null for a commit that changed nothing."""
+    return None if commit is None else {"signLog": signature(commit.sign_log), "commitId": commit.commit_id}
+
+
+@handles("Rollback")
+async def rollback(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    await session.rollback(params["grbit"])
+    return answer(session)
