@@ -10,6 +10,7 @@ A cursor keeps the `Table` it resolved and compares `stamp`: see `Catalog.fresh`
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ from jetwire_server.engine.schema import Column, Condition, Index, Segment, Tabl
 from jetwire_server.store.interface import Transaction, Tree, tree_id, tree_number
 
 CATALOG_TREE = 1
-_NAME, _TABLE = b"N", b"T"
+_NAME, _TABLE, _STATS = b"N", b"T", b"S"
 _FORMAT = 1
 
 
@@ -45,6 +46,15 @@ def check_name(name: str | None, what: str = "name", *, error: Err = Err.Invalid
     if name[0] == " " or any(c < " " or c in "!.[]" for c in name) or not name.strip():
         raise JetError(error, f"{what} {name!r} has a character that names may not have")
     return name
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What ComputeStats found last: records, pages, and each index's entries, keys and pages."""
+
+    records: int = 0
+    pages: int = 0
+    indexes: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 class Catalog:
@@ -105,6 +115,13 @@ class Catalog:
                 return out
             low = rows[-1][0] + b"\0"
 
+    async def stats(self, txn: Transaction, objid: int) -> Stats:
+        row = await txn.get(self.tree, _STATS + objid.to_bytes(6, "big"))
+        return Stats() if row is None else msgspec.msgpack.decode(row, type=Stats)
+
+    def put_stats(self, txn: Transaction, objid: int, stats: Stats) -> None:
+        txn.put(self.tree, _STATS + objid.to_bytes(6, "big"), msgspec.msgpack.encode(stats))
+
     # -- writing: the caller holds the table's schema lock ---------------------------------------------------------
     def add(self, txn: Transaction, table: Table) -> None:
         try:
@@ -132,6 +149,7 @@ class Catalog:
     def remove(self, txn: Transaction, table: Table) -> None:
         txn.delete(self.tree, name_key(table.name))
         txn.delete(self.tree, table_key(table.objid))
+        txn.delete(self.tree, _STATS + table.objid.to_bytes(6, "big"))
 
     # -- inside -------------------------------------------------------------------------------------------------
     def _decode(self, row: bytes) -> Table:

@@ -33,7 +33,6 @@ for _bit in AddColumnGrbit:
     _KNOWN_BITS |= int(_bit)
 _LONG = frozenset({Coltyp.LongBinary, Coltyp.LongText})
 _TEXT = frozenset({Coltyp.Text, Coltyp.LongText})
-_BINARY_LIKE = frozenset({Coltyp.Binary, Coltyp.Text, Coltyp.LongBinary, Coltyp.LongText})
 _CODE_PAGES = frozenset({1252, 1200})
 _AUTO_INCREMENT = frozenset({Coltyp.Long, Coltyp.LongLong, Coltyp.UnsignedLongLong, Coltyp.Currency})
 _ESCROW = frozenset({Coltyp.Long, Coltyp.LongLong})
@@ -87,6 +86,20 @@ def stored_default(coltyp: Coltyp, cp: int, value: Any) -> bytes | None:
         return struct.pack(_STRUCTS[coltyp], value)
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise JetError(Err.InvalidParameter, f"default value {value!r}: {error}") from None
+
+
+def default_value(column: Column) -> Any:
+    """A column's default as plain Python, or None."""
+    stored = column.default
+    if stored is None:
+        return None
+    if column.coltyp in _TEXT:
+        return stored.decode("utf-16-le" if column.cp == 1200 else "cp1252", "replace")
+    if column.coltyp == Coltyp.Bit:
+        return stored != b"\0"
+    if column.coltyp == Coltyp.GUID:
+        return UUID(bytes_le=stored)
+    return struct.unpack(_STRUCTS[column.coltyp], stored)[0] if column.coltyp in _STRUCTS else stored
 
 
 def _check_kind(spec: ColumnCreate) -> tuple[Coltyp, int]:
@@ -174,6 +187,8 @@ def with_column(table: Table, spec: ColumnCreate, *, exclusive: bool) -> tuple[T
     has_default = bool(default)
     _check_grbit(coltyp, spec.grbit, default=has_default, exclusive=exclusive)
     size, cut = _size(coltyp, spec.max)
+    if default and coltyp in FIXED_SIZES and len(default) != size:
+        raise JetError(Err.InvalidBufferSize, f"a default of {len(default)} bytes")
     if fold(spec.name) in table.by_name:
         raise JetError(Err.ColumnDuplicate, f"column {spec.name}")
     for bit in (G.ColumnAutoincrement, G.ColumnVersion):
@@ -186,7 +201,7 @@ def with_column(table: Table, spec: ColumnCreate, *, exclusive: bool) -> tuple[T
     if number > last:
         raise JetError(Err.TooManyColumns)
     if has_default and default is not None and size and len(default) > size:
-        default = default[:size]
+        default = default[:size]  # cut without a word, as documented
     column = Column(number, spec.name, coltyp, cp, size, AddColumnGrbit(spec.grbit), default if has_default else None)
     if column.fixed and sum(c.max for c in table.by_id.values() if c.fixed) + size > limits.FIXED_COLUMNS_BYTES_MAX:
         raise JetError(Err.RecordTooBig, "the fixed columns together")

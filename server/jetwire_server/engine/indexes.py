@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from jetwire_server.engine.columns import ColumnCalls
 from jetwire_server.engine.locales import check_flags, locale_of
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
-from jetwire_server.store.interface import tree_slot
+from jetwire_server.store.interface import tree_number, tree_slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +60,22 @@ class IndexCreate:
     tuples: TupleLimits | None = None
     conditions: tuple[tuple[str, int], ...] = ()
     key_most: int = 0
+
+
+_INDEX_ID = struct.Struct("<IQII")
+
+
+def index_id(table: Table, index: Index) -> bytes:
+    """JET_INDEXID: names this very index; one made later under the same name has another."""
+    return _INDEX_ID.pack(_INDEX_ID.size, tree_number(index.tree), table.objid & 0xFFFFFFFF, 0)
+
+
+def index_by_id(table: Table, given: bytes) -> Index:
+    """The index of a JET_INDEXID, or InvalidIndexId."""
+    for index in table.indexes:
+        if index_id(table, index) == given:
+            return index
+    raise JetError(Err.InvalidIndexId)
 
 
 def with_index(table: Table, spec: IndexCreate, parameters: Parameters) -> Table:

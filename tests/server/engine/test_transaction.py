@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
-import pytest
-
 from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, RollbackGrbit
-from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.errors import Err
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
-
-
-async def refused(call: Awaitable[object], code: Err) -> None:
-    with pytest.raises(JetError) as caught:
-        await call
-    assert caught.value.code == code, caught.value
+from tests.server.engine.refusals import refused
 
 
 async def test_seven_levels_and_no_more(session: Session) -> None:

@@ -1,0 +1,197 @@
+"""Instances: names, life, StopService, parameters, legacy calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jetwire_protocol.data.flags import StopServiceInstanceGrbit, TermGrbit
+from jetwire_protocol.data.parameters import PARAMETERS, Param
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.clock import ManualClock
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.session import Session
+from jetwire_server.events import EventLog
+from jetwire_server.store.memory import MemoryStore
+from tests.server.engine.refusals import refused, refused_now
+
+
+class Shaky(MemoryStore):
+    """A store that can be told that its disk is gone."""
+
+    trouble: tuple[str, ...] = ()
+
+    def problems(self) -> tuple[str, ...]:
+        return self.trouble
+
+
+async def test_names_are_unique_and_stay_in_the_data_directory(engine: Engine) -> None:
+    await engine.create_instance("a")
+    await refused(engine.create_instance("A"), Err.InstanceNameInUse)
+    for name in ("", "..", "a/b", "a\\b", "x" * 256, "a\0b"):
+        await refused(engine.create_instance(name), Err.InvalidParameter)
+    first, second = await engine.create_instance(), await engine.create_instance()
+    assert first.name != second.name
+
+
+async def test_too_many_instances(engine: Engine) -> None:
+    engine.set_parameter(Param.MaxInstances, 2)
+    await engine.create_instance("a")
+    gone = await engine.create_instance("b")
+    await refused(engine.create_instance("c"), Err.TooManyInstances)
+    await gone.term()
+    await engine.create_instance("c")
+
+
+async def test_a_life(engine: Engine) -> None:
+    instance = await engine.create_instance("a")
+    await refused(instance.begin_session(), Err.NotInitialized)
+    await instance.init()
+    await refused(instance.init(), Err.AlreadyInitialized)
+    await instance.begin_session()
+    await instance.term()
+    refused_now(lambda: engine.instance(instance.handle), Err.InvalidInstance)
+    await refused(instance.begin_session(), Err.InvalidInstance)
+    again = await engine.create_instance("a")
+    await again.init()
+
+
+async def test_a_failed_start_may_be_tried_again(clock: ManualClock) -> None:
+    class Broken(MemoryStore):
+        async def start(self) -> None:
+            raise JetError(Err.MissingLogFile, "edb00000001.log")
+
+    stores = [Broken(clock), MemoryStore(clock)]
+    engine = Engine(clock, EventLog(), lambda instance: stores.pop(0))
+    instance = await engine.create_instance("a")
+    await refused(instance.init(), Err.MissingLogFile)
+    await refused(instance.begin_session(), Err.NotInitialized)
+    await instance.init()
+    await instance.begin_session()
+
+
+async def test_term_complete_and_attaching_wait_for_no_backup(instance: Instance, session: Session) -> None:
+    instance.snapshot_holds += 1
+    await refused(instance.term(int(TermGrbit.TermComplete)), Err.BackupInProgress)
+    await refused(session.create_database("a.edb"), Err.BackupInProgress)
+    await refused(session.attach_database("a.edb"), Err.BackupInProgress)
+    await refused(session.detach_database("a.edb"), Err.BackupInProgress)
+    await refused(instance.term(0x100), Err.InvalidGrbit)
+    instance.snapshot_holds -= 1
+    await instance.term(int(TermGrbit.TermComplete))
+
+
+async def test_after_stop_service_only_giving_back_works(instance: Instance, session: Session, dbid: int) -> None:
+    cursor = await session.create_table(dbid, "t")
+    await session.begin_transaction()
+    refused_now(lambda: instance.stop_service(int(StopServiceInstanceGrbit.StopServiceResume)), Err.InvalidParameter)
+    instance.stop_service(int(StopServiceInstanceGrbit.StopServiceBackgroundUserTasks))
+    instance.stop_service(int(StopServiceInstanceGrbit.StopServiceBackgroundUserTasks | StopServiceInstanceGrbit.StopServiceResume))
+    await session.begin_transaction()
+    instance.stop_service()
+    stopped = Err.ClientRequestToStopJetService
+    await refused(session.begin_transaction(), stopped)
+    await refused(session.commit_transaction(), stopped)
+    await refused(session.open_table(dbid, "t"), stopped)
+    await refused(session.dup_session(), stopped)
+    await refused(instance.begin_session(), stopped)
+    refused_now(lambda: instance.stop_service(int(StopServiceInstanceGrbit.StopServiceResume)), Err.InvalidParameter)
+    await session.rollback()
+    await session.rollback()
+    await session.close_table(cursor.id)
+    await session.close_database(dbid)
+    await session.detach_database("test.edb")
+    await session.end_session()
+    await instance.term()
+
+
+async def test_after_a_failed_write_nothing_is_served(clock: ManualClock) -> None:
+    store = Shaky(clock)
+    engine = Engine(clock, EventLog(), lambda instance: store)
+    instance = await engine.create_instance("a")
+    await instance.init()
+    store.trouble = ("the log could not be synced",)
+    await refused(instance.begin_session(), Err.InstanceUnavailable)
+    await instance.term()
+
+
+async def test_legacy_calls_need_exactly_one_instance(engine: Engine, instance: Instance) -> None:
+    assert engine.only_instance() is instance
+    second = await engine.create_instance("b")
+    assert engine.only_instance() is instance
+    await second.init()
+    refused_now(engine.only_instance, Err.RunningInMultiInstanceMode)
+    await second.term()
+    await instance.term()
+    refused_now(engine.only_instance, Err.NotInitialized)
+
+
+async def test_enable_multi_instance_is_for_a_fresh_server(engine: Engine) -> None:
+    assert engine.enable_multi_instance([(Param.MaxInstances, 3), (Param.OSSnapshotTimeout, 1000)]) == 2
+    error = refused_now(lambda: engine.enable_multi_instance([(Param.MaxInstances, 4), (Param.MaxInstances, 0)]), Err.InvalidParameter)
+    assert error.data["succeeded"] == 1
+    await engine.create_instance("a")
+    refused_now(lambda: engine.enable_multi_instance([]), Err.SystemParamsAlreadySet)
+
+
+# -- parameters -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("paramid", PARAMETERS)
+async def test_every_parameter_by_its_own_table(engine: Engine, paramid: int) -> None:
+    kind, _, low, high, scope, mutable, _ = PARAMETERS[paramid]
+    instance = await engine.create_instance("a")
+    before = instance.parameters.get(paramid)
+    if mutable == "read_only":
+        refused_now(lambda: instance.set_parameter(paramid, before), Err.InvalidParameter)
+        return
+    good: Any = {"int": high if high is not None else 5, "bool": 1, "string": "x" * max(low or 0, 3)}.get(kind)
+    if paramid == Param.DatabasePageSize:
+        good = 8192
+    instance.set_parameter(paramid, good)
+    assert instance.parameters.get(paramid) == good
+    if scope == "global":
+        assert engine.parameters.get(paramid) == good
+    wrong: list[Any] = []
+    if kind == "int":
+        wrong = ["text", (low or 0) - 1] + ([] if high is None else [high + 1])
+    elif kind == "string" and high is not None:
+        wrong = [5, "x" * (high + 1)]
+    for value in wrong:
+        with pytest.raises(JetError):
+            instance.set_parameter(paramid, value)
+        assert instance.parameters.get(paramid) == good
+    await instance.init()
+    change: Callable[[], None] = lambda: instance.set_parameter(paramid, good)  # noqa: E731
+    if mutable == "before_init":
+        refused_now(change, Err.AlreadyInitialized)
+    else:
+        change()
+
+
+async def test_advanced_parameters_are_forgotten_while_not_enabled(engine: Engine) -> None:
+    instance = await engine.create_instance("a")
+    instance.set_parameter(Param.EnableAdvanced, 0)
+    before = instance.parameters.get(Param.MaxCursors)
+    instance.set_parameter(Param.MaxCursors, 17)
+    assert instance.parameters.get(Param.MaxCursors) == before
+    instance.set_parameter(Param.EnableAdvanced, 1)
+    instance.set_parameter(Param.MaxCursors, 17)
+    assert instance.parameters.get(Param.MaxCursors) == 17
+
+
+async def test_server_wide_values_reach_later_instances_only(engine: Engine) -> None:
+    early = await engine.create_instance("a")
+    engine.set_parameter(Param.LogFileSize, 128)
+    late = await engine.create_instance("b")
+    assert late.parameters.get(Param.LogFileSize) == 128
+    assert early.parameters.get(Param.LogFileSize) == 5120
+
+
+async def test_paths_stay_inside_and_unknown_ids_are_wrong(engine: Engine) -> None:
+    refused_now(lambda: engine.set_parameter(Param.LogFilePath, "../elsewhere"), Err.InvalidPath)
+    refused_now(lambda: engine.set_parameter(Param.SystemPath, "x" * 247), Err.InvalidPath)
+    refused_now(lambda: engine.set_parameter(21, 1), Err.InvalidParameter)
+    refused_now(lambda: engine.parameters.get(9999), Err.InvalidParameter)
+    refused_now(lambda: engine.set_parameter(Param.IndexTuplesLengthMin, 1), Err.IndexTuplesInvalidLimits)
