@@ -54,7 +54,7 @@ class FakeInstance:
     def log_range(self) -> LogRange:
         return LogRange(1, 5, "5:1:0")
 
-    def digests(self) -> Awaitable[list[DatabaseDigest]]:
+    async def pin_digests(self) -> Awaitable[list[DatabaseDigest]]:
         assert self.gate.look(), "pinned after the freeze"
 
         async def compute() -> list[DatabaseDigest]:

@@ -94,8 +94,8 @@ class Participant(Protocol):
 
     def files(self, *, logs_only: bool) -> list[FileEntry]: ...
     def log_range(self) -> LogRange: ...
-    def digests(self) -> Awaitable[list[DatabaseDigest]]:
-        """Counts and digests of every database at the frozen position: pinned by the call, computed when awaited."""
+    async def pin_digests(self) -> Awaitable[list[DatabaseDigest]]:
+        """Pins the frozen state; what it answers computes counts and digests of every database, whenever it is awaited."""
         ...
 
     def freeze_began(self, snap_id: int) -> None:

@@ -192,10 +192,10 @@ class SnapshotService:
             self._still_freezing(session)
         hit("snapshot.sealed")
         session.manifest = describe(session, marker_id, self._clock.now())
+        pinned = {p.info().name: await p.pin_digests() for p in session.participants}
         session.state = State.FROZEN
         self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
-        # Pinned here, while nothing moves; computed in the background, however long it takes.
-        self._spawn(fill_digests(session, {p.info().name: p.digests() for p in session.participants}))
+        self._spawn(fill_digests(session, pinned))
         return Frozen(
             [p.info() for p in session.participants],
             session.manifest,

@@ -8,7 +8,8 @@ records that the pages lack down the same road.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,9 +42,20 @@ class EmbeddedStore:
     """One instance's storage. See `interface.Store`."""
 
     def __init__(
-        self, journal: Journal, files: Files, scratch: Files, gate: Gate, clock: Clock, *, version_bytes_max: int = limits.VERSION_BYTES_MAX
+        self,
+        journal: Journal,
+        files: Files,
+        scratch: Files,
+        gate: Gate,
+        clock: Clock,
+        *,
+        random_bytes: Callable[[int], bytes] = os.urandom,
+        circular: bool = False,
+        version_bytes_max: int = limits.VERSION_BYTES_MAX,
     ) -> None:
         self.journal = journal
+        self.random_bytes = random_bytes
+        self.circular = circular  # JET_paramCircularLog: log files that recovery does not need are removed
         self.gate = gate
         self.clock = clock
         self.timeline = Timeline(Usage(version_bytes_max))
@@ -112,6 +124,11 @@ class EmbeddedStore:
     def current(self) -> Generation:
         return self.generations.alive[-1]
 
+    @property
+    def commits_waiting(self) -> int:
+        """Records that the log has taken and not reported yet: while frozen, the commits that wait for the thaw."""
+        return self.next_number - 1 - self.published
+
     async def begin(self, *, read_only: bool = False) -> StoreTransaction:
         if self._problems or self.gate.latched:
             self.check_available()
@@ -156,7 +173,7 @@ class EmbeddedStore:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
         number = pending.number
         header = CommitHeader(number, number, pending.time, self.journal.incarnation)
-        self.journal.append(kind, encode_commit(header, changes.encode(record)), pending, durable=durable)
+        self.journal.append(kind, encode_commit(header, changes.encode(record)), durable=durable, report=pending)
         self.next_number = number + 1
 
     def publish(self, published: Published) -> None:
