@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from jetwire_server.clock import ManualClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.redo.log import Log
+from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.memory import MemoryStore
 from tests.server.store.plain_journal import PlainJournal
@@ -32,28 +34,31 @@ class Memory:
 
 
 async def embedded(directory: str, journal: Any = None) -> EmbeddedStore:
+    """On a log in memory (which can lose what was lazy), or with `journal="real"` on a real one."""
     clock = ManualClock()
     gate = Gate(clock)
     files = LocalFiles(f"{directory}/data", watch=gate.wrote)
     files.make_directory("")
-    store = EmbeddedStore(journal or PlainJournal(), files, LocalFiles(f"{directory}/scratch"), gate, clock)
+    if journal == "real":
+        journal = Log(files, gate, clock, names=LogNames("log"), file_kb=128)
+    store = EmbeddedStore(journal or PlainJournal(), files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=True)
     await store.start()
     return store
 
 
 @dataclass
 class Embedded:
-    """Restarts by a crash (nothing is told to anybody), or cleanly."""
+    """Restarts cleanly, with a real log; or by a crash of which nobody is told."""
 
     clean: bool
 
     async def open(self, directory: str) -> Any:
-        return await embedded(directory)
+        return await embedded(directory, "real" if self.clean else None)
 
     async def reopen(self, store: Any, directory: str) -> Any:
         if self.clean:
             await store.stop()
-            return await embedded(directory, store.journal.after_crash(lazy_lost=False))
+            return await embedded(directory, "real")
         return await crash(store, directory, lazy_lost=False)
 
 

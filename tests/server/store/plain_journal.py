@@ -5,24 +5,51 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+from jetwire_server.redo.checkpoint import Checkpoint
 from jetwire_server.redo.position import Position
-from jetwire_server.store.embedded.journal import Pending
+from jetwire_server.redo.records import Record
+from jetwire_server.redo.tail import Placed
+from jetwire_server.redo.writer import Report
+
+START = Position(1, 0, 0)
 
 
 class PlainJournal:
-    signature = b"s" * 16
     incarnation = 1
 
-    def __init__(self, records: list[tuple[int, bytes]] | None = None, checkpoint: tuple[Position | None, bytes] = (None, b"")) -> None:
-        self.log: list[tuple[int, bytes]] = records or []
-        self.durable = len(self.log)
-        self.checkpoint = checkpoint
-        self._waiting: list[tuple[Pending, bool]] = []
+    def __init__(self) -> None:
+        self.signature = b""
+        self.log: list[tuple[int, bytes]] = []
+        self.durable = 0
+        self.saved: Checkpoint | None = None
+        self._waiting: list[tuple[Report, bool]] = []
         self._scheduled = False
 
-    def append(self, kind: int, payload: bytes, pending: Pending, *, durable: bool) -> None:
+    def checkpoint(self) -> Checkpoint | None:
+        return self.saved
+
+    def save_checkpoint(self, position: Position, body: bytes = b"") -> None:
+        assert position.byte < self.durable
+        self.saved = Checkpoint(self.signature, position, 1, 0.0, body)
+
+    def create(self, signature: bytes, *, incarnation: int, body: bytes = b"") -> None:
+        self.signature = signature
+        self.saved = Checkpoint(signature, START, 1, 0.0, body)
+
+    def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool:
+        return self.saved is not None
+
+    def records(self, start: Position | None = None) -> Iterator[Record]:
+        for i, (kind, payload) in enumerate(self.log):
+            if start is None or i >= start.byte:
+                yield Record(1, i, kind, payload, 1, i + 1)
+
+    def begin(self) -> None:
+        self.durable = len(self.log)
+
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
         self.log.append((kind, payload))
-        self._waiting.append((pending, durable))
+        self._waiting.append((report, durable))
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._batch)
@@ -33,31 +60,23 @@ class PlainJournal:
         if any(durable for _, durable in batch):
             self.durable = len(self.log)
         first = len(self.log) - len(batch)
-        for i, (pending, _) in enumerate(batch):
-            pending.publish(Position(1, 0, first + i))
+        for i, (report, _) in enumerate(batch):
+            report(Placed(1, first + i, 1, first + i + 1))
 
-    async def flush(self) -> Position | None:
+    async def flush(self) -> Position:
         while self._waiting:  # noqa: ASYNC110  (a stand-in may be simple)
             await asyncio.sleep(0)
         self.durable = len(self.log)
         return Position(1, 0, len(self.log))
 
-    def read_checkpoint(self) -> tuple[Position | None, bytes]:
-        return self.checkpoint
-
-    def write_checkpoint(self, position: Position, content: bytes) -> None:
-        self.checkpoint = (position, content)
-
-    def records(self, start: Position | None) -> Iterator[tuple[int, bytes, Position]]:
-        for i, (kind, payload) in enumerate(self.log):
-            if start is None or i >= start.byte:
-                yield kind, payload, Position(1, 0, i)
-
-    async def open(self) -> None:
-        self.durable = len(self.log)
+    def truncate_before(self, position: Position) -> list[int]:
+        return []
 
     async def close(self) -> None:
         return None
 
     def after_crash(self, *, lazy_lost: bool) -> PlainJournal:
-        return PlainJournal(self.log[: self.durable] if lazy_lost else list(self.log), self.checkpoint)
+        again = PlainJournal()
+        again.signature, again.saved = self.signature, self.saved
+        again.log = self.log[: self.durable] if lazy_lost else list(self.log)
+        return again

@@ -7,7 +7,7 @@ The third finds what the first two cannot: rows that damage to LMDB's own pages 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ def check_database(files: Files, path: str) -> Iterator[Fault | None]:
         file.close()
 
 
-def check_file(file: PageFile) -> Iterator[Fault | None]:
+def check_file(file: PageFile) -> Generator[Fault | None, None, None]:
     """Checks one state of an open page file, while it may go on changing."""
     view = file.view()
     try:

@@ -110,9 +110,13 @@ class Checkpoint:
         if self._unsaved_bytes > limits.VERSION_BYTES_CHECKPOINT:
             self.start()
 
+    @property
+    def busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
     def start(self) -> None:
         """Begins to move what is there, unless it is moving already."""
-        if not self.paused and (self._running is None or self._running.done()):
+        if not self.paused and not self.busy:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
     async def relief(self) -> None:

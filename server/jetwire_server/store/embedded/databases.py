@@ -6,7 +6,6 @@ any instance may attach it. The checkpoint file names what is attached where rec
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -54,7 +53,9 @@ class Databases:
             raise JetError(Err.DatabaseDuplicate, f"{path} exists", path=path)
         journal = self._store.journal
         created = self._store.clock.now()
-        head = Head(FORMAT, os.urandom(16), journal.signature, journal.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, created)
+        head = Head(
+            FORMAT, self._store.random_bytes(16), journal.signature, journal.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, created
+        )
         file = await self._store.checkpointer.on_thread(partial(self._create_file, path, head))
         return await self._enter(slot, file)
 
@@ -162,7 +163,9 @@ class Databases:
 
     def _write_checkpoint_file(self, position: Position, content: bytes) -> None:
         with self._store.gate.permit("checkpoint file"):
-            self._store.journal.write_checkpoint(position, content)
+            self._store.journal.save_checkpoint(position, content)
+            if self._store.circular:
+                self._store.journal.truncate_before(position)
 
     # -- what is known ----------------------------------------------------------------------------------------
     def head_at(self, slot: int, number: int, position: Position) -> Head:

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.redo.checkpoint import Checkpoint
 from jetwire_server.redo.position import Position
+from jetwire_server.redo.records import Record
+from jetwire_server.redo.tail import Placed
+from jetwire_server.redo.writer import Report
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.interface import Commit, Tree
 from jetwire_server.store.transaction import StoreTransaction
@@ -17,41 +21,29 @@ if TYPE_CHECKING:
 
 
 class Journal(Protocol):
-    """One instance's log."""
+    """The part of `redo.log.Log` that the store uses; see there."""
 
-    signature: bytes
-    incarnation: int
-
-    def append(self, kind: int, payload: bytes, pending: Pending, *, durable: bool) -> None:
-        """Hands a record over. `pending.publish` is called on the loop, in log order: after the sync of its batch if
-        anything in the batch is durable, else after the append. `pending.fail` if that cannot be promised."""
-        ...
-
-    async def flush(self) -> Position | None:
-        """Everything handed over so far is durable, and published, after this."""
-        ...
-
-    def read_checkpoint(self) -> tuple[Position | None, bytes]:
-        """What `write_checkpoint` wrote last; (None, b"") if nothing was."""
-        ...
-
-    def write_checkpoint(self, position: Position, content: bytes) -> None:
-        """Durable and whole, or as it was; recovery begins at the record there. Any thread."""
-        ...
-
-    def records(self, start: Position | None) -> Iterator[tuple[int, bytes, Position]]:
-        """Kind, payload and position of every record from the one at `start` on; reads only."""
-        ...
-
-    async def open(self) -> None:
-        """After `records` was read to its end: cuts a torn tail, syncs what was read, and takes new records."""
-        ...
-
+    @property
+    def signature(self) -> bytes: ...
+    @property
+    def incarnation(self) -> int: ...
+    def checkpoint(self) -> Checkpoint | None: ...
+    def save_checkpoint(self, position: Position, body: bytes = b"") -> None: ...
+    def create(self, signature: bytes, *, incarnation: int, body: bytes = b"") -> None: ...
+    def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool: ...
+    def records(self, start: Position | None = None) -> Iterator[Record]: ...
+    def begin(self) -> None: ...
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None: ...
+    async def flush(self) -> Position: ...
+    def truncate_before(self, position: Position) -> list[int]: ...
     async def close(self) -> None: ...
 
 
 class Pending:
-    """A record between the hand-over to the log and its publishing. Whoever waits for it may be cancelled; it goes on."""
+    """A record between the hand-over to the log and its publishing; the log reports to it, in its own order.
+
+    Whoever waits for it may be cancelled; it goes on.
+    """
 
     __slots__ = ("done", "number", "store", "time")
 
@@ -61,21 +53,30 @@ class Pending:
         self.time = time
         self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
-    def publish(self, position: Position) -> None:
-        """On the event loop, in log order: what the record says becomes visible."""
-        self.store.published = self.number
-        self.store.checkpointer.note(Published(self.number, position))
-        self.finish(position)
-
-    def finish(self, position: Position) -> None:
+    def __call__(self, placed: Placed | JetError) -> None:
+        if isinstance(placed, JetError):
+            self.fail(placed)
+            return
+        position = placed.position
+        try:
+            self.publish(position)
+        except BaseException as error:  # what is logged must be visible: an instance that cannot do that must not go on
+            self.store.failed(error)
+            self.fail(JetError(Err.InstanceUnavailable, str(error)))
+            raise
         if not self.done.done():
             self.done.set_result(Commit(self.number, position, self.time))
 
-    def fail(self, reason: str) -> None:
-        """The log could not promise the record: what became of it is not known before the next start."""
+    def publish(self, position: Position) -> None:
+        """What the record says becomes visible."""
+        self.store.published = self.number
+        self.store.checkpointer.note(Published(self.number, position))
+
+    def fail(self, error: JetError) -> None:
+        """The log could not promise the record: what became of it is known after the next start."""
         if not self.done.done():
-            self.done.set_exception(JetError(Err.InstanceUnavailable, reason))
-            self.done.exception()  # somebody may have been cancelled, and nobody be waiting
+            self.done.set_exception(error)
+            self.done.exception()  # its waiter may have been cancelled: then nobody asks
 
 
 class PendingCommit(Pending):
@@ -95,11 +96,10 @@ class PendingCommit(Pending):
         dropped = list(transaction.dropped)
         store.publish(Published(self.number, position, writes=transaction.writes, adopted=adopted, dropped=dropped))
         transaction.release(self.number)
-        self.finish(position)
 
-    def fail(self, reason: str) -> None:
+    def fail(self, error: JetError) -> None:
         self.transaction.release(0)
-        super().fail(reason)
+        super().fail(error)
 
 
 class PendingChunk(Pending):
@@ -119,4 +119,3 @@ class PendingChunk(Pending):
         store.published = self.number
         weight = sum(len(key) + len(value or b"") for key, value in self.rows.items())  # of the log that recovery would read again
         store.checkpointer.note(Published(self.number, position, weight))
-        self.finish(position)

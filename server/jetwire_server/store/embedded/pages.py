@@ -113,7 +113,10 @@ class View:
 
     def get(self, prefix: bytes, key: bytes) -> bytes | None:
         full = prefix + key
-        sealed = self._get(full)
+        try:
+            sealed = self._get(full)
+        except lmdb.Error as error:
+            raise page_error(self.path, error) from error
         if sealed is None:
             return None
         if crc32c(sealed, crc32c(full)) != RESIDUE:
@@ -133,25 +136,34 @@ class View:
         """At most `limit` verified rows of a tree with `low <= key < high`."""
         start = prefix + low if low else prefix
         stop = after_prefix(prefix) if high is None else prefix + high
-        cut = len(prefix)
-        out: list[Row] = []
         if start >= stop:
+            return []
+        try:
+            cursor = self._txn.cursor()
+            if reverse:
+                return self._backward(cursor, len(prefix), start, stop, limit)
+            return self._forward(cursor, len(prefix), start, stop, limit)
+        except lmdb.Error as error:
+            raise page_error(self.path, error) from error
+
+    def _forward(self, cursor: lmdb.Cursor, cut: int, start: bytes, stop: bytes, limit: int) -> list[Row]:
+        out: list[Row] = []
+        if not cursor.set_range(start):
             return out
-        cursor = self._txn.cursor()
-        if not reverse:
-            if not cursor.set_range(start):
-                return out
-            last = b""
-            for full, sealed in islice(_rows(cursor.iternext()), limit):
-                if full >= stop:
-                    break
-                if crc32c(sealed, crc32c(full)) != RESIDUE:
-                    raise damaged(self.path, full)
-                if full <= last:
-                    raise disordered(self.path, full)
-                last = full
-                out.append((full[cut:], sealed[8:-4]))
-            return out
+        last = b""
+        for full, sealed in islice(_rows(cursor.iternext()), limit):
+            if full >= stop:
+                break
+            if crc32c(sealed, crc32c(full)) != RESIDUE:
+                raise damaged(self.path, full)
+            if full <= last:
+                raise disordered(self.path, full)
+            last = full
+            out.append((full[cut:], sealed[8:-4]))
+        return out
+
+    def _backward(self, cursor: lmdb.Cursor, cut: int, start: bytes, stop: bytes, limit: int) -> list[Row]:
+        out: list[Row] = []
         if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
             return out
         last = stop
@@ -410,6 +422,8 @@ def page_error(path: str, error: Exception) -> JetError:
         return JetError(Err.FileAccessDenied, f"{text}; the server needs to write here", path=path)
     if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
         return JetError(Err.DatabaseCorrupted, f"{text}; it is no database of this server", path=path)
-    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
+    if isinstance(error, lmdb.PageNotFoundError):
+        return JetError(Err.DatabaseCorrupted, f"{text}; the file was truncated or damaged, restore a backup", path=path)
+    if isinstance(error, (lmdb.CorruptedError, lmdb.PanicError)):
         return JetError(Err.DatabaseCorrupted, f"{text}; restore a backup", path=path)
     return JetError(Err.DiskIO, text, path=path)

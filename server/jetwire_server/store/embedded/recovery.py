@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.metrics import Counter
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, decode_commit
@@ -46,24 +47,27 @@ class _Recovery:
 
     async def run(self) -> None:
         store = self.store
+        journal = store.journal
         store.checkpointer.paused = True
-        start, content = store.journal.read_checkpoint()
-        begun = _decode_checkpoint(content) if content else CheckpointFile()
+        found = journal.checkpoint()
+        start = found.position if found else None
+        if not await asyncio.to_thread(journal.open, start, signature=found.signature if found else None):
+            journal.create(store.random_bytes(16), incarnation=1)
+            found = None
+        begun = _decode_checkpoint(found.body) if found and found.body else CheckpointFile()
         store.published = begun.number
         for slot, path, signature, read_only in begun.attached:
             self._attach(slot, path, signature, read_only, None)
-        count = 0
-        for _, payload, position in store.journal.records(start):
-            self._take(payload, position)
-            count += 1
+        for count, record in enumerate(journal.records(start), 1):
+            self._take(record.payload, record.position)
+            RECORDS.value += 1
             if count % 500 == 0:
                 await asyncio.sleep(0)
-        RECORDS.value += count
+                if store.timeline.bytes > limits.VERSION_BYTES_SLOW and not self.lost:
+                    await self._spill()
         for error in self.lost.values():
             raise error
-        await store.journal.open()
-        store.next_number = store.published + 1
-        store.checkpointer.paused = False
+        self._begin()
         for number, tree, rows in self.chunks:
             await store.write_to_pages(number, tree, rows)
         if self.chunks:
@@ -71,6 +75,18 @@ class _Recovery:
         await self.databases.mark(ATTACHED)
         for slot in self.databases.files:
             self.databases.free_leftovers(slot, self.named)
+
+    def _begin(self) -> None:
+        """The log is whole, and what it says is being taken: from here on things may be written."""
+        if self.store.checkpointer.paused:
+            self.store.journal.begin()
+            self.store.checkpointer.paused = False
+        self.store.next_number = self.store.published + 1
+
+    async def _spill(self) -> None:
+        """A long log, as after a restore: what is recovered so far goes to the pages before the rest is read."""
+        self._begin()
+        await self.store.checkpointer.relief()
 
     # -- records ----------------------------------------------------------------------------------------------
     def _take(self, payload: bytes, position: Position) -> None:
