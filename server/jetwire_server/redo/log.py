@@ -51,7 +51,8 @@ class Log:
         self._file_bytes = file_kb * 1024
         self.names = names or LogNames()
         self._generations: list[LogFile] = []
-        self._end: End | None = None
+        self._end: End | None = None  # as it was found; None again once it is written
+        self._position: Position | None = None
         self._writer: LogWriter | None = None
         self._pins: list[Position] = []
         self._incarnation = 0
@@ -66,7 +67,8 @@ class Log:
         reader = LogReader(self._files, self._generations)
         for _ in reader.records(start):
             pass
-        self._end = reader.end
+        assert reader.end is not None
+        self._end, self._position = reader.end, reader.end.position
         self._incarnation = self._generations[-1].header.incarnation
         return True
 
@@ -99,8 +101,8 @@ class Log:
         """Where the log ends: as it was found, and once it is written, as it was last reported."""
         if self._writer is not None:
             return self._writer.end
-        assert self._end is not None
-        return self._end.position
+        assert self._position is not None
+        return self._position
 
     # -- writing ----------------------------------------------------------------------------------------------
     def begin(self, *, incarnation: int | None = None) -> None:
@@ -111,6 +113,7 @@ class Log:
         if incarnation is not None and incarnation < self.incarnation:
             raise JetError(Err.InvalidLogSequence, f"incarnation {incarnation} is older than the log's {self.incarnation}")
         tail = self._cut(self._end)
+        self._end = None
         try:
             if incarnation is not None and incarnation > tail.header.incarnation:
                 tail.roll(incarnation)
@@ -146,7 +149,10 @@ class Log:
         """Writes what waits and ends. With a latched gate (an end while frozen) it writes nothing and is an error."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            await writer.close()
+            try:
+                await writer.close()
+            finally:
+                self._position = writer.end
 
     def failure(self) -> JetError | None:
         """Why nothing is written any more, or None."""
