@@ -3,6 +3,6 @@
 Importing this package registers them all.
 """
 
-from jetwire_server.rpc.handlers import batch, connection, database, instance, misc, session, table
+from jetwire_server.rpc.handlers import batch, connection, database, info, instance, misc, session, table
 
-__all__ = ["batch", "connection", "database", "instance", "misc", "session", "table"]
+__all__ = ["batch", "connection", "database", "info", "instance", "misc", "session", "table"]

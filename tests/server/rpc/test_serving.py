@@ -1,0 +1,297 @@
+"""A real server over real sockets: sessions and their connections, order, limits, rubbish, slow readers, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import random
+import signal
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.support.server_process import Lines, ServerProcess
+
+
+def ping(id: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": id, "method": "Ping"}).encode() + b"\n"
+
+
+def instance_of(lines: Lines) -> int:
+    instance: int = lines.call("Hello")["instances"][0]["instance"]
+    return instance
+
+
+def wait_for_connections(server: ServerProcess, count: int) -> None:
+    """Until the server has noticed that the others are gone."""
+    for _ in range(200):
+        if f"\njetwire_rpc_connections {count}\n" in fetch(server, "/metrics")[1]:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"not {count} connections")
+
+
+# -- sessions and connections -----------------------------------------------------------------------------------------
+def test_a_session_works_on_its_connection_alone_and_ends_with_it(server: ServerProcess) -> None:
+    with server.connect() as one, server.connect() as other:
+        sesid = one.call("BeginSession", instance=instance_of(one))["sesid"]
+        one.call("BeginTransaction", sesid=sesid)
+        assert other.error("BeginTransaction", sesid=sesid) == "JET_errInvalidSesid"
+        assert other.error("EndSession", sesid=sesid) == "JET_errInvalidSesid"
+        one.call("SetSessionContext", sesid=sesid, context=77)
+        one.call("ResetSessionContext", sesid=sesid)
+        one.close()
+        wait_for_connections(server, 1)
+        assert other.error("SetSessionContext", sesid=sesid, context=77) == "JET_errInvalidSesid"
+
+
+def test_a_session_is_handed_over_by_its_context(server: ServerProcess) -> None:
+    with server.connect() as one, server.connect() as other:
+        sesid = one.call("BeginSession", instance=instance_of(one))["sesid"]
+        assert other.error("SetSessionContext", sesid=sesid, context=5) == "JET_errSessionSharingViolation"
+        assert one.error("SetSessionContext", sesid=sesid, context=0) == "JET_errInvalidParameter"
+        one.call("SetSessionContext", sesid=sesid, context=5)
+        assert one.error("SetSessionContext", sesid=sesid, context=5) == "JET_errSessionContextAlreadySet"
+        assert other.error("SetSessionContext", sesid=sesid, context=5) == "JET_errSessionSharingViolation"
+        assert one.error("EndSession", sesid=sesid) == "JET_errSessionInUse"
+        one.call("ResetSessionContext", sesid=sesid)
+        assert one.error("ResetSessionContext", sesid=sesid) == "JET_errSessionContextNotSetByThisThread"
+        assert other.error("SetSessionContext", sesid=sesid, context=6) == "JET_errSessionSharingViolation"
+        other.call("SetSessionContext", sesid=sesid, context=5)
+        assert one.error("BeginTransaction", sesid=sesid) == "JET_errInvalidSesid"
+        other.call("BeginTransaction", sesid=sesid)
+        one.close()
+        other.call("Rollback", sesid=sesid)
+        other.call("ResetSessionContext", sesid=sesid)
+        other.call("EndSession", sesid=sesid)
+        assert other.error("EndSession", sesid=sesid) == "JET_errInvalidSesid"
+
+
+def test_http_keeps_a_connection_s_state_for_one_request(server: ServerProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+
+    def post(message: Any) -> Any:
+        connection.request("POST", "/rpc", body=json.dumps(message))
+        return json.loads(connection.getresponse().read())
+
+    with server.connect() as lines:
+        instance = instance_of(lines)
+    begin = {"jsonrpc": "2.0", "id": 1, "method": "BeginSession", "params": {"instance": instance}}
+    sesid = post(begin)["result"]["sesid"]
+    assert post({**begin, "method": "BeginTransaction", "params": [sesid]})["error"]["message"] == "JET_errInvalidSesid"
+    calls = [
+        {"method": "BeginSession", "params": {"instance": instance}},
+        {"method": "BeginTransaction", "params": {"sesid": {"$ref": "0/sesid"}}},
+        {"method": "CommitTransaction", "params": {"sesid": {"$ref": "0/sesid"}}},
+    ]
+    results = post({**begin, "method": "Batch", "params": {"calls": calls}})["result"]["results"]
+    assert len(results) == 3
+    assert post({**begin, "method": "EndSession", "params": [results[0]["sesid"]]})["error"]["message"] == "JET_errInvalidSesid"
+    connection.close()
+
+
+# -- pipelining and framing -------------------------------------------------------------------------------------------
+def test_pipelined_calls_are_all_answered(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        lines.send(b"".join(ping(i) for i in range(5000)))
+        assert [lines.read()["id"] for _ in range(5000)] == list(range(5000))
+
+
+def test_a_message_may_come_in_any_pieces(server: ServerProcess) -> None:
+    pieces = random.Random(1)
+    with server.connect() as lines:
+        lines.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        text = b"".join(ping("x" * pieces.randrange(200)) for _ in range(30))
+        while text:
+            cut = pieces.randrange(1, 120)
+            lines.send(text[:cut])
+            text = text[cut:]
+        for _ in range(30):
+            assert lines.read()["result"] == {}
+        lines.send(ping("crlf").replace(b"\n", b"\r\n"))
+        assert lines.read()["id"] == "crlf"
+
+
+def test_the_last_line_needs_no_end(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        lines.send(ping(1) + ping(2).rstrip(b"\n"))
+        lines.socket.shutdown(socket.SHUT_WR)
+        assert [lines.read()["id"], lines.read()["id"]] == [1, 2]
+        assert lines.line() == b""
+
+
+# -- sizes ------------------------------------------------------------------------------------------------------------
+def test_a_line_that_is_too_long_is_refused_and_the_next_one_answered(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        lines.send(ping("x" * (8 << 20)))
+        lines.send(ping("after"))
+        refused = lines.read()
+        assert (refused["id"], refused["error"]["code"]) == (None, -32004)
+        assert lines.read()["id"] == "after"
+        lines.send(ping("x" * (8 << 20))[: (8 << 20) + 20])
+        assert lines.read()["error"]["code"] == -32004
+        lines.send(b"more of it" * 1000 + b"\n" + ping("again"))
+        assert lines.read()["id"] == "again"
+        almost = "x" * ((8 << 20) - 200)
+        lines.send(ping(almost))
+        assert lines.read()["id"] == almost
+
+
+def test_a_body_that_is_too_long_is_413(server: ServerProcess) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+    connection.putrequest("POST", "/rpc")
+    connection.putheader("Content-Length", str(9 << 20))
+    connection.endheaders()
+    with suppress(ConnectionError):
+        connection.send(b" " * (9 << 20))
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+async def test_a_frame_that_is_too_long_closes_the_websocket_with_a_reason(server: ServerProcess) -> None:
+    async with aiohttp.ClientSession() as session, session.ws_connect(server.addresses["ws"]) as websocket:
+        with suppress(ConnectionError):
+            await websocket.send_str("x" * ((8 << 20) + 1))
+        await asyncio.wait_for(websocket.receive(), 10)
+        assert websocket.close_code == 1009
+
+
+# -- rubbish ----------------------------------------------------------------------------------------------------------
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.binary(max_size=300), st.sampled_from([b"\n", b"[", b'{"jsonrpc":"2.0"', b"\x00", b"\r\n"])), max_size=8))
+def test_rubbish_neither_hurts_nor_silences(server: ServerProcess, rubbish: list[bytes]) -> None:
+    with server.connect() as lines:
+        for piece in rubbish:
+            lines.send(piece)
+        lines.send(b"\n" + ping("still there?"))
+        while (answer := lines.read()) != {"jsonrpc": "2.0", "id": "still there?", "result": {}}:
+            for one in answer if isinstance(answer, list) else [answer]:
+                assert one["jsonrpc"] == "2.0"
+                assert one["error"]["code"] in (-32700, -32600, -32601, -32602)
+                assert "Traceback" not in json.dumps(one)
+    assert server.process.poll() is None
+
+
+def test_connections_that_vanish_leave_nothing(server: ServerProcess) -> None:
+    for _ in range(200):
+        lines = server.connect()
+        lines.send(b'{"jsonrpc":"2.0","id":1,"method":"BeginSession","params":{"instance":1}}\n{"jsonrpc"')
+        lines.close()
+    with server.connect() as lines:
+        assert lines.call("Ping") == {}
+    wait_for_connections(server, 0)
+    assert "\njetwire_rpc_calls_in_flight 0\n" in fetch(server, "/metrics")[1]
+
+
+# -- the HTTP port ----------------------------------------------------------------------------------------------------
+def fetch(server: ServerProcess, path: str, **headers: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+    connection.putrequest("GET", path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders()
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, text
+
+
+def test_pages(server: ServerProcess) -> None:
+    assert fetch(server, "/livez") == (200, "ok\n")
+    assert json.loads(fetch(server, "/readyz")[1])["status"] == "ready"
+    assert "# TYPE jetwire_rpc_calls_total counter" in fetch(server, "/metrics")[1]
+    assert "<title>Jetwire</title>" in fetch(server, "/console")[1]
+    assert fetch(server, "/nothing")[0] == 404
+    assert fetch(server, "/rpc")[0] == 426
+    document = json.loads(fetch(server, "/openrpc.json")[1])
+    with server.connect() as lines:
+        assert lines.call("rpc.discover") == document
+    assert len(document["methods"]) == 129 + 12
+
+
+def test_hosts_and_origins(server: ServerProcess) -> None:
+    own = f"127.0.0.1:{server.http_port}"
+    for path in ("/livez", "/metrics", "/rpc", "/console"):
+        assert fetch(server, path, Host="evil.example")[0] == 403
+        assert fetch(server, path, Host=own, Origin="http://evil.example")[0] == 403
+        assert fetch(server, path, Host=own, Origin="null")[0] == 403
+        assert fetch(server, path, Host=own, Origin=f"http://{own}")[0] != 403
+        assert fetch(server, path, Host="localhost")[0] != 403
+
+
+async def test_a_websocket_of_another_site_is_refused(server: ServerProcess) -> None:
+    async with aiohttp.ClientSession() as session:
+        for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+                await session.ws_connect(server.addresses["ws"], headers=headers)
+            assert caught.value.status == 403
+        async with session.ws_connect(server.addresses["ws"], origin=f"http://127.0.0.1:{server.http_port}") as websocket:
+            await websocket.send_str(ping(1).decode())
+            assert (await websocket.receive_json())["result"] == {}
+
+
+# -- slow readers -----------------------------------------------------------------------------------------------------
+def test_a_slow_reader_hurts_nobody_and_is_dropped(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data", JETWIRE_SLOW_READER_SECONDS="1") as server:
+        slow = server.connect()
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.socket.setblocking(False)
+        discover = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}\n' * 1000
+        sent = 0
+        with suppress(BlockingIOError):  # when the server has stopped reading: what it would answer to all this is gigabytes
+            while True:
+                sent += slow.socket.send(discover)
+        assert sent > 0
+        memory = _memory(server.process.pid)
+        assert memory < 400 << 20
+        with server.connect() as lines:
+            for _ in range(100):
+                began = time.monotonic()
+                lines.call("Ping")
+                assert time.monotonic() - began < 1
+            deadline = time.monotonic() + 20
+            while time.monotonic() < deadline:
+                if "\njetwire_rpc_slow_readers_dropped_total 1\n" in fetch(server, "/metrics")[1]:
+                    break
+                time.sleep(0.2)
+            else:
+                raise AssertionError("the slow reader was not dropped")
+        slow.socket.close()
+
+
+def _memory(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * 4096
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+def test_sigterm_ends_it_well_and_the_data_directory_is_free_again(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        with server.connect() as lines:
+            lines.call("CreateInstance", name="second")
+            second = next(i for i in range(1, 100) if lines.ask("Init", instance=i).get("result"))
+            assert {one["name"] for one in lines.call("Hello")["instances"]} == {"default", "second"}
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 0
+            rest = [json.loads(line) for line in iter(lines.line, b"")]
+        assert all(one["error"]["code"] == -32005 for one in rest)
+        assert second
+        assert "Traceback" not in server.errors.read_text()
+    with ServerProcess(tmp_path / "data") as again, again.connect() as lines:
+        assert {one["name"] for one in lines.call("Hello")["instances"]} == {"default", "second"}
+        again.kill()
+    with ServerProcess(tmp_path / "data") as third, third.connect() as lines:
+        assert {one["name"] for one in lines.call("Hello")["instances"]} == {"default", "second"}
+
+
+def test_a_second_server_on_the_same_data_does_not_start(server: ServerProcess) -> None:
+    with pytest.raises(AssertionError, match="JET_errSystemPathInUse"):
+        ServerProcess(server.data)
