@@ -19,12 +19,13 @@ from time import perf_counter
 from typing import Any
 
 import lmdb
-
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import uvloop
 
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.redo.log import Log
+from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Tree, tree_id
 
@@ -40,14 +41,13 @@ def key_of(i: int) -> bytes:
     return b"%010d" % i
 
 
-async def open_store(directory: str) -> EmbeddedStore:
+async def open_store(directory: str, *, circular: bool = True) -> EmbeddedStore:
     clock = SystemClock()
     gate = Gate(clock)
     files = LocalFiles(f"{directory}/data", watch=gate.wrote)
     files.make_directory("")
-    from tests.server.store.plain_journal import PlainJournal
-
-    store = EmbeddedStore(PlainJournal(), files, LocalFiles(f"{directory}/scratch"), gate, clock)
+    journal = Log(files, gate, clock, names=LogNames("log"))
+    store = EmbeddedStore(journal, files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=circular)
     await store.start()
     return store
 
@@ -163,9 +163,123 @@ async def main(rows: int) -> None:
         await writer.commit()
         keys = [picker.choice(hot) for _ in range(100_000)]
         line("get, hot timeline", await best(store_gets, store, tree, keys), min(raw_gets(raw, keys) for _ in range(3)), len(keys), "3 x")
+        await commits(store, tree, directory)
+        await during_checkpoint(store, tree, rows)
         await store.stop()
+        await recovery(f"{directory}/recovery")
     finally:
         shutil.rmtree(directory)
+
+
+def raw_commits(path: str, size: int, count: int) -> float:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(fd, 0, size * count)
+    os.fsync(fd)
+    data = bytes(size)
+    started = perf_counter()
+    for i in range(count):
+        os.pwrite(fd, data, i * size)
+        os.fdatasync(fd)
+    seconds = perf_counter() - started
+    os.close(fd)
+    return seconds
+
+
+async def commits(store: EmbeddedStore, tree: Tree, directory: str) -> None:
+    async def committer(name: int, count: int) -> None:
+        for i in range(count):
+            writer = await store.begin()
+            writer.put(tree, b"c%d-%d" % (name, i), VALUE)
+            await writer.commit()
+
+    count = 1500
+    raw = raw_commits(f"{directory}/raw.log", 300, count)
+    started = perf_counter()
+    await committer(0, count)
+    one = perf_counter() - started
+    line("durable commit of one put, one committer", one, raw, count, "1.5 x")
+    started = perf_counter()
+    await asyncio.gather(*[committer(i, 500) for i in range(1, 33)])
+    many = perf_counter() - started
+    share("durable commits/s, 32 committers", 16_000 / many, count / one, f"{16_000 / many / (count / one):5.1f} x", "12 x")
+
+
+async def during_checkpoint(store: EmbeddedStore, tree: Tree, rows: int) -> None:
+    """Reads and commits with and without a checkpoint beside them."""
+    await store.checkpoint()
+    picker = random.Random(2)
+    keys = [key_of(picker.randrange(rows)) for _ in range(10_000)]
+
+    async def load(seconds: float) -> tuple[float, float, float]:
+        reads = written = 0
+        worst = 0.0
+        ends = perf_counter() + seconds
+
+        async def reading() -> None:
+            nonlocal reads
+            while perf_counter() < ends:
+                reader = await store.begin()
+                for _ in range(20):
+                    await reader.get(tree, keys[reads % 10_000])
+                    reads += 1
+                await reader.rollback()
+                await asyncio.sleep(0)
+
+        async def committing(name: int) -> None:
+            nonlocal written
+            while perf_counter() < ends:
+                writer = await store.begin()
+                writer.put(tree, b"l%d-%d" % (name, written), VALUE)
+                await writer.commit()
+                written += 1
+
+        async def watching() -> None:
+            nonlocal worst
+            while perf_counter() < ends:
+                at = perf_counter()
+                await asyncio.sleep(0.001)
+                worst = max(worst, perf_counter() - at - 0.001)
+
+        await asyncio.gather(reading(), watching(), *[committing(i) for i in range(8)])
+        return reads / seconds, written / seconds, worst * 1000
+
+    alone = await load(2.0)
+    for base in range(0, 100_000, 1000):
+        writer = await store.begin()
+        for i in range(base, base + 1000):
+            writer.put(tree, b"x" + key_of(i), VALUE)
+        await writer.commit(lazy=True)
+    saving = asyncio.create_task(store.checkpoint())
+    started = perf_counter()
+    beside = await load(2.0)
+    await saving
+    took = perf_counter() - started
+    share("reads/s beside a checkpoint", beside[0], alone[0], f"{beside[0] / alone[0] * 100:5.0f} %", "70 %")
+    share("commits/s beside a checkpoint", beside[1], alone[1], f"{beside[1] / alone[1] * 100:5.0f} %", "70 %")
+    share("longest stall of the loop, ms", beside[2], alone[2], f"{took:5.1f} s", "20 ms")
+
+
+def share(what: str, ours: float, alone: float, ratio: str, bound: str) -> None:
+    print(f"{what:<44} {ours:8,.0f}     alone {alone:8,.0f} {ratio}   (bound {bound})")
+
+
+async def recovery(directory: str) -> None:
+    store = await open_store(directory, circular=False)
+    tree = tree_id(await store.create_database("a.edb"), 16)
+    count = 50_000
+    for i in range(count):
+        writer = await store.begin()
+        writer.put(tree, b"%d" % (i * 7919 % count), VALUE[:160])
+        await writer.commit(lazy=True)
+    await store.flush()
+    store.gate.latch("crash")
+    await store.stop(checkpoint=False)
+    started = perf_counter()
+    store = await open_store(directory, circular=False)
+    seconds = perf_counter() - started
+    assert await store.count(tree) == count
+    print(f"{'recovery, log records/s':<44} {count / seconds:8,.0f}                       (bound 100,000)")
+    await store.stop()
 
 
 async def best(measure: Any, *args: Any) -> float:
@@ -177,4 +291,4 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=200_000)
     sys.setswitchinterval(0.0005)
     gc.set_threshold(50_000, 20, 50)
-    asyncio.run(main(parser.parse_args().rows))
+    uvloop.run(main(parser.parse_args().rows))

@@ -188,6 +188,19 @@ class Store(Protocol):
         """The number of committed keys; counts, so it costs a scan where no statistic is kept."""
         ...
 
+    @property
+    def signature(self) -> bytes:
+        """Names this log and no other; commit numbers compare only under the same one."""
+        ...
+
+    def fullness(self) -> float:
+        """How full the memory for versions is, from 0 to 1: at 1 writes answer VersionStoreOutOfMemory."""
+        ...
+
+    def database_bytes(self, slot: int) -> int:
+        """What the database takes in its file; 0 where there is none."""
+        ...
+
     def problems(self) -> Sequence[str]:
         """Why the instance is unavailable; empty when it is not."""
         ...

@@ -160,6 +160,17 @@ class MemoryStore:
             return 0
         return sum(1 for version in found.versions.values() if version[1] is not None)
 
+    @property
+    def signature(self) -> bytes:
+        return b"memory"
+
+    def fullness(self) -> float:
+        usage = self.timeline.usage
+        return (usage.used + self.timeline.bytes) / usage.limit
+
+    def database_bytes(self, slot: int) -> int:
+        return 0
+
     def problems(self) -> Sequence[str]:
         return ()
 

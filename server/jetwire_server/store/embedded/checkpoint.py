@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
 from crc32c import crc32c
@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 1_000
 CHUNK_BYTES = 1 << 20
-ROUND_KEYS = 20_000  # sorting more at once would hold the interpreter too long
+ROUND_KEYS = 10_000  # sorting more at once would hold the interpreter too long
 TRIM_KEYS = 1_000
+MAKE_WAY = 3.0  # so many times as long as a chunk took
+MAKE_WAY_BYTES = 2 * limits.VERSION_BYTES_CHECKPOINT
 
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
 ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
@@ -73,6 +75,7 @@ class _Part:
 class Owner(Protocol):
     """What the checkpoint asks of its store."""
 
+    published: int
     timeline: Timeline
     generations: Generations
     files: dict[int, PageFile]
@@ -99,6 +102,7 @@ class Checkpoint:
         self._retained: dict[Tree, set[bytes]] = {}
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._published_before = 0
         self.paused = False  # while recovery reads a log that is not known to be whole yet
         self._round = asyncio.Event()  # set and replaced at the end of each round
 
@@ -210,12 +214,16 @@ class Checkpoint:
 
     def _touched(self, taken: list[Published]) -> dict[Tree, dict[bytes, Entry]]:
         touched: dict[Tree, dict[bytes, Entry]] = {}
+        copied: set[Tree] = set()
         for published in taken:
             for tree, entries in published.writes.items():
-                if tree in touched:
-                    touched[tree] = touched[tree] | entries
-                else:
+                if tree not in touched:
                     touched[tree] = entries
+                elif tree in copied:
+                    touched[tree].update(entries)
+                else:
+                    copied.add(tree)  # the first is the commit's own, and not ours to change
+                    touched[tree] = touched[tree] | entries
         return touched
 
     def _parts(self, taken: list[Published], touched: dict[Tree, dict[bytes, Entry]], number: int, position: Position) -> list[_Part]:
@@ -242,7 +250,9 @@ class Checkpoint:
             pending: list[Group] = []
             for groups in _chunks(part.trees, number):
                 if pending:
+                    started = perf_counter()
                     self.apply(part.file, pending)
+                    self._make_way(perf_counter() - started)
                 pending = groups
             self.apply(part.file, pending, head=part.head, note=part.note, unnote=part.unnote)
 
@@ -254,6 +264,13 @@ class Checkpoint:
                     break
             CHUNKS_TURNED_BACK.value += 1
         ROWS_WRITTEN.value += sum(len(group.rows) for group in groups)
+
+    def _make_way(self, took_seconds: float) -> None:
+        """Leaves the disk to the log for a while if somebody commits, unless memory is what is short."""
+        published = self._owner.published
+        if published != self._published_before and self._unsaved_bytes < MAKE_WAY_BYTES:
+            sleep(took_seconds * MAKE_WAY)
+        self._published_before = published
 
     def _clear_some(self, file: PageFile, number: int) -> bool:
         prefix = tree_prefix(number)

@@ -84,10 +84,25 @@ class EmbeddedStore:
                 await self.attached.mark(DETACHED)
         finally:
             await self.checkpointer.stop()
-            await self.journal.close()
+            try:
+                await self.journal.close()
+            except JetError:
+                if not self.problems():
+                    raise
             self.generations.close()
             self.attached.close()
             self._scratch.close()
+
+    @property
+    def signature(self) -> bytes:
+        return self.journal.signature
+
+    def fullness(self) -> float:
+        usage = self.timeline.usage
+        return (usage.used + self.timeline.bytes) / usage.limit
+
+    def database_bytes(self, slot: int) -> int:
+        return self.files[slot].size()
 
     def problems(self) -> Sequence[str]:
         if not self._problems and self.gate.latched:
