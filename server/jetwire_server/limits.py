@@ -38,7 +38,7 @@ WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces
 UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
 SLOW_READER_SECONDS = 60.0  # a connection that reads nothing of what waits for it is dropped after this
 IDLE_SECONDS = 0.0  # a silent connection is closed after this; 0: never
-SWEEP_SECONDS = 5.0  # how often connections are looked at for the two above
+SWEEP_SECONDS = 1.0  # how often connections are looked at for the two above
 WEBSOCKET_PING_SECONDS = 30.0
 BACKLOG = 1_024
 DRAIN_SECONDS = 30.0  # SIGTERM waits this long for the calls that run
@@ -49,6 +49,7 @@ PATH_BYTES_MAX = 246  # of a database, below its instance's directory
 CATALOG_DESCRIPTIONS_MAX = 4_096  # decoded table descriptions remembered for each database
 FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
 INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
+VERSION_FULLNESS_WARNED = 0.5  # Idle(IdleStatus) warns above this
 INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them
 FILE_CHUNK_BYTES = 1 << 20  # what a stream of a file reads at once
 

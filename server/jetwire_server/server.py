@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -12,29 +11,23 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import WireLimits
 from jetwire_server.clock import Clock, SystemClock
 from jetwire_server.config import Address, Settings
 from jetwire_server.console.page import console_page
-from jetwire_server.engine.engine import Engine
-from jetwire_server.engine.instance import Instance, State
 from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.hosting import Hosting
 from jetwire_server.rpc import handlers
 from jetwire_server.rpc.http import HttpListener
 from jetwire_server.rpc.security import Gatekeeper, Token, check_addresses, tokens_from_json
 from jetwire_server.rpc.service import Service
 from jetwire_server.rpc.tcp import listen_tcp, listen_unix
-from jetwire_server.store.interface import Store
-from jetwire_server.store.memory import MemoryStore
 
 log = logging.getLogger(__name__)
 
 TOKENS_FILE = "tokens.json"
-INSTANCES_FILE = "instances.json"  # the names of those that run
-DEFAULT_INSTANCE = "default"
 
 assert handlers, "importing the handlers registers them"
 
@@ -77,7 +70,6 @@ class Server:
         self._http: HttpListener | None = None
         self._sweeper: asyncio.Task[None] | None = None
         self.addresses: dict[str, str] = {}
-        self._written: list[str] = []
         self.service = Service(
             version=jetwire_version(),
             clock=self.clock,
@@ -96,8 +88,11 @@ class Server:
             slow_reader_seconds=settings.slow_reader_seconds,
             idle_seconds=settings.idle_seconds,
         )
-        self.engine = self.service.engine = Engine(self.clock, self.events, self._new_store, str(settings.data))
-        self.service.remember = self._remember
+        self.hosting = hosting = Hosting(self._files, self.clock, self.events)
+        self.service.engine = hosting.engine
+        self.service.snapshots = hosting.snapshots
+        self.service.event_table = hosting.event_table
+        self.service.remember = hosting.remember
 
     # -- start --------------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -115,36 +110,12 @@ class Server:
         self._tls = self._make_tls()
         self._lock.acquire()
         try:
-            await self._start_instances()
+            await self.hosting.start()
             await self._listen()
         except BaseException:
             await self.stop()
             raise
         self._sweeper = asyncio.create_task(self.service.sweep_forever(), name="sweeper")
-
-    # -- instances ----------------------------------------------------------------------------------------------
-    def _new_store(self, instance: Instance) -> Store:
-        return MemoryStore(self.clock)
-
-    async def _start_instances(self) -> None:
-        """The default one, and every one that ran when the server last stopped or crashed."""
-        names = dict.fromkeys([DEFAULT_INSTANCE, *self._remembered()])
-        for name in names:
-            instance = await self.engine.create_instance(name)
-            await instance.init()
-        self.engine.created_any = False  # these do not count for EnableMultiInstance: no client made them
-        await self._remember()
-
-    def _remembered(self) -> list[str]:
-        data = read_small_file(self._files, INSTANCES_FILE)
-        names: list[str] = json.loads(data)["running"] if data else []
-        return names
-
-    async def _remember(self) -> None:
-        running = [one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)]
-        if running != self._written:
-            await asyncio.to_thread(self._files.replace, INSTANCES_FILE, json.dumps({"running": running}).encode())
-            self._written = running
 
     # -- listeners ----------------------------------------------------------------------------------------------
     async def _listen(self) -> None:
@@ -191,7 +162,7 @@ class Server:
 
     def ready(self) -> dict[str, Any]:
         """What /readyz says beside being ready."""
-        return {"frozen": False}
+        return {"frozen": self.hosting.snapshots.status().state == "frozen"}
 
     # -- stop ---------------------------------------------------------------------------------------------------
     async def stop(self) -> None:
@@ -203,11 +174,8 @@ class Server:
             self._sweeper.cancel()
         if self._http is not None:
             await self._http.stop()
-        for instance in list(self.engine.instances.values()):
-            try:
-                await instance.term()
-            except JetError as error:
-                log.error("instance %s: %s", instance.name, error)
+        for error in await self.hosting.stop():
+            log.error("an instance did not end well: %s", error)
         if self.settings.unix is not None:
             self.settings.unix.unlink(missing_ok=True)
         self._lock.release()

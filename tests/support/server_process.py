@@ -105,6 +105,9 @@ class Lines:
         """The next line, without its end; empty when the connection has closed."""
         return self._file.readline().removesuffix(b"\n")
 
+    def read_bytes(self, count: int) -> bytes:
+        return self._file.read(count)
+
     def read(self) -> Any:
         return json.loads(self.line())
 

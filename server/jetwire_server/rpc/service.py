@@ -12,9 +12,11 @@ from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import State
+from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
 from jetwire_server.rpc.dispatch import Entry, table
 from jetwire_server.rpc.security import Gatekeeper
+from jetwire_server.snapshot.service import SnapshotService
 
 if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
@@ -42,7 +44,8 @@ class Service:
     gatekeeper: Gatekeeper
     engine: Engine | None = None
     remember: Callable[[], Awaitable[None]] | None = None  # which instances run, for the next start
-    snapshots: Any = None
+    snapshots: SnapshotService = None  # type: ignore[assignment]  # set before anything listens
+    event_table: EventTable = None  # type: ignore[assignment]
     wire_limits: WireLimits = field(default_factory=WireLimits)
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
     result_bytes_max: int = limits.RESULT_BYTES_MAX

@@ -3,6 +3,6 @@
 Importing this package registers them all.
 """
 
-from jetwire_server.rpc.handlers import batch, connection, database, info, instance, misc, session, table
+from jetwire_server.rpc.handlers import batch, connection, database, events, info, instance, misc, session, snapshot, table
 
-__all__ = ["batch", "connection", "database", "info", "instance", "misc", "session", "table"]
+__all__ = ["batch", "connection", "database", "events", "info", "instance", "misc", "session", "snapshot", "table"]

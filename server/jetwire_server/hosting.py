@@ -1,0 +1,109 @@
+"""What stands below an instance, put together: its directory, gate, log and store, and its part in snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from jetwire_protocol.data.parameters import Param
+from jetwire_server.clock import Clock
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.instance import Instance, State
+from jetwire_server.event_table import EventTable
+from jetwire_server.events import EventLog
+from jetwire_server.files.gate import Gate
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.redo.log import Log
+from jetwire_server.redo.names import LogNames
+from jetwire_server.snapshot.instance import InstanceParticipant
+from jetwire_server.snapshot.memo import FreezeMemo
+from jetwire_server.snapshot.service import SnapshotService
+from jetwire_server.store.embedded.store import EmbeddedStore
+from jetwire_server.store.interface import Store
+
+DEFAULT_INSTANCE = "default"
+RUNNING_FILE = "running"  # in the directory of an instance that a client initialised and did not terminate
+SCRATCH_DIRECTORY = "scratch"  # sorts and temporary tables: unlogged, in no manifest, emptied at start
+SERVER_DIRECTORY = ".server"  # the event table and the snapshot memo: of the server, not of an instance
+
+
+def directory_of(path: str) -> str:
+    """A parameter's path below the instance's directory, with `/`; `.` is the directory itself."""
+    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+class Hosting:
+    """The instances of a data directory, with all that the engine does not know about them."""
+
+    def __init__(self, files: LocalFiles, clock: Clock, events: EventLog) -> None:
+        self._files = files
+        self._clock = clock
+        self._marked: set[str] = set()
+        self._participants: dict[int, InstanceParticipant] = {}
+        self.engine = Engine(clock, events, self._new_store, files.root)
+        self._own_files = LocalFiles(f"{files.root}/{SERVER_DIRECTORY}")
+        self.event_table = EventTable(self._own_files, events, lambda: self.snapshots.holding)
+        self.snapshots = SnapshotService(
+            clock=clock,
+            events=events,
+            participants=self._running,
+            timeout_ms=lambda: self.engine.parameters.number(Param.OSSnapshotTimeout),
+            memo=FreezeMemo(self._own_files),
+            settle=self.event_table.settle,
+        )
+
+    # -- life ---------------------------------------------------------------------------------------------------
+    async def start(self) -> None:
+        """Brings up `default`, and every instance that ran when the server last stopped or crashed."""
+        self._own_files.make_directory("")
+        await self.event_table.start()
+        await self.snapshots.start()
+        names = self._remembered()
+        self._marked = set(names)
+        for name in dict.fromkeys([DEFAULT_INSTANCE, *names]):
+            instance = await self.engine.create_instance(name)
+            await instance.init()
+        self.engine.created_any = False  # EnableMultiInstance counts only those that a client made
+        await self.remember()
+
+    async def stop(self) -> list[BaseException]:
+        """Ends every instance, whatever the others do; the errors there were. What is frozen stays frozen."""
+        ended = await asyncio.gather(*(one.term() for one in list(self.engine.instances.values())), return_exceptions=True)
+        await self.snapshots.stop()
+        await self.event_table.stop()
+        return [error for error in ended if error is not None]
+
+    def _remembered(self) -> list[str]:
+        directories = [name for name in self._files.list() if Path(self._files.root, name).is_dir() and not name.startswith(".")]
+        return [name for name in directories if self._files.exists(f"{name}/{RUNNING_FILE}")]
+
+    async def remember(self) -> None:
+        """Marks, in its own directory, each instance that runs: those are brought up at the next start."""
+        running = {one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)}
+        for name in running - self._marked:
+            await asyncio.to_thread(self._files.replace, f"{name}/{RUNNING_FILE}", b"")
+        for name in self._marked - running:
+            await asyncio.to_thread(self._files.remove, f"{name}/{RUNNING_FILE}")
+        self._marked = running
+
+    # -- one instance -------------------------------------------------------------------------------------------
+    def _new_store(self, instance: Instance) -> Store:
+        parameters = instance.parameters
+        gate = Gate(self._clock)
+        root = f"{self._files.root}/{instance.name}"
+        files = LocalFiles(root, watch=gate.wrote)
+        files.make_directory("")
+        names = LogNames(directory_of(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName))
+        if names.directory:
+            files.make_directory(names.directory)
+        log = Log(files, gate, self._clock, names=names, file_kb=parameters.number(Param.LogFileSize))
+        scratch = LocalFiles(f"{root}/{SCRATCH_DIRECTORY}")
+        scratch.make_directory("")
+        store = EmbeddedStore(log, files, scratch, gate, self._clock, circular=bool(parameters.get(Param.CircularLog)))
+        self._participants[instance.handle] = InstanceParticipant(instance, store, log, {instance.name: files})
+        return store
+
+    def _running(self) -> list[InstanceParticipant]:
+        instances = self.engine.instances
+        self._participants = {handle: one for handle, one in self._participants.items() if handle in instances}
+        return [one for handle, one in self._participants.items() if instances[handle].state in (State.RUNNING, State.STOPPED)]
