@@ -54,7 +54,7 @@ class Instance:
         self.name = name
         self.display_name = display_name
         self.clock = clock
-        self.parameters = Parameters(engine.parameters)
+        self.parameters: Parameters = Parameters(engine.parameters)
         self.state = State.CREATED
         self.store: Store
         self.databases: dict[int, Database] = {}  # attached, by slot
@@ -83,7 +83,7 @@ class Instance:
             self.state = State.CREATED
             raise
         self.commit_default = self.parameters.number(Param.CommitDefault)
-        self.log_signature = bytes(getattr(self.store, "signature", b""))
+        self.log_signature = self.store.signature
         self.databases = {slot: Database(slot, path) for slot, path in self.store.databases().items()}
         self.state = State.RUNNING
         self.emit(105, name=self.name)
@@ -130,6 +130,7 @@ class Instance:
         self.state = State.STOPPED
         for session in self.sessions.values():
             session.refusal = Err.ClientRequestToStopJetService
+            session.stop_waiting()
 
     # -- what others ask ----------------------------------------------------------------------------------------
     def check_serving(self) -> None:

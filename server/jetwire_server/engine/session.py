@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jetwire_protocol.data.flags import EndSessionGrbit, Sesparam
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.database import OpenDatabase
-from jetwire_server.engine.info import InfoCalls
+from jetwire_server.engine.misc import MiscCalls
 
 if TYPE_CHECKING:
     from jetwire_server.engine.instance import Instance
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _CONTEXT_NONE = (0, -1, (1 << 32) - 1, (1 << 64) - 1)
 
 
-class Session(InfoCalls):
+class Session(MiscCalls):
     """One user of an instance. Its calls run one after the other; whoever serves it sees to that.
 
     `warning` is the JET_wrn of the last call that had one: `take_warning` reads and clears it.

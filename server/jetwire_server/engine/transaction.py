@@ -15,10 +15,11 @@ All others use `async with session.operation(write=True) as txn`, which also und
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
@@ -41,6 +42,16 @@ class CommitId:
 
     sign_log: bytes
     commit_id: int
+
+
+@dataclass(slots=True)
+class ThreadStats:
+    """JET_THREADSTATS of one session: what its calls asked of the storage. Trees' rows stand for pages."""
+
+    pages_referenced: int = 0
+    pages_read: int = 0
+    pages_dirtied: int = 0
+    log_records: int = 0
 
 
 class Operation:
@@ -87,6 +98,8 @@ class TransactionLevels:
         self.began = 0  # the instance's count of level 0 transactions when this one began
         self._marks: list[Savepoint] = []  # of levels 2 and up
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
+        self.stats = ThreadStats()
+        self._waiter: asyncio.Task[Any] | None = None  # the task that waits for a commit
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
     # -- state ------------------------------------------------------------------------------------------------
@@ -219,17 +232,35 @@ class TransactionLevels:
             return grbit
         return self.instance.commit_default if self.commit_default is None else self.commit_default
 
+    def stop_waiting(self) -> None:
+        """StopService: a commit that waits (for a thaw, say) is answered now. It has been queued, and still commits."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+
     async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
         self.last_commit = None
-        if not self._ddl:
-            self.last_commit = commit = await txn.commit(lazy=bool(bits & _LAZY))
-            return commit
+        self._waiter = asyncio.current_task()
+        try:
+            commit = await self._commit_with_ddl(txn, bits) if self._ddl else await txn.commit(lazy=bool(bits & _LAZY))
+        except asyncio.CancelledError:
+            if self.refusal == Err.ClientRequestToStopJetService and self._waiter is not None:
+                self._waiter.uncancel()
+                raise JetError(self.refusal) from None
+            raise
+        finally:
+            self._waiter = None
+        self.last_commit = commit
+        if commit.number:
+            self.stats.log_records += 1
+        return commit
+
+    async def _commit_with_ddl(self, txn: Transaction, bits: int) -> Commit:
         catalogs = [self.instance.databases[slot].catalog for slot in self._ddl if slot in self.instance.databases]
         for catalog in catalogs:
             catalog.commit_begins()
         number = 0
         try:
-            self.last_commit = commit = await txn.commit(lazy=bool(bits & _LAZY))
+            commit = await txn.commit(lazy=bool(bits & _LAZY))
             number = commit.number
         finally:
             for catalog in catalogs:

@@ -14,8 +14,7 @@ Errors are `JetError`s with these codes: `WriteConflict`, `KeyDuplicate`, `Versi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import NamedTuple, NewType, Protocol
 
 from jetwire_server.redo.position import Position
 
@@ -40,8 +39,7 @@ def tree_number(tree: Tree) -> int:
     return tree & (1 << SLOT_SHIFT) - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(NamedTuple):
     """What a commit answers. `number` is 0 for a transaction that changed nothing."""
 
     number: int

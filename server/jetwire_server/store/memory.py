@@ -165,8 +165,7 @@ class MemoryStore:
         return b"memory"
 
     def fullness(self) -> float:
-        usage = self.timeline.usage
-        return (usage.used + self.timeline.bytes) / usage.limit
+        return self.timeline.usage.used / self.timeline.usage.limit
 
     def database_bytes(self, slot: int) -> int:
         return 0

@@ -266,6 +266,10 @@ class PageFile:
     def close(self) -> None:
         self._env.close()
 
+    def size(self) -> int:
+        """Bytes of the file that hold something, or did."""
+        return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
+
     def view(self) -> View:
         """A read transaction on the newest state. `JET_errOutOfMemory` names the limit if too many are open."""
         try:

@@ -98,8 +98,7 @@ class EmbeddedStore:
         return self.journal.signature
 
     def fullness(self) -> float:
-        usage = self.timeline.usage
-        return (usage.used + self.timeline.bytes) / usage.limit
+        return self.timeline.usage.used / self.timeline.usage.limit
 
     def database_bytes(self, slot: int) -> int:
         return self.files[slot].size()

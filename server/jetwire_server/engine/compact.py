@@ -1,0 +1,81 @@
+"""Compact: a database copied tree by tree, in key order, as one snapshot saw it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jetwire_protocol.data.flags import CompactGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.catalog import Catalog, fold
+from jetwire_server.engine.schema import Table
+from jetwire_server.store.interface import Store, Transaction, Tree, tree_number
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.instance import Instance
+
+_COPY_ROWS = 1000
+
+
+async def copy_database(instance: Instance, source: str, destination: str, grbit: int) -> None:
+    """Copies `source` (attached or not) to the new file `destination`, which is left detached."""
+    if grbit & CompactGrbit.CompactRepair:
+        raise JetError(Err.FeatureNotAvailable, "salvage is the offline `jetwired dump`'s work")
+    if grbit & ~int(CompactGrbit.CompactStats):
+        raise JetError(Err.InvalidGrbit)
+    if fold(source) == fold(destination):
+        raise JetError(Err.InvalidParameter, "a database cannot be compacted onto itself")
+    attached = next((d for d in instance.databases.values() if fold(d.path) == fold(source)), None)
+    if len(instance.databases) + (1 if attached else 2) > limits.DATABASES_PER_INSTANCE_MAX:
+        raise JetError(Err.TooManyAttachedDatabases)
+    store = instance.store
+    from_slot = attached.slot if attached else await store.attach_database(source, read_only=True)
+    try:
+        to_slot = await store.create_database(destination)
+        try:
+            await _copy(store, from_slot, to_slot)
+        finally:
+            await store.detach_database(to_slot)
+    finally:
+        if attached is None:
+            await store.detach_database(from_slot)
+
+
+async def _copy(store: Store, from_slot: int, to_slot: int) -> None:
+    reader = await store.begin(read_only=True)
+    writer = await store.begin()
+    try:
+        source, target = Catalog(from_slot), Catalog(to_slot)
+        for table in await source.tables(reader):
+            copied = await _copy_table(store, reader, writer, table, to_slot)
+            target.add(writer, copied)
+            target.put_stats(writer, copied.objid, await source.stats(reader, table.objid))
+        await writer.commit()
+    finally:
+        await writer.rollback()
+        await reader.rollback()
+
+
+async def _copy_table(store: Store, reader: Transaction, writer: Transaction, table: Table, slot: int) -> Table:
+    trees: dict[Tree, Tree] = {}
+    for tree in dict.fromkeys((table.tree, table.long_values, *(i.tree for i in table.indexes))):
+        trees[tree] = await _copy_tree(store, reader, writer, tree, slot)
+    indexes = tuple(replace(index, tree=trees[index.tree]) for index in table.indexes)
+    new = trees[table.tree]
+    return replace(table, objid=tree_number(new), tree=new, long_values=trees[table.long_values], indexes=indexes)
+
+
+async def _copy_tree(store: Store, reader: Transaction, writer: Transaction, tree: Tree, slot: int) -> Tree:
+    rows = await reader.scan(tree, limit=_COPY_ROWS)
+    if not rows:
+        return writer.new_tree(slot)
+    copy = await store.new_unpublished(slot)
+    try:
+        while rows:
+            await copy.put_many(rows)
+            rows = await reader.scan(tree, rows[-1][0] + b"\0", limit=_COPY_ROWS)
+        return writer.adopt(copy)
+    except BaseException:
+        await copy.free()
+        raise

@@ -1,0 +1,146 @@
+"""Sizes, idle work, Compact, what is asked about databases; a commit that waits while the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jetwire_protocol.data.flags import Coltyp, CompactGrbit, DefragmentGrbit, IdleGrbit, ResizeDatabaseGrbit
+from jetwire_protocol.errors import Err, Wrn
+from jetwire_server.clock import ManualClock
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.misc import database_file_info
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.tables import TableCreate
+from jetwire_server.events import EventLog
+from jetwire_server.store.interface import Commit
+from jetwire_server.store.memory import MemoryStore
+from jetwire_server.store.transaction import StoreTransaction
+from tests.server.engine.refusals import refused, refused_now
+
+START, STOP = int(DefragmentGrbit.DefragmentBatchStart), int(DefragmentGrbit.DefragmentBatchStop)
+
+
+async def test_idle(session: Session, instance: Instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    await session.idle(int(IdleGrbit.IdleCompact | IdleGrbit.IdleStatus))
+    assert session.take_warning() == 0
+    monkeypatch.setattr(instance.store, "fullness", lambda: 0.51)
+    await session.idle(int(IdleGrbit.IdleStatus))
+    assert session.take_warning() == Wrn.IdleFull
+    await refused(session.idle(int(IdleGrbit.IdleFlushBuffers)), Err.InvalidGrbit)
+    await refused(session.idle(0x1000), Err.InvalidParameter)
+
+
+async def test_defragment(session: Session, dbid: int, clock: ManualClock) -> None:
+    assert await session.defragment(dbid, grbit=STOP) == (0, 0)
+    assert session.take_warning() == Wrn.DefragNotRunning
+    await session.defragment(dbid, grbit=START)
+    await session.defragment(dbid, grbit=START)
+    assert session.take_warning() == Wrn.DefragAlreadyRunning
+    clock.advance(5)
+    assert await session.defragment(dbid, grbit=STOP) == (1, 5)
+    await refused(session.defragment(dbid), Err.InvalidGrbit)
+    await refused(session.defragment(dbid, grbit=START | STOP), Err.InvalidGrbit)
+    await refused(session.defragment(dbid, "t", grbit=START), Err.InvalidParameter)
+    await refused(session.defragment(dbid, "t", grbit=int(DefragmentGrbit.DefragmentBTree)), Err.ObjectNotFound)
+    await refused(session.defragment(99, grbit=START), Err.InvalidDatabaseId)
+    await session.begin_transaction(1)
+    await refused(session.defragment(dbid, grbit=START), Err.TransReadOnly)
+
+
+async def test_sizes(session: Session, dbid: int) -> None:
+    assert await session.grow_database(dbid, 100) == 100
+    assert await session.grow_database(dbid, 50) == 100
+    assert await session.resize_database(dbid, 50, int(ResizeDatabaseGrbit.ResizeDatabaseOnlyGrow)) == 100
+    assert await session.resize_database(dbid, 50) == 50
+    assert await session.resize_database(dbid, 90, int(ResizeDatabaseGrbit.ResizeDatabaseOnlyShrink)) == 50
+    assert await session.get_database_info(dbid, 10) == 50
+    await refused(session.resize_database(dbid, 0), Err.InvalidParameter)
+    await refused(session.resize_database(dbid, 5, 8), Err.InvalidGrbit)
+    await refused(session.set_database_size("test.edb", 5), Err.DatabaseInUse)
+    await session.close_database(dbid)
+    await session.detach_database("test.edb")
+    assert await session.set_database_size("test.edb", 77) == 77
+    await refused(session.set_database_size("missing.edb", 5), Err.FileNotFound)
+
+
+async def test_database_info(session: Session, instance: Instance, dbid: int) -> None:
+    assert await session.get_database_info(dbid, 0) == "test.edb"
+    assert await session.get_database_info(dbid, 17) == 4096
+    assert (await session.get_database_info(dbid, 14))["dbstate"] == 2
+    await refused(session.get_database_info(dbid, 1), Err.FeatureNotAvailable)
+    await refused(session.get_database_info(dbid, 999), Err.InvalidParameter)
+    assert database_file_info(instance, "test.edb", 15) is True
+    refused_now(lambda: database_file_info(instance, "no.edb", 15), Err.FileNotFound)
+    refused_now(lambda: database_file_info(instance, "test.edb", 999), Err.InvalidParameter)
+
+
+async def test_compact_copies_the_schema_and_every_row(session: Session, dbid: int, instance: Instance) -> None:
+    made = await session.create_table_column_index(
+        dbid,
+        TableCreate(
+            "t",
+            columns=(ColumnCreate("id", Coltyp.Long), ColumnCreate("b", Coltyp.LongText)),
+            indexes=(IndexCreate("pk", ("+id",), 2), IndexCreate("byB", ("+b",))),
+        ),
+    )
+    rows = [(n.to_bytes(4, "big"), b"row %d" % n) for n in range(2500)]
+    async with session.operation(write=True) as txn:
+        for key, value in rows:
+            txn.insert(made.cursor.table.tree, key, value)
+    await session.compact("test.edb", "small.edb")
+    await refused(session.compact("test.edb", "small.edb"), Err.DatabaseDuplicate)
+    await refused(session.compact("test.edb", "TEST.edb"), Err.InvalidParameter)
+    await refused(session.compact("test.edb", "x.edb", int(CompactGrbit.CompactRepair)), Err.FeatureNotAvailable)
+    await session.attach_database("small.edb")
+    copy = await session.open_table(await session.open_database("small.edb"), "t")
+    assert copy.table.columns == made.cursor.table.columns
+    assert [i.name for i in copy.table.indexes] == ["pk", "byB"]
+    assert copy.table.indexes[0].tree == copy.table.tree
+    txn = await session.enter(False)
+    assert await txn.scan(copy.table.tree, limit=5000) == rows
+    await session.leave(txn)
+    await session.begin_transaction()
+    await refused(session.compact("test.edb", "y.edb"), Err.InTransaction)
+
+
+class Frozen(MemoryStore):
+    """Commits wait until they are let go, as they do while a snapshot is taken."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.thawed = asyncio.Event()
+        self.thawed.set()
+
+    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        async def queued() -> Commit:
+            await self.thawed.wait()
+            return await MemoryStore.seal(self, transaction, lazy)
+
+        return await asyncio.shield(asyncio.create_task(queued()))
+
+
+async def test_stop_service_answers_a_waiting_commit_which_still_commits(clock: ManualClock) -> None:
+    store = Frozen(clock)
+    engine = Engine(clock, EventLog(), lambda instance: store)
+    instance = await engine.create_instance("a")
+    await instance.init()
+    session = await instance.begin_session()
+    dbid = await session.create_database("a.edb")
+    await session.begin_transaction()
+    await session.create_table(dbid, "t")
+    store.thawed.clear()
+    waiting = asyncio.create_task(session.commit_transaction())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    instance.stop_service()
+    await refused(waiting, Err.ClientRequestToStopJetService)
+    store.thawed.set()
+    await asyncio.sleep(0.01)
+    reader: Any = await store.begin()
+    assert await instance.databases[1].catalog.find(reader, "t") is not None
