@@ -19,6 +19,8 @@ from jetwire_server.store.writeset import HELD, MISSING, Deltas, Entry, _Missing
 ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
 
 CHARGE_BYTES = 1 << 16
+_NO_WRITES: dict[Tree, dict[bytes, Entry]] = {}
+_NO_TREES: dict[Tree, AdoptableTree] = {}
 
 
 class Home(Protocol):
@@ -395,7 +397,9 @@ class StoreTransaction:
             for tree in self.adopted.values():
                 tree.adopted_by(None)
         self._home.ended(self)
-        self._undo, self._orders, self.writes, self.adopted = [], {}, {}, {}
+        self.writes, self.adopted = _NO_WRITES, _NO_TREES  # large ones must not live as long as whoever holds this
+        self._undo.clear()
+        self._orders.clear()
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _check_active(self) -> None:

@@ -15,7 +15,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,16 +49,36 @@ CHUNKS_TURNED_BACK = Counter("jetwire_checkpoint_chunks_turned_back_total", "Che
 UNSAVED_BYTES = Gauge("jetwire_unsaved_bytes", "Published changes that are not in the pages yet.")
 
 
-@dataclass(slots=True)
+class Placed(Protocol):
+    """Where a record is in the log: as it was reported, or as it was read."""
+
+    @property
+    def position(self) -> Position: ...
+
+
+NOTHING: tuple[Tree, ...] = ()
+
+
 class Published:
     """What a checkpoint must know of one published log record."""
 
-    number: int
-    position: Position
-    weight: int = 0
-    writes: dict[Tree, dict[bytes, Entry]] = field(default_factory=dict)
-    adopted: list[Tree] = field(default_factory=list)
-    dropped: list[Tree] = field(default_factory=list)
+    __slots__ = ("adopted", "dropped", "number", "place", "weight", "writes")
+
+    def __init__(
+        self,
+        number: int,
+        place: Placed,
+        writes: dict[Tree, dict[bytes, Entry]],
+        adopted: Sequence[Tree] = NOTHING,
+        dropped: Sequence[Tree] = NOTHING,
+        weight: int = 0,
+    ) -> None:
+        self.number = number
+        self.place = place
+        self.writes = writes
+        self.adopted = adopted
+        self.dropped = dropped
+        self.weight = weight
 
 
 @dataclass(slots=True)
@@ -196,7 +216,7 @@ class Checkpoint:
             keys += sum(map(len, published.writes.values()))
             if keys >= ROUND_KEYS:
                 break
-        number, position = taken[-1].number, taken[-1].position
+        number, position = taken[-1].number, taken[-1].place.position
         await owner.make_durable()
         touched = self._touched(taken)
         parts = self._parts(taken, touched, number, position)

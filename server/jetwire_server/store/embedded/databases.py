@@ -75,7 +75,9 @@ class Databases:
         except JetError:
             file.close()
             raise
-        return await self._enter(slot, file)
+        await self._enter(slot, file)
+        self.free_leftovers(slot, set())
+        return slot
 
     async def _enter(self, slot: int, file: PageFile) -> int:
         """Logs the coming, durably, and then lets everybody see the database."""

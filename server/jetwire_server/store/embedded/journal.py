@@ -57,20 +57,19 @@ class Pending:
         if isinstance(placed, JetError):
             self.fail(placed)
             return
-        position = placed.position
         try:
-            self.publish(position)
+            self.publish(placed)
         except BaseException as error:  # what is logged must be visible: an instance that cannot do that must not go on
             self.store.failed(error)
             self.fail(JetError(Err.InstanceUnavailable, str(error)))
             raise
         if not self.done.done():
-            self.done.set_result(Commit(self.number, position, self.time))
+            self.done.set_result(Commit(self.number, placed.position, self.time))
 
-    def publish(self, position: Position) -> None:
+    def publish(self, placed: Placed) -> None:
         """What the record says becomes visible."""
         self.store.published = self.number
-        self.store.checkpointer.note(Published(self.number, position))
+        self.store.checkpointer.note(Published(self.number, placed, {}))
 
     def fail(self, error: JetError) -> None:
         """The log could not promise the record: what became of it is known after the next start."""
@@ -88,13 +87,11 @@ class PendingCommit(Pending):
         super().__init__(store, number, time)
         self.transaction = transaction
 
-    def publish(self, position: Position) -> None:
+    def publish(self, placed: Placed) -> None:
         store, transaction = self.store, self.transaction
-        adopted = list(transaction.adopted)
         for tree in transaction.adopted.values():
             tree.published()
-        dropped = list(transaction.dropped)
-        store.publish(Published(self.number, position, writes=transaction.writes, adopted=adopted, dropped=dropped))
+        store.publish(Published(self.number, placed, transaction.writes, list(transaction.adopted), transaction.dropped))
         transaction.release(self.number)
 
     def fail(self, error: JetError) -> None:
@@ -113,9 +110,9 @@ class PendingChunk(Pending):
         self.rows = rows
         self.writing: asyncio.Future[Any] | None = None
 
-    def publish(self, position: Position) -> None:
+    def publish(self, placed: Placed) -> None:
         store = self.store
         self.writing = store.write_to_pages(self.number, self.tree, self.rows)
         store.published = self.number
         weight = sum(len(key) + len(value or b"") for key, value in self.rows.items())  # of the log that recovery would read again
-        store.checkpointer.note(Published(self.number, position, weight))
+        store.checkpointer.note(Published(self.number, placed, {}, weight=weight))

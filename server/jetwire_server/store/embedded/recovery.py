@@ -8,20 +8,20 @@ pages. Nothing on disk is changed before the whole log has been read and found g
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.metrics import Counter
-from jetwire_server.redo.position import Position
-from jetwire_server.redo.records import COMMIT_HEADER_BYTES, decode_commit
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Record, decode_commit
+from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.databases import CheckpointFile
 from jetwire_server.store.embedded.pages import ATTACHED, DETACHED, PageFile
-from jetwire_server.store.interface import Tree, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Tree, tree_slot
 from jetwire_server.store.writeset import Deltas, Entry
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 RECORDS = Counter("jetwire_recovered_records_total", "Log records that recovery took.")
 _decode_checkpoint = msgspec.msgpack.Decoder(CheckpointFile).decode
+
+
+def _place(read: Record) -> Placed:
+    """The place alone: the record's payload must not live until the next checkpoint."""
+    return Placed(read.generation, read.offset, read.end_generation, read.end_offset)
 
 
 async def recover(store: EmbeddedStore) -> None:
@@ -59,12 +64,12 @@ class _Recovery:
         for slot, path, signature, read_only in begun.attached:
             self._attach(slot, path, signature, read_only, None)
         for count, record in enumerate(journal.records(start), 1):
-            self._take(record.payload, record.position)
-            RECORDS.value += 1
+            self._take(record)
             if count % 500 == 0:
                 await asyncio.sleep(0)
                 if store.timeline.bytes > limits.VERSION_BYTES_SLOW and not self.lost:
                     await self._spill()
+            RECORDS.value = count
         for error in self.lost.values():
             raise error
         self._begin()
@@ -89,12 +94,12 @@ class _Recovery:
         await self.store.checkpointer.relief()
 
     # -- records ----------------------------------------------------------------------------------------------
-    def _take(self, payload: bytes, position: Position) -> None:
-        header = decode_commit(payload)
-        number = header.number
+    def _take(self, read: Record) -> None:
+        payload = read.payload
+        number = decode_commit(payload).number
         record = changes.decode(memoryview(payload)[COMMIT_HEADER_BYTES:])
         if isinstance(record, changes.CommitRecord):
-            self._commit(number, record, position)
+            self._commit(number, record, read)
             return
         if isinstance(record, changes.ChunkRecord):
             self.databases.tree_is_used(record.tree)
@@ -108,24 +113,28 @@ class _Recovery:
             self._detach(record.slot)
         self.store.published = number
         weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
-        self.store.checkpointer.note(Published(number, position, weight))
+        self.store.checkpointer.note(Published(number, _place(read), {}, weight=weight))
 
-    def _commit(self, number: int, record: changes.CommitRecord, position: Position) -> None:
+    def _commit(self, number: int, record: changes.CommitRecord, read: Record) -> None:
         base = self.base
         writes: dict[Tree, dict[bytes, Entry]] = {}
         for tree, rows in record.writes.items():
-            if number > base.get(tree_slot(tree), number):
+            if number > base.get(tree >> SLOT_SHIFT, number):
                 writes[tree] = self._entries(number, tree, rows)
-        for trees in (record.created, record.adopted):
-            for tree in trees:
-                self.databases.tree_is_used(tree)
+        if not (record.created or record.adopted or record.dropped):
+            self.store.publish(Published(number, _place(read), writes))
+            return
+        for tree in (*record.created, *record.adopted):
+            self.databases.tree_is_used(tree)
         self.named.update(record.adopted)
         adopted = [tree for tree in record.adopted if number > base.get(tree_slot(tree), number)]
         dropped = [tree for tree in record.dropped if number > base.get(tree_slot(tree), number)]
-        self.store.publish(Published(number, position, writes=writes, adopted=adopted, dropped=dropped))
+        self.store.publish(Published(number, _place(read), writes, adopted, dropped))
 
     def _entries(self, number: int, tree: Tree, rows: changes.Rows) -> dict[bytes, Entry]:
         """The rows without the adds that the pages have: those must not be added twice."""
+        if tuple not in set(map(type, rows.values())):
+            return cast("dict[bytes, Entry]", rows)
         out: dict[bytes, Entry] = {}
         found = self.store.timeline.trees.get(tree)
         for key, value in rows.items():
