@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,8 +32,8 @@ _READ: dict[int, Convert] = {
     Coltyp.IEEEDouble: _float,
     Coltyp.DateTime: _datetime,
     Coltyp.GUID: UUID,
-    Coltyp.Binary: b64decode,
-    Coltyp.LongBinary: b64decode,
+    Coltyp.Binary: a2b_base64,
+    Coltyp.LongBinary: a2b_base64,
     Coltyp.Currency: int,
     Coltyp.LongLong: int,
     Coltyp.UnsignedLongLong: int,
@@ -49,10 +49,16 @@ class RecordReader:
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         for name, convert in self._converts:
             value = record.get(name)
-            if value is None:
-                continue
-            record[name] = [convert(one) for one in value] if type(value) is list else convert(value)
+            if value is not None:
+                record[name] = _read_all(convert, value) if type(value) in (list, dict) else convert(value)
         return record
+
+
+def _read_all(convert: Convert, value: Any) -> Any:
+    """Several values of a column, or stored bytes that are no value of the column's type: these stay bytes."""
+    if isinstance(value, dict):
+        return a2b_base64(value["base64"])
+    return [None if one is None else _read_all(convert, one) if isinstance(one, dict) else convert(one) for one in value]
 
 
 def to_wire(value: Any) -> Any:
@@ -60,6 +66,8 @@ def to_wire(value: Any) -> Any:
     kind = type(value)
     if kind is str or kind is int or kind is bool or value is None:
         return value
+    if kind is dict:
+        return {name: to_wire(one) for name, one in value.items()}
     if kind is float:
         if value != value:
             return "NaN"
@@ -69,8 +77,6 @@ def to_wire(value: Any) -> Any:
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
     if isinstance(value, list | tuple):
         return [to_wire(one) for one in value]
-    return value  # bytes and UUID: the JSON encoder knows them
-
-
-def record_to_wire(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: to_wire(value) for name, value in record.items()}
+    if isinstance(value, Mapping):
+        return {name: to_wire(one) for name, one in value.items()}
+    return value  # bytes, UUID, dates without a time: the JSON encoder knows them

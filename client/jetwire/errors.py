@@ -1,10 +1,12 @@
 """What can go wrong, as exceptions that say whose fault it is.
 
-Every error of the engine has a class of its own in `jetwire.errors` under its documented name without `JET_err`:
+Every error of the engine has a class of its own here under its documented name without `JET_err`:
+
+    from jetwire.errors import KeyDuplicate
 
     try:
         await table.insert(record)
-    except jetwire.errors.KeyDuplicate:
+    except KeyDuplicate:
         ...
 
 They derive from `EngineError`, which derives from `JetwireError`. `retryable` says whether the same work may succeed if
@@ -13,10 +15,12 @@ the whole transaction is tried again.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.errors import JetError
+
+if TYPE_CHECKING:
+    from jetwire.data.engine_errors import *  # noqa: F403
 
 __all__ = ["ConnectionLost", "EngineError", "HandleDead", "JetwireError", "RpcError", "error_for"]
 
@@ -37,37 +41,45 @@ class RpcError(JetwireError):
     """The server refused the call itself: its shape, its size, or the caller's rights."""
 
     def __init__(self, code: int, message: str, data: dict[str, Any]) -> None:
-        super().__init__(f"{message} ({code})" + (f": {data}" if data else ""))
+        super().__init__(code, message, data)
         self.code = code
+        self.message = message
         self.data = data
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name}={value}" for name, value in self.data.items())
+        return f"{self.message} ({self.code})" + (f": {facts}" if facts else "")
 
 
 class EngineError(JetError, JetwireError):
-    """An error of the engine: `code`, `name`, `category`, `detail`, `retryable`."""
+    """An error of the engine: `code`, `name`, `category`, `detail`, `retryable`; `data` is what else the server said."""
 
     @property
     def retryable(self) -> bool:
         return bool(self.data.get("retryable", False))
 
-
-@cache
-def _class_of(code: int) -> type[EngineError]:
-    try:
-        return type(Err(code).name, (EngineError,), {"__doc__": f"JET_err{Err(code).name} ({code})"})
-    except ValueError:
-        return EngineError
+    def __reduce__(self) -> tuple[Any, ...]:
+        return error_for, (self.code, self.name, {**self.data, "description": self.detail})
 
 
-def __getattr__(name: str) -> type[EngineError]:
-    """`jetwire.errors.KeyDuplicate` and all the others, by their documented names."""
-    try:
-        return _class_of(Err[name])
-    except KeyError:
-        raise AttributeError(f"no engine error is called {name}") from None
+if not TYPE_CHECKING:  # or every misspelt name would pass the type checker
+
+    def __getattr__(name: str) -> type[EngineError]:
+        """The engine's errors; there are hundreds, so they are made when the first one is asked for."""
+        if not name.startswith("_"):
+            from jetwire.data import engine_errors
+
+            kind = vars(engine_errors).get(name)
+            if isinstance(kind, type) and issubclass(kind, EngineError):
+                return kind
+        raise AttributeError(f"no engine error is called {name}")
 
 
 def error_for(code: int, message: str, data: dict[str, Any]) -> JetwireError:
+    """The exception for an error object of the wire."""
     if -32768 <= code <= -32000:
         return RpcError(code, message, data)
-    detail = data.get("description", "")
-    return _class_of(code)(code, detail, **{k: v for k, v in data.items() if k not in ("description", "category")})
+    from jetwire.data.engine_errors import BY_CODE
+
+    facts = {name: value for name, value in data.items() if name not in ("description", "category", "code", "detail")}
+    return BY_CODE.get(code, EngineError)(code, data.get("description", ""), **facts)

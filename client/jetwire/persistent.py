@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
 from datetime import datetime
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
@@ -64,8 +64,10 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
         return table
 
     def close(self) -> None:
-        self._session.close()
-        self._server.connection.close()
+        try:
+            self._session.close()
+        finally:
+            self._server.connection.close()
 
     def __enter__(self) -> PersistentDict[K, V]:
         return self
@@ -99,9 +101,38 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
     def __len__(self) -> int:
         return self._table.count()
 
+    def __reversed__(self) -> Iterator[K]:
+        return (cast("K", record["key"]) for record in self._table.range(columns=["key"], reverse=True))
+
+    def items(self) -> ItemsView[K, V]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[V]:
+        return _Values(self)
+
     def keys_between(self, first: K | None = None, last: K | None = None) -> Iterator[K]:
         """The keys from `first` to `last`, both included, in order."""
         return (cast("K", record["key"]) for record in self._table.range(first, last, columns=["key"]))
+
+    def items_between(self, first: K | None = None, last: K | None = None) -> Iterator[tuple[K, V]]:
+        """The pairs from key `first` to key `last`, both included, in order."""
+        return ((cast("K", record["key"]), cast("V", record.get("value"))) for record in self._table.range(first, last))
+
+
+class _Items(ItemsView[K, V]):
+    """Read in pages, not key by key."""
+
+    _mapping: PersistentDict[K, V]
+
+    def __iter__(self) -> Iterator[tuple[K, V]]:
+        return self._mapping.items_between()
+
+
+class _Values(ValuesView[V]):
+    _mapping: PersistentDict[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        return (value for _, value in self._mapping.items_between())
 
 
 def _coltyp(name: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from jetwire.errors import JetwireError, error_for
+from jetwire.errors import ConnectionLost, JetwireError, RpcError, error_for
 
 
 class _Request(Struct):
@@ -21,6 +21,12 @@ class _ErrorObject(Struct):
     code: int
     message: str = ""
     data: dict[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """For people: what the server says happened, not only what it is called."""
+        description = self.data.get("description")
+        return f"{self.message}: {description}" if description else self.message
 
 
 class Answer(Struct):
@@ -40,7 +46,7 @@ class Answer(Struct):
 
 
 def _encode_other(value: Any) -> Any:
-    """Values that JSON has no word for: dates as OLE days would lose their zone, so they go as ISO 8601."""
+    """What is a list to JSON; dates, GUIDs and bytes the encoder knows itself."""
     if isinstance(value, set | frozenset):
         return list(value)
     raise TypeError(f"{type(value).__name__} is no value of a column or parameter")
@@ -55,9 +61,21 @@ def encode_call(call_id: int, method: str, params: dict[str, Any]) -> bytes:
     return _encode(_Request(method, params, call_id))
 
 
-def decode(data: bytes) -> list[Answer]:
+def decode(data: bytes | str) -> list[Answer]:
     """One message: an answer, a notification, or a batch of answers."""
     try:
-        return _decode_batch(data) if data[:1] == b"[" else [_decode(data)]
+        return _decode_batch(data) if data[:1] in (b"[", "[") else [_decode(data)]
     except msgspec.DecodeError as error:
         raise JetwireError(f"the server sent what is no JSON-RPC: {error}") from error
+
+
+# What HTTP says before JSON-RPC is reached, as the protocol says it.
+_HTTP_CODES = {401: -32001, 403: -32002, 413: -32004}
+
+
+def http_refusal(url: str, status: int, text: str) -> JetwireError:
+    """The error of an answer that is not 200."""
+    code = _HTTP_CODES.get(status)
+    if code is None:
+        return ConnectionLost(f"{url} answered {status} {text}")
+    return RpcError(code, text or f"HTTP status {status}", {"status": status})

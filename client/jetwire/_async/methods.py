@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jetwire.convert import to_wire
 from jetwire.data.results import (
     AddColumnResult,
     BatchResult,
@@ -312,7 +313,9 @@ class Methods:
 
     async def CreateTableColumnIndex(self, sesid: int, dbid: int, tablecreate: Mapping[str, Any]) -> CreateTableColumnIndexResult:
         """Result lists carry only out members (columnid, err) in input order."""
-        result: CreateTableColumnIndexResult = await self.call("CreateTableColumnIndex", sesid=sesid, dbid=dbid, tablecreate=tablecreate)
+        result: CreateTableColumnIndexResult = await self.call(
+            "CreateTableColumnIndex", sesid=sesid, dbid=dbid, tablecreate=to_wire(tablecreate)
+        )
         return result
 
     async def DeleteTable(self, sesid: int, dbid: int, tablename: str) -> dict[str, Any]:
@@ -352,7 +355,7 @@ class Methods:
         """Auto-increment and escrow columns need an exclusive cursor. Over-long default cut silently. Engine puts the
         cursor before first."""
         result: AddColumnResult = await self.call(
-            "AddColumn", sesid=sesid, tableid=tableid, columnname=columnname, columndef=columndef, defaultValue=defaultValue
+            "AddColumn", sesid=sesid, tableid=tableid, columnname=columnname, columndef=columndef, defaultValue=to_wire(defaultValue)
         )
         return result
 
@@ -371,7 +374,7 @@ class Methods:
     ) -> dict[str, Any]:
         """SetColumnDefaultValue."""
         result: dict[str, Any] = await self.call(
-            "SetColumnDefaultValue", sesid=sesid, dbid=dbid, tablename=tablename, columnname=columnname, data=data, grbit=grbit
+            "SetColumnDefaultValue", sesid=sesid, dbid=dbid, tablename=tablename, columnname=columnname, data=to_wire(data), grbit=grbit
         )
         return result
 
@@ -509,7 +512,7 @@ class Methods:
     async def MakeKey(self, sesid: int, tableid: int, data: Value | None = None, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
         """One call per key column; data is typed by the next key column, or base64 with NormalizedKey. Null data is a
         NULL key segment."""
-        result: dict[str, Any] = await self.call("MakeKey", sesid=sesid, tableid=tableid, data=data, grbit=grbit)
+        result: dict[str, Any] = await self.call("MakeKey", sesid=sesid, tableid=tableid, data=to_wire(data), grbit=grbit)
         return result
 
     async def RetrieveKey(self, sesid: int, tableid: int, grbit: int | Sequence[str] = 0) -> RetrieveKeyResult:
@@ -592,7 +595,7 @@ class Methods:
     ) -> PrereadIndexRangesResult:
         """On the wire: accepted; hint to the server only."""
         result: PrereadIndexRangesResult = await self.call(
-            "PrereadIndexRanges", sesid=sesid, tableid=tableid, indexRanges=indexRanges, columnsPreread=columnsPreread, grbit=grbit
+            "PrereadIndexRanges", sesid=sesid, tableid=tableid, indexRanges=to_wire(indexRanges), columnsPreread=columnsPreread, grbit=grbit
         )
         return result
 
@@ -600,7 +603,7 @@ class Methods:
         self, sesid: int, tableid: int, filters: Sequence[Mapping[str, Any]], grbit: int | Sequence[str] = 0
     ) -> dict[str, Any]:
         """Residual predicate applied by Move; primary index only. Empty list clears it."""
-        result: dict[str, Any] = await self.call("SetCursorFilter", sesid=sesid, tableid=tableid, filters=filters, grbit=grbit)
+        result: dict[str, Any] = await self.call("SetCursorFilter", sesid=sesid, tableid=tableid, filters=to_wire(filters), grbit=grbit)
         return result
 
     async def SetLS(self, sesid: int, tableid: int, ls: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
@@ -642,13 +645,13 @@ class Methods:
         """Null data means NULL; empty data needs ZeroLength. Separated long values need a transaction. Warning
         ColumnMaxTruncated."""
         result: dict[str, Any] = await self.call(
-            "SetColumn", sesid=sesid, tableid=tableid, columnid=columnid, data=data, grbit=grbit, setinfo=setinfo
+            "SetColumn", sesid=sesid, tableid=tableid, columnid=columnid, data=to_wire(data), grbit=grbit, setinfo=setinfo
         )
         return result
 
     async def SetColumns(self, sesid: int, tableid: int, setcolumns: Sequence[Mapping[str, Any]]) -> SetColumnsResult:
         """Result carries err per entry; a warning on the last entry is also the call's own."""
-        result: SetColumnsResult = await self.call("SetColumns", sesid=sesid, tableid=tableid, setcolumns=setcolumns)
+        result: SetColumnsResult = await self.call("SetColumns", sesid=sesid, tableid=tableid, setcolumns=to_wire(setcolumns))
         return result
 
     async def RetrieveColumn(
@@ -669,7 +672,9 @@ class Methods:
 
     async def RetrieveColumns(self, sesid: int, tableid: int, retrievecolumns: Sequence[Mapping[str, Any]]) -> RetrieveColumnsResult:
         """itagSequence 0 asks for the number of values. Only BufferTruncated surfaces as the call's warning."""
-        result: RetrieveColumnsResult = await self.call("RetrieveColumns", sesid=sesid, tableid=tableid, retrievecolumns=retrievecolumns)
+        result: RetrieveColumnsResult = await self.call(
+            "RetrieveColumns", sesid=sesid, tableid=tableid, retrievecolumns=to_wire(retrievecolumns)
+        )
         return result
 
     async def EnumerateColumns(
@@ -932,7 +937,9 @@ class Methods:
         """cbtyp is a mask. Volatile registration on the table; persisted ones come with TABLECREATE. On the wire:
         function pointer vanishes; server sends callback notifications tagged with callbackId; before-callbacks cannot
         veto unless answered."""
-        result: RegisterCallbackResult = await self.call("RegisterCallback", sesid=sesid, tableid=tableid, cbtyp=cbtyp, context=context)
+        result: RegisterCallbackResult = await self.call(
+            "RegisterCallback", sesid=sesid, tableid=tableid, cbtyp=cbtyp, context=to_wire(context)
+        )
         return result
 
     async def UnregisterCallback(self, sesid: int, tableid: int, cbtyp: int | str, callbackId: int) -> dict[str, Any]:
@@ -990,7 +997,9 @@ class Methods:
         self, sesid: int, tableid: int, key: Sequence[Value], columns: Sequence[int | str] | None = None, indexname: str | None = None
     ) -> GetRecordResult:
         """Reads one record by the values of its key; the cursor moves there."""
-        result: GetRecordResult = await self.call("GetRecord", sesid=sesid, tableid=tableid, key=key, columns=columns, indexname=indexname)
+        result: GetRecordResult = await self.call(
+            "GetRecord", sesid=sesid, tableid=tableid, key=to_wire(key), columns=columns, indexname=indexname
+        )
         return result
 
     async def GetRecords(
@@ -1007,7 +1016,9 @@ class Methods:
         self, sesid: int, tableid: int, records: Sequence[Mapping[str, Any]], mode: str = "insert", grbit: int | Sequence[str] = 0
     ) -> PutRecordsResult:
         """Writes many records, all or none: insert, replace, upsert or delete."""
-        result: PutRecordsResult = await self.call("PutRecords", sesid=sesid, tableid=tableid, records=records, mode=mode, grbit=grbit)
+        result: PutRecordsResult = await self.call(
+            "PutRecords", sesid=sesid, tableid=tableid, records=to_wire(records), mode=mode, grbit=grbit
+        )
         return result
 
     async def GetEvents(self, after: int = 0, limit: int = 100) -> GetEventsResult:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Self
+from typing import Self, TypedDict
 
 from jetwire._async.connection import Connection
 from jetwire._async.session import Session
 from jetwire.errors import JetwireError
+
+
+class _Options(TypedDict):
+    token: str | None
+    tls: ssl.SSLContext | None
 
 
 class Server:
@@ -21,7 +26,8 @@ class Server:
     """
 
     def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self.connection = Connection(url, token=token, tls=tls)
+        self._options = _Options(token=token, tls=tls)
+        self.connection = Connection(url, **self._options)
 
     async def __aenter__(self) -> Self:
         await self.connection.open()
@@ -30,9 +36,15 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self.connection.close()
 
+    async def live_connection(self) -> Connection:
+        """The connection, or a new one if it was lost: sessions of the old one stay dead, since their work is gone."""
+        if not self.connection.alive:
+            self.connection = await Connection(self.connection.url, **self._options).open()
+        return self.connection
+
     async def instances(self) -> dict[str, int]:
         """The running instances, by name."""
-        hello = await self.connection.Hello(client="jetwire-python")
+        hello = await (await self.live_connection()).Hello(client="jetwire-python")
         return {row["name"]: row["instance"] for row in hello["instances"]}
 
     @asynccontextmanager

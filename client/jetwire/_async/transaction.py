@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from jetwire.errors import ConnectionLost, JetwireError
+from jetwire.errors import JetwireError
 
 if TYPE_CHECKING:
     from jetwire._async.session import Session
+    from jetwire.data.results import CommitId
 
 
 class Transaction:
@@ -19,12 +20,21 @@ class Transaction:
         self._lazy = lazy
         self._read_only = read_only
         self._open = False
-        self.commit_id: dict[str, Any] | None = None  # of an outermost transaction that changed something
+        self.commit_id: CommitId | None = None  # of an outermost transaction that changed something
 
     async def __aenter__(self) -> Self:
+        if self._open:
+            raise JetwireError("this transaction runs already; make another for a nested one")
         grbit = ["TransactionReadOnly"] if self._read_only else 0
-        await self._session.connection.BeginTransaction(self._session.id, grbit=grbit)
+        try:
+            await self._session.connection.BeginTransaction(self._session.use(), grbit=grbit)
+        except Exception:
+            raise
+        except BaseException:
+            self._session.doubt("the beginning of a transaction was cancelled")
+            raise
         self._open = True
+        self._session.depth += 1
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -35,22 +45,33 @@ class Transaction:
             return
         try:
             await self.rollback()
-        except (ConnectionLost, JetwireError) as failed:
+        except JetwireError as failed:
             error.add_note(f"and the rollback failed: {failed}")
 
     async def commit(self) -> None:
         """Commits now. If it fails the transaction is rolled back: nothing of it remains."""
+        self._close()
         try:
-            answer = await self._session.connection.CommitTransaction(self._session.id, grbit=["CommitLazyFlush"] if self._lazy else 0)
-        except ConnectionLost:
-            self._open = False
+            answer = await self._session.connection.CommitTransaction(self._session.use(), grbit=["CommitLazyFlush"] if self._lazy else 0)
+        except JetwireError as error:
+            if self._session.alive:
+                try:
+                    await self._session.connection.Rollback(self._session.id)
+                except JetwireError as failed:
+                    error.add_note(f"and the rollback failed: {failed}")
             raise
-        except JetwireError:
-            await self.rollback()
+        except BaseException:
+            self._session.doubt("a commit was cancelled; whether it happened is unknown")
             raise
-        self._open = False
-        self.commit_id = answer.get("commitId")  # type: ignore[assignment]
+        self.commit_id = answer.get("commitId")
 
     async def rollback(self) -> None:
+        """Undoes it now."""
+        self._close()
+        await self._session.connection.Rollback(self._session.use())
+
+    def _close(self) -> None:
+        if not self._open:
+            raise JetwireError("the transaction is over")
         self._open = False
-        await self._session.connection.Rollback(self._session.id)
+        self._session.depth -= 1

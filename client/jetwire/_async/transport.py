@@ -1,19 +1,20 @@
-"""Messages to and from a server, one class a transport. Hand-written for each twin; what stands above is not."""
+"""Messages to and from a server, over streams. Hand-written for each twin; what stands above is not."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import aiohttp
-
 from jetwire.address import Address
-from jetwire.errors import ConnectionLost
+from jetwire.errors import ConnectionLost, JetwireError
 from jetwire.wire import Answer, decode, encode_call
 
 Notify = Callable[[str, Any], None]
+_log = logging.getLogger("jetwire")
+_CLOSE_SECONDS = 2.0  # for what is still to be sent, before the connection is cut
 
 
 class Transport(Protocol):
@@ -25,7 +26,7 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
-class _Pending:
+class Pending:
     """The calls under way, by id."""
 
     def __init__(self, notify: Notify) -> None:
@@ -36,29 +37,35 @@ class _Pending:
 
     def new(self) -> tuple[int, asyncio.Future[Answer]]:
         if self.lost is not None:
-            raise ConnectionLost(str(self.lost) or "the connection is closed")
+            raise ConnectionLost(str(self.lost) or "the connection was lost")
         self._last_id += 1
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_id] = future
         return self._last_id, future
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | str) -> None:
+        """One message; the answer to a call that was cancelled is dropped. `JetwireError` for what is no JSON-RPC."""
         for answer in decode(data):
             if answer.method is not None:
-                self._notify(answer.method, answer.params)
+                try:
+                    self._notify(answer.method, answer.params)
+                except Exception:
+                    _log.exception("a listener failed at the notification %s", answer.method)
             elif isinstance(answer.id, int):
                 future = self._waiting.pop(answer.id, None)
                 if future is not None and not future.done():
                     future.set_result(answer)
             elif answer.error is not None:  # an error that answers no call in particular ends them all
-                self.fail(ConnectionLost(answer.error.message))
+                self.fail(ConnectionLost(answer.error.text))
 
     def fail(self, reason: BaseException) -> None:
+        """No more answers will come: the first reason given is the one that every call gets."""
         if self.lost is None:
             self.lost = reason
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(ConnectionLost(str(reason) or "the connection was lost"))
+                future.set_exception(ConnectionLost(str(self.lost) or "the connection was lost"))
+                future.exception()  # looked at: a caller that was cancelled meanwhile will not
         self._waiting.clear()
 
 
@@ -66,7 +73,7 @@ class StreamTransport(asyncio.Protocol):
     """TCP and Unix sockets: one line a message."""
 
     def __init__(self, notify: Notify) -> None:
-        self._pending = _Pending(notify)
+        self._pending = Pending(notify)
         self._parts: list[bytes] = []
         self._writable = asyncio.Event()
         self._writable.set()
@@ -97,8 +104,16 @@ class StreamTransport(asyncio.Protocol):
         return (await future).value()
 
     async def close(self) -> None:
+        """Sends what is still to be sent, unless the server does not read; calls under way get `ConnectionLost`."""
+        self._pending.fail(ConnectionLost("the connection is closed"))
         self._transport.close()
-        await self._closed.wait()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._closed.wait()
+        except BaseException as error:
+            self._transport.abort()
+            if not isinstance(error, TimeoutError):
+                raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -111,9 +126,13 @@ class StreamTransport(asyncio.Protocol):
             self._parts.clear()
         if rest:
             self._parts.append(rest)
-        for line in lines:
-            if line:
-                self._pending.receive(line)
+        try:
+            for line in lines:
+                if line:
+                    self._pending.receive(line)
+        except JetwireError as error:
+            self._pending.fail(error)
+            self._transport.abort()
 
     def pause_writing(self) -> None:
         self._writable.clear()
@@ -122,94 +141,25 @@ class StreamTransport(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._pending.fail(error or ConnectionLost("the connection is closed"))
+        self._pending.fail(error or ConnectionLost("the server closed the connection"))
         self._writable.set()
         self._closed.set()
-
-
-class WebSocketTransport:
-    """One text frame a message."""
-
-    def __init__(self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, notify: Notify) -> None:
-        self._http = http
-        self._socket = socket
-        self._pending = _Pending(notify)
-        self._reader = asyncio.create_task(self._read())
-
-    @classmethod
-    async def open(cls, address: Address, notify: Notify, tls: ssl.SSLContext | None, token: str | None) -> WebSocketTransport:
-        http = aiohttp.ClientSession(headers=_bearer(token))
-        try:
-            socket = await http.ws_connect(address.url, ssl=tls or True, max_msg_size=0)
-        except (aiohttp.ClientError, OSError) as error:
-            await http.close()
-            raise ConnectionLost(f"no server at {address.url}: {error}") from error
-        return cls(http, socket, notify)
-
-    @property
-    def alive(self) -> bool:
-        return self._pending.lost is None
-
-    async def call(self, method: str, params: dict[str, Any]) -> Any:
-        call_id, future = self._pending.new()
-        await self._socket.send_str(encode_call(call_id, method, params).decode())
-        return (await future).value()
-
-    async def close(self) -> None:
-        await self._socket.close()
-        await self._reader
-        await self._http.close()
-
-    async def _read(self) -> None:
-        reason: BaseException = ConnectionLost("the connection is closed")
-        try:
-            async for message in self._socket:
-                if message.type is aiohttp.WSMsgType.TEXT:
-                    self._pending.receive(message.data.encode())
-        except Exception as error:
-            reason = error
-        finally:
-            self._pending.fail(reason)
-
-
-class HttpTransport:
-    """One POST a call: sessions do not outlive it, so it is for Batch, snapshots, backups and instances."""
-
-    def __init__(self, address: Address, tls: ssl.SSLContext | None, token: str | None) -> None:
-        self._http = aiohttp.ClientSession(headers=_bearer(token))
-        self._address = address
-        self._tls = tls
-        self.alive = True
-
-    async def call(self, method: str, params: dict[str, Any]) -> Any:
-        try:
-            async with self._http.post(
-                self._address.url, data=encode_call(1, method, params), headers={"Content-Type": "application/json"}, ssl=self._tls or True
-            ) as response:
-                body = await response.read()
-                if response.status not in (200, 413):
-                    raise ConnectionLost(f"{self._address.url} answered {response.status} {response.reason}")
-        except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost(f"{self._address.url}: {error}") from error
-        return decode(body)[0].value()
-
-    async def close(self) -> None:
-        self.alive = False
-        await self._http.close()
-
-
-def _bearer(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 async def open_transport(address: Address, notify: Notify, tls: ssl.SSLContext | None, token: str | None) -> Transport:
     if address.secure and tls is None:
         tls = ssl.create_default_context()
-    if address.scheme in ("ws", "wss"):
+    if address.scheme in ("ws", "wss", "http", "https"):
+        from jetwire._async.web import HttpTransport, WebSocketTransport  # aiohttp takes longer to import than all the rest
+
+        if address.scheme in ("http", "https"):
+            return HttpTransport(address, tls, token)
         return await WebSocketTransport.open(address, notify, tls, token)
-    if address.scheme in ("http", "https"):
-        return HttpTransport(address, tls, token)
-    transport = await StreamTransport.open(address, notify, tls)
+    transport = await StreamTransport.open(address, notify, tls if address.secure else None)
     if token:
-        await transport.call("Hello", {"token": token})
+        try:
+            await transport.call("Hello", {"token": token})
+        except BaseException:
+            await transport.close()
+            raise
     return transport

@@ -28,19 +28,20 @@ class Connection(Methods):
     def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.url = url or address.default()
         self._address = address.parse(self.url)
-        self._token = token
+        self._token = token or address.default_token()
         self._tls = tls
         self._transport: Transport | None = None
         self._listeners: list[Listener] = []
 
     def open(self) -> Self:
+        self.close()
         self._transport = open_transport(self._address, self._notified, self._tls, self._token)
         return self
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
 
     def __enter__(self) -> Self:
         return self.open()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jetwire.convert import to_wire
 from jetwire.data.results import (
     AddColumnResult,
     BatchResult,
@@ -310,7 +311,7 @@ class Methods:
 
     def CreateTableColumnIndex(self, sesid: int, dbid: int, tablecreate: Mapping[str, Any]) -> CreateTableColumnIndexResult:
         """Result lists carry only out members (columnid, err) in input order."""
-        result: CreateTableColumnIndexResult = self.call("CreateTableColumnIndex", sesid=sesid, dbid=dbid, tablecreate=tablecreate)
+        result: CreateTableColumnIndexResult = self.call("CreateTableColumnIndex", sesid=sesid, dbid=dbid, tablecreate=to_wire(tablecreate))
         return result
 
     def DeleteTable(self, sesid: int, dbid: int, tablename: str) -> dict[str, Any]:
@@ -350,7 +351,7 @@ class Methods:
         """Auto-increment and escrow columns need an exclusive cursor. Over-long default cut silently. Engine puts the
         cursor before first."""
         result: AddColumnResult = self.call(
-            "AddColumn", sesid=sesid, tableid=tableid, columnname=columnname, columndef=columndef, defaultValue=defaultValue
+            "AddColumn", sesid=sesid, tableid=tableid, columnname=columnname, columndef=columndef, defaultValue=to_wire(defaultValue)
         )
         return result
 
@@ -369,7 +370,7 @@ class Methods:
     ) -> dict[str, Any]:
         """SetColumnDefaultValue."""
         result: dict[str, Any] = self.call(
-            "SetColumnDefaultValue", sesid=sesid, dbid=dbid, tablename=tablename, columnname=columnname, data=data, grbit=grbit
+            "SetColumnDefaultValue", sesid=sesid, dbid=dbid, tablename=tablename, columnname=columnname, data=to_wire(data), grbit=grbit
         )
         return result
 
@@ -503,7 +504,7 @@ class Methods:
     def MakeKey(self, sesid: int, tableid: int, data: Value | None = None, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
         """One call per key column; data is typed by the next key column, or base64 with NormalizedKey. Null data is a
         NULL key segment."""
-        result: dict[str, Any] = self.call("MakeKey", sesid=sesid, tableid=tableid, data=data, grbit=grbit)
+        result: dict[str, Any] = self.call("MakeKey", sesid=sesid, tableid=tableid, data=to_wire(data), grbit=grbit)
         return result
 
     def RetrieveKey(self, sesid: int, tableid: int, grbit: int | Sequence[str] = 0) -> RetrieveKeyResult:
@@ -586,7 +587,7 @@ class Methods:
     ) -> PrereadIndexRangesResult:
         """On the wire: accepted; hint to the server only."""
         result: PrereadIndexRangesResult = self.call(
-            "PrereadIndexRanges", sesid=sesid, tableid=tableid, indexRanges=indexRanges, columnsPreread=columnsPreread, grbit=grbit
+            "PrereadIndexRanges", sesid=sesid, tableid=tableid, indexRanges=to_wire(indexRanges), columnsPreread=columnsPreread, grbit=grbit
         )
         return result
 
@@ -594,7 +595,7 @@ class Methods:
         self, sesid: int, tableid: int, filters: Sequence[Mapping[str, Any]], grbit: int | Sequence[str] = 0
     ) -> dict[str, Any]:
         """Residual predicate applied by Move; primary index only. Empty list clears it."""
-        result: dict[str, Any] = self.call("SetCursorFilter", sesid=sesid, tableid=tableid, filters=filters, grbit=grbit)
+        result: dict[str, Any] = self.call("SetCursorFilter", sesid=sesid, tableid=tableid, filters=to_wire(filters), grbit=grbit)
         return result
 
     def SetLS(self, sesid: int, tableid: int, ls: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
@@ -636,13 +637,13 @@ class Methods:
         """Null data means NULL; empty data needs ZeroLength. Separated long values need a transaction. Warning
         ColumnMaxTruncated."""
         result: dict[str, Any] = self.call(
-            "SetColumn", sesid=sesid, tableid=tableid, columnid=columnid, data=data, grbit=grbit, setinfo=setinfo
+            "SetColumn", sesid=sesid, tableid=tableid, columnid=columnid, data=to_wire(data), grbit=grbit, setinfo=setinfo
         )
         return result
 
     def SetColumns(self, sesid: int, tableid: int, setcolumns: Sequence[Mapping[str, Any]]) -> SetColumnsResult:
         """Result carries err per entry; a warning on the last entry is also the call's own."""
-        result: SetColumnsResult = self.call("SetColumns", sesid=sesid, tableid=tableid, setcolumns=setcolumns)
+        result: SetColumnsResult = self.call("SetColumns", sesid=sesid, tableid=tableid, setcolumns=to_wire(setcolumns))
         return result
 
     def RetrieveColumn(
@@ -663,7 +664,7 @@ class Methods:
 
     def RetrieveColumns(self, sesid: int, tableid: int, retrievecolumns: Sequence[Mapping[str, Any]]) -> RetrieveColumnsResult:
         """itagSequence 0 asks for the number of values. Only BufferTruncated surfaces as the call's warning."""
-        result: RetrieveColumnsResult = self.call("RetrieveColumns", sesid=sesid, tableid=tableid, retrievecolumns=retrievecolumns)
+        result: RetrieveColumnsResult = self.call("RetrieveColumns", sesid=sesid, tableid=tableid, retrievecolumns=to_wire(retrievecolumns))
         return result
 
     def EnumerateColumns(
@@ -922,7 +923,7 @@ class Methods:
         """cbtyp is a mask. Volatile registration on the table; persisted ones come with TABLECREATE. On the wire:
         function pointer vanishes; server sends callback notifications tagged with callbackId; before-callbacks cannot
         veto unless answered."""
-        result: RegisterCallbackResult = self.call("RegisterCallback", sesid=sesid, tableid=tableid, cbtyp=cbtyp, context=context)
+        result: RegisterCallbackResult = self.call("RegisterCallback", sesid=sesid, tableid=tableid, cbtyp=cbtyp, context=to_wire(context))
         return result
 
     def UnregisterCallback(self, sesid: int, tableid: int, cbtyp: int | str, callbackId: int) -> dict[str, Any]:
@@ -980,7 +981,9 @@ class Methods:
         self, sesid: int, tableid: int, key: Sequence[Value], columns: Sequence[int | str] | None = None, indexname: str | None = None
     ) -> GetRecordResult:
         """Reads one record by the values of its key; the cursor moves there."""
-        result: GetRecordResult = self.call("GetRecord", sesid=sesid, tableid=tableid, key=key, columns=columns, indexname=indexname)
+        result: GetRecordResult = self.call(
+            "GetRecord", sesid=sesid, tableid=tableid, key=to_wire(key), columns=columns, indexname=indexname
+        )
         return result
 
     def GetRecords(
@@ -995,7 +998,7 @@ class Methods:
         self, sesid: int, tableid: int, records: Sequence[Mapping[str, Any]], mode: str = "insert", grbit: int | Sequence[str] = 0
     ) -> PutRecordsResult:
         """Writes many records, all or none: insert, replace, upsert or delete."""
-        result: PutRecordsResult = self.call("PutRecords", sesid=sesid, tableid=tableid, records=records, mode=mode, grbit=grbit)
+        result: PutRecordsResult = self.call("PutRecords", sesid=sesid, tableid=tableid, records=to_wire(records), mode=mode, grbit=grbit)
         return result
 
     def GetEvents(self, after: int = 0, limit: int = 100) -> GetEventsResult:

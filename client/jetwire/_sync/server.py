@@ -6,11 +6,16 @@ from __future__ import annotations
 import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Self
+from typing import Self, TypedDict
 
 from jetwire._sync.connection import Connection
 from jetwire._sync.session import Session
 from jetwire.errors import JetwireError
+
+
+class _Options(TypedDict):
+    token: str | None
+    tls: ssl.SSLContext | None
 
 
 class Server:
@@ -22,7 +27,8 @@ class Server:
     """
 
     def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self.connection = Connection(url, token=token, tls=tls)
+        self._options = _Options(token=token, tls=tls)
+        self.connection = Connection(url, **self._options)
 
     def __enter__(self) -> Self:
         self.connection.open()
@@ -31,9 +37,15 @@ class Server:
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
+    def live_connection(self) -> Connection:
+        """The connection, or a new one if it was lost: sessions of the old one stay dead, since their work is gone."""
+        if not self.connection.alive:
+            self.connection = Connection(self.connection.url, **self._options).open()
+        return self.connection
+
     def instances(self) -> dict[str, int]:
         """The running instances, by name."""
-        hello = self.connection.Hello(client="jetwire-python")
+        hello = (self.live_connection()).Hello(client="jetwire-python")
         return {row["name"]: row["instance"] for row in hello["instances"]}
 
     @contextmanager

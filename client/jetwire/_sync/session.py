@@ -16,6 +16,7 @@ from jetwire_protocol.errors import Err
 
 T = TypeVar("T")
 _RETRY_PAUSE_SECONDS = 0.005
+_CLOSED = "the session is closed"
 
 
 class Database:
@@ -70,25 +71,31 @@ class Session:
     def __init__(self, connection: Connection, sesid: int) -> None:
         self.connection = connection
         self.id = sesid
-        self._open = True
+        self.depth = 0  # of open transactions
+        self._dead = ""  # why it is of no use any more
 
     def use(self) -> int:
         """The session's id, if it is alive."""
-        if not self._open:
-            raise HandleDead("the session is closed")
+        if self._dead:
+            raise HandleDead(self._dead)
         if not self.connection.alive:
             raise HandleDead("the session ended with its connection")
         return self.id
 
+    def doubt(self, why: str) -> None:
+        """From now on nobody knows how many transactions are open: the session can only be closed."""
+        self._dead = f"{why}: close the session and take another"
+
     @property
     def alive(self) -> bool:
-        return self._open and self.connection.alive
+        return not self._dead and self.connection.alive
 
     def close(self) -> None:
         """Ends the session: what is not committed is rolled back."""
-        if self.alive:
-            self._open = False
-            self.connection.EndSession(self.id)
+        if self._dead != _CLOSED:
+            self._dead = _CLOSED
+            if self.connection.alive:
+                self.connection.EndSession(self.id)
 
     def __enter__(self) -> Self:
         return self
@@ -109,7 +116,11 @@ class Session:
         return Transaction(self, lazy=lazy, read_only=read_only)
 
     def retry(self, work: Callable[[], T], *, attempts: int = 10) -> T:
-        """Runs `work` in a transaction, again if it meets a write conflict. `work` must be safe to run twice."""
+        """Runs `work` in a transaction, again if it meets a write conflict. `work` must be safe to run twice.
+
+        Within another transaction it runs once: a conflict can only be mended by beginning the outermost one again.
+        """
+        attempts = 1 if self.depth else attempts
         for attempt in range(1, attempts + 1):
             try:
                 with self.transaction():

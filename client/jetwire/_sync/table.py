@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from jetwire.convert import RecordReader, record_to_wire, to_wire
+from jetwire.convert import RecordReader, to_wire
 from jetwire.errors import EngineError, HandleDead
 from jetwire_protocol.errors import Err
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 Key = Any  # one value, or a sequence of values for an index of several columns
 ColumnSpec = Mapping[str, Any]
+Call = dict[str, Any]  # of a Batch
 _PAGE_ROWS = 500
 
 
@@ -36,6 +38,38 @@ def key_values(key: Key) -> list[Any]:
     return [to_wire(part) for part in key] if isinstance(key, list | tuple) else [to_wire(key)]
 
 
+def _as_list(key: Key) -> list[Any]:
+    return list(key) if isinstance(key, list | tuple) else [key]
+
+
+_NOTHING = {"records": [], "more": False}
+
+
+def _range_calls(sesid: int, tableid: int, start: Key | None, stop: Key | None, index: str | None, reverse: bool) -> list[Call]:
+    """What puts a cursor on the first record of a range, and ends it behind the last one."""
+    calls: list[Call] = []
+
+    def add(method: str, **params: Any) -> None:
+        calls.append({"method": method, "params": {"sesid": sesid, "tableid": tableid, **params}})
+
+    def make_key(key: Key, limit: str) -> None:
+        values = key_values(key)
+        for number, value in enumerate(values, 1):
+            add("MakeKey", data=value, grbit=[*(["NewKey"] if number == 1 else []), *([limit] if number == len(values) else [])])
+
+    first, last = (stop, start) if reverse else (start, stop)
+    add("SetCurrentIndex", **({} if index is None else {"indexname": index}))
+    if first is None:
+        add("Move", numRows="Last" if reverse else "First")
+    else:
+        make_key(first, "FullColumnEndLimit" if reverse else "FullColumnStartLimit")
+        add("Seek", grbit=["SeekLE" if reverse else "SeekGE"])
+    if last is not None:
+        make_key(last, "FullColumnStartLimit" if reverse else "FullColumnEndLimit")
+        add("SetIndexRange", grbit=["RangeInclusive", *([] if reverse else ["RangeUpperLimit"])])
+    return calls
+
+
 class Table:
     """An open cursor on a table. Records are dictionaries by column name; columns that are NULL are left out."""
 
@@ -46,6 +80,7 @@ class Table:
         self.coltyps = dict(coltyps)
         self._read = RecordReader(coltyps)
         self._open = True
+        self._cursors: list[int] = []  # of ranges that are over
 
     @classmethod
     def opened(cls, session: Session, tableid: int, name: str) -> Self:
@@ -62,6 +97,9 @@ class Table:
     def close(self) -> None:
         if self._open and self.session.alive:
             self._open = False
+            for cursor in self._cursors:
+                with suppress(EngineError):  # gone with the transaction that it was made in
+                    self.session.connection.CloseTable(self.session.id, cursor)
             self.session.connection.CloseTable(self.session.id, self.id)
 
     def __enter__(self) -> Self:
@@ -74,7 +112,7 @@ class Table:
     def get(self, key: Key, *, index: str | None = None, columns: Sequence[str] | None = None) -> Record | None:
         """The record with this key in an index (default: the primary), or None."""
         try:
-            answer = self.session.connection.GetRecord(self.session.id, self.use(), key_values(key), columns=columns, indexname=index)
+            answer = self.session.connection.GetRecord(self.session.id, self.use(), _as_list(key), columns=columns, indexname=index)
         except EngineError as error:
             if error.code == Err.RecordNotFound:
                 return None
@@ -93,28 +131,23 @@ class Table:
     ) -> Iterator[Record]:
         """The records from `start` to `stop` (both included) in an index's order.
 
-        Inside a transaction it is one snapshot; outside, each page of `page` records is one of its own. The cursor is
-        in use meanwhile: open the table twice to do something else with it.
+        Inside a transaction it is one snapshot; outside, each page of `page` records is one of its own. The table can be
+        used meanwhile: a range has a cursor of its own.
         """
-        connection, sesid, tableid = self.session.connection, self.session.id, self.use()
-        connection.SetCurrentIndex(sesid, tableid, indexname=index)
-        first, last = (stop, start) if reverse else (start, stop)
-        if not self._go_to(first, reverse):
-            return
-        if last is not None:
-            self._make_key(last, "FullColumnStartLimit" if reverse else "FullColumnEndLimit")
-            try:
-                connection.SetIndexRange(sesid, tableid, grbit=["RangeInclusive"] if reverse else ["RangeInclusive", "RangeUpperLimit"])
-            except EngineError as error:
-                if error.code == Err.NoCurrentRecord:
+        read: dict[str, Any] = {"limit": page, "direction": "backward" if reverse else "forward"}
+        if columns is not None:
+            read["columns"] = list(columns)
+        cursor, answer = self._first_page(lambda cursor: _range_calls(self.session.id, cursor, start, stop, index, reverse), read)
+        try:
+            while True:
+                for record in answer["records"]:
+                    yield self._read(record)
+                if not answer["more"]:
                     return
-                raise
-        while True:
-            answer = connection.GetRecords(sesid, tableid, limit=page, columns=columns, direction="backward" if reverse else "forward")
-            for record in answer["records"]:
-                yield self._read(record)
-            if not answer["more"]:
-                return
+                self.use()
+                answer = self.session.connection.call("GetRecords", sesid=self.session.id, tableid=cursor, **read)
+        finally:
+            self._cursors.append(cursor)
 
     def count(self) -> int:
         """How many records there are; costs a walk along the index."""
@@ -148,25 +181,22 @@ class Table:
 
     # -- within -----------------------------------------------------------------------------------------------
     def _put(self, records: Iterable[Mapping[str, Any]], mode: str) -> int:
-        answer = self.session.connection.PutRecords(self.session.id, self.use(), [record_to_wire(record) for record in records], mode=mode)
+        answer = self.session.connection.PutRecords(self.session.id, self.use(), list(records), mode=mode)
         return answer["count"]
 
-    def _make_key(self, key: Key, limit: str) -> None:
-        *head, last = key_values(key)
-        for number, value in enumerate(head):
-            self.session.connection.MakeKey(self.session.id, self.id, value, grbit=["NewKey"] if number == 0 else 0)
-        self.session.connection.MakeKey(self.session.id, self.id, last, grbit=([limit] if head else ["NewKey", limit]))
-
-    def _go_to(self, key: Key | None, reverse: bool) -> bool:
-        """Puts the cursor on the first record of a range; False if there is none."""
-        try:
-            if key is None:
-                self.session.connection.Move(self.session.id, self.id, "Last" if reverse else "First")
-            else:
-                self._make_key(key, "FullColumnEndLimit" if reverse else "FullColumnStartLimit")
-                self.session.connection.Seek(self.session.id, self.id, grbit=["SeekLE" if reverse else "SeekGE"])
-        except EngineError as error:
-            if error.code in (Err.NoCurrentRecord, Err.RecordNotFound):
-                return False
-            raise
-        return True
+    def _first_page(self, go: Callable[[int], list[Call]], read: dict[str, Any]) -> tuple[int, Any]:
+        """Takes a cursor, moves it to its range and reads the first page: one round trip, where a cursor is left from another range."""
+        while True:
+            kept = bool(self._cursors)
+            sesid = self.session.use()
+            cursor = self._cursors.pop() if kept else (self.session.connection.DupCursor(sesid, self.use()))["newTableid"]
+            calls = [*go(cursor), {"method": "GetRecords", "params": {"sesid": sesid, "tableid": cursor, **read}}]
+            try:
+                return cursor, (self.session.connection.Batch(calls))["results"][-1]
+            except EngineError as error:
+                if kept and error.code == Err.InvalidTableId:
+                    continue  # it was made in a transaction that was rolled back, and went with it
+                if error.code in (Err.NoCurrentRecord, Err.RecordNotFound):
+                    return cursor, _NOTHING
+                self._cursors.append(cursor)
+                raise

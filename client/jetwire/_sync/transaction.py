@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
-from jetwire.errors import ConnectionLost, JetwireError
+from jetwire.errors import JetwireError
 
 if TYPE_CHECKING:
     from jetwire._sync.session import Session
+    from jetwire.data.results import CommitId
 
 
 class Transaction:
@@ -20,12 +21,21 @@ class Transaction:
         self._lazy = lazy
         self._read_only = read_only
         self._open = False
-        self.commit_id: dict[str, Any] | None = None  # of an outermost transaction that changed something
+        self.commit_id: CommitId | None = None  # of an outermost transaction that changed something
 
     def __enter__(self) -> Self:
+        if self._open:
+            raise JetwireError("this transaction runs already; make another for a nested one")
         grbit = ["TransactionReadOnly"] if self._read_only else 0
-        self._session.connection.BeginTransaction(self._session.id, grbit=grbit)
+        try:
+            self._session.connection.BeginTransaction(self._session.use(), grbit=grbit)
+        except Exception:
+            raise
+        except BaseException:
+            self._session.doubt("the beginning of a transaction was cancelled")
+            raise
         self._open = True
+        self._session.depth += 1
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -36,22 +46,33 @@ class Transaction:
             return
         try:
             self.rollback()
-        except (ConnectionLost, JetwireError) as failed:
+        except JetwireError as failed:
             error.add_note(f"and the rollback failed: {failed}")
 
     def commit(self) -> None:
         """Commits now. If it fails the transaction is rolled back: nothing of it remains."""
+        self._close()
         try:
-            answer = self._session.connection.CommitTransaction(self._session.id, grbit=["CommitLazyFlush"] if self._lazy else 0)
-        except ConnectionLost:
-            self._open = False
+            answer = self._session.connection.CommitTransaction(self._session.use(), grbit=["CommitLazyFlush"] if self._lazy else 0)
+        except JetwireError as error:
+            if self._session.alive:
+                try:
+                    self._session.connection.Rollback(self._session.id)
+                except JetwireError as failed:
+                    error.add_note(f"and the rollback failed: {failed}")
             raise
-        except JetwireError:
-            self.rollback()
+        except BaseException:
+            self._session.doubt("a commit was cancelled; whether it happened is unknown")
             raise
-        self._open = False
-        self.commit_id = answer.get("commitId")  # type: ignore[assignment]
+        self.commit_id = answer.get("commitId")
 
     def rollback(self) -> None:
+        """Undoes it now."""
+        self._close()
+        self._session.connection.Rollback(self._session.use())
+
+    def _close(self) -> None:
+        if not self._open:
+            raise JetwireError("the transaction is over")
         self._open = False
-        self._session.connection.Rollback(self._session.id)
+        self._session.depth -= 1

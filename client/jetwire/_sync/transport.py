@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
 
-from jetwire._async import transport as async_transport
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
-from jetwire.wire import decode, encode_call
+from jetwire.wire import Answer, decode, encode_call, http_refusal
+
+if TYPE_CHECKING:
+    from jetwire._async.web import WebSocketTransport
 
 Notify = Callable[[str, Any], None]
 _READ_BYTES = 256 * 1024
+_log = logging.getLogger("jetwire")
 
 
 class Transport(Protocol):
@@ -49,7 +53,7 @@ class StreamTransport:
                 sock = socket.create_connection((address.host, address.port))
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if tls is not None:
-                    sock = tls.wrap_socket(sock, server_hostname=address.host)
+                    sock = tls.wrap_socket(sock, server_hostname=address.host)  # closes the plain one itself when it fails
         except OSError as error:
             raise ConnectionLost(f"no server at {address.path or f'{address.host}:{address.port}'}: {error}") from error
         return cls(sock, notify)
@@ -59,32 +63,34 @@ class StreamTransport:
             if not self.alive:
                 raise ConnectionLost("the connection is closed")
             self._last_id += 1
+            data = encode_call(self._last_id, method, params) + b"\n"
             try:
-                self._socket.sendall(encode_call(self._last_id, method, params) + b"\n")
-                return self._answer(self._last_id)
+                self._socket.sendall(data)
+                answer = self._answer(self._last_id)
             except OSError as error:
-                self.alive = False
+                self.close()
                 raise ConnectionLost(str(error)) from error
-            except BaseException as error:
-                if not isinstance(error, Exception):
-                    self.alive = False  # interrupted in the middle of an answer: what comes next is not ours
-                    self._socket.close()
+            except BaseException:
+                self.close()  # interrupted in the middle of an answer: what comes next is not ours
                 raise
+        return answer.value()
 
     def close(self) -> None:
         self.alive = False
         self._socket.close()
 
-    def _answer(self, call_id: int) -> Any:
+    def _answer(self, call_id: int) -> Answer:
         while True:
             for answer in decode(self._line()):
                 if answer.method is not None:
-                    self._notify(answer.method, answer.params)
+                    try:
+                        self._notify(answer.method, answer.params)
+                    except Exception:
+                        _log.exception("a listener failed at the notification %s", answer.method)
                 elif answer.id == call_id:
-                    return answer.value()
-                elif answer.error is not None:
-                    self.alive = False
-                    raise ConnectionLost(answer.error.message)
+                    return answer
+                elif answer.error is not None and not isinstance(answer.id, int):
+                    raise ConnectionLost(answer.error.text)
 
     def _line(self) -> bytes:
         parts: list[bytes] = []
@@ -123,8 +129,8 @@ class HttpTransport:
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
             raise ConnectionLost(f"{self._address.url}: {error}") from error
-        if response.status not in (200, 413):
-            raise ConnectionLost(f"{self._address.url} answered {response.status} {response.reason}")
+        if response.status != 200:
+            raise http_refusal(self._address.url, response.status, body.decode(errors="replace").strip() or response.reason)
         return decode(body)[0].value()
 
     def close(self) -> None:
@@ -133,30 +139,43 @@ class HttpTransport:
 
 
 class LoopTransport:
-    """WebSocket: the asynchronous transport on a loop of its own in a thread."""
+    """WebSocket: the asynchronous transport on a loop of its own in a thread. Listeners are called in that thread."""
 
     def __init__(self, address: Address, notify: Notify, tls: ssl.SSLContext | None, token: str | None) -> None:
+        from jetwire._async.web import WebSocketTransport  # aiohttp takes longer to import than all the rest
+
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="jetwire", daemon=True)
         self._thread.start()
         try:
-            self._inner: async_transport.Transport = self._run(async_transport.WebSocketTransport.open(address, notify, tls, token))
+            self._inner: WebSocketTransport = self._run(WebSocketTransport.open(address, notify, tls, token))
         except BaseException:
             self._stop()
             raise
 
     @property
     def alive(self) -> bool:
-        return self._inner.alive
+        return not self._loop.is_closed() and self._inner.alive
 
     def call(self, method: str, params: dict[str, Any]) -> Any:
-        return self._run(self._inner.call(method, params))
+        if self._loop.is_closed():
+            raise ConnectionLost("the connection is closed")
+        try:
+            return self._run(self._inner.call(method, params))
+        except Exception:
+            raise
+        except BaseException:
+            self.close()  # interrupted: what the session has come to is unknown, as on a stream
+            raise
 
     def close(self) -> None:
-        self._run(self._inner.close())
-        self._stop()
+        if not self._loop.is_closed():
+            try:
+                self._run(self._inner.close())
+            finally:
+                self._stop()
 
-    def _run(self, work: Any) -> Any:
+    def _run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def _stop(self) -> None:
@@ -172,7 +191,11 @@ def open_transport(address: Address, notify: Notify, tls: ssl.SSLContext | None,
         return LoopTransport(address, notify, tls, token)
     if address.scheme in ("http", "https"):
         return HttpTransport(address, tls, token)
-    transport = StreamTransport.open(address, notify, tls)
+    transport = StreamTransport.open(address, notify, tls if address.secure else None)
     if token:
-        transport.call("Hello", {"token": token})
+        try:
+            transport.call("Hello", {"token": token})
+        except BaseException:
+            transport.close()
+            raise
     return transport
