@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from contextlib import suppress
 from typing import Any
@@ -14,6 +15,9 @@ from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.rpc.dispatch import failure, handles
 from jetwire_server.rpc.peer import Peer
+
+# The calls that can end a freeze.
+_THAWING = frozenset({"OSSnapshotThaw", "OSSnapshotAbort", "OSSnapshotEnd"})
 
 
 class BatchError(RpcError):
@@ -60,12 +64,37 @@ async def batch(peer: Peer, params: Params) -> dict[str, Any]:
 
 
 async def _run(peer: Peer, calls: list[dict[str, Any]], results: list[Any]) -> list[Any]:
+    overtook: dict[int, Any] = {}  # results of thaws that did not wait for a commit that waits for them
     for index, call in enumerate(calls):
         try:
-            results.append(await _call(peer, call["method"], _resolve(call["params"], results)))
+            if index in overtook:
+                results.append(overtook.pop(index))
+            elif _waits_for_thaw(peer, call):
+                results.append(await _commit_and_thaw(peer, calls, index, results, overtook))
+            else:
+                results.append(await _call(peer, call["method"], _resolve(call["params"], results)))
         except Exception as error:
             raise BatchError(error, index, results) from error
     return results
+
+
+def _waits_for_thaw(peer: Peer, call: dict[str, Any]) -> bool:
+    entry = peer.service.table.get(call["method"])
+    return entry is not None and entry.commits and peer.service.snapshots is not None and peer.service.snapshots.holding
+
+
+async def _commit_and_thaw(peer: Peer, calls: list[dict[str, Any]], index: int, results: list[Any], overtook: dict[int, Any]) -> Any:
+    """A commit while frozen, and the next call of the batch that may end the freeze: one must not lock out the other."""
+    commit = asyncio.create_task(_call(peer, calls[index]["method"], _resolve(calls[index]["params"], results)))
+    try:
+        for later in range(index + 1, len(calls)):
+            entry = peer.service.table.get(calls[later]["method"])
+            if entry is not None and entry.method.name in _THAWING and later not in overtook:
+                overtook[later] = await _call(peer, calls[later]["method"], _resolve(calls[later]["params"], results))
+                break
+        return await commit
+    finally:
+        commit.cancel()
 
 
 async def _call(peer: Peer, name: str, params: Params | list[Any]) -> Any:

@@ -1,10 +1,12 @@
-"""Databases: created, attached, opened, closed, detached."""
+"""Databases: created, attached, opened, closed, detached; their sizes and what can be asked about them."""
 
 from __future__ import annotations
 
+from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
+from jetwire_server.engine.misc import database_file_info
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, engine_of, session_of
 from jetwire_server.rpc.peer import Peer
 
 
@@ -38,4 +40,61 @@ async def open_database(peer: Peer, params: Params) -> Result:
 async def close_database(peer: Peer, params: Params) -> Result:
     session = session_of(peer, params)
     await session.close_database(params["dbid"], params["grbit"])
+    return answer(session)
+
+
+# -- sizes, space and information -------------------------------------------------------------------------------------
+@handles("GetDatabaseInfo")
+async def get_database_info(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    return answer(session, {"value": await session.get_database_info(params["dbid"], params["infoLevel"])})
+
+
+@handles("GetDatabaseFileInfo")
+def get_database_file_info(peer: Peer, params: Params) -> Result:
+    """No instance is named: the path begins with its name."""
+    name, _, path = params["databaseName"].replace("\\", "/").partition("/")
+    for instance in engine_of(peer).instances.values():
+        if instance.name.lower() == name.lower():
+            return {"value": database_file_info(instance, path, params["infoLevel"])}
+    raise JetError(Err.DatabaseInvalidPath, f"{params['databaseName']!r} is not INSTANCE/NAME of an instance that runs")
+
+
+@handles("GrowDatabase")
+async def grow_database(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    return answer(session, {"actualPages": await session.grow_database(params["dbid"], params["desiredPages"])})
+
+
+@handles("ResizeDatabase")
+async def resize_database(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    pages = await session.resize_database(params["dbid"], params["desiredPages"], params["grbit"])
+    return answer(session, {"actualPages": pages})
+
+
+@handles("SetDatabaseSize")
+async def set_database_size(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    return answer(session, {"actualPages": await session.set_database_size(params["database"], params["desiredPages"])})
+
+
+@handles("Compact")
+async def compact(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    await session.compact(params["sourceDatabase"], params["destinationDatabase"], params["grbit"])
+    return answer(session)
+
+
+@handles("Defragment")
+async def defragment(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    passes, seconds = await session.defragment(params["dbid"], params["tablename"], params["passes"], params["seconds"], params["grbit"])
+    return answer(session, {"passes": passes, "seconds": seconds})
+
+
+@handles("Idle")
+async def idle(peer: Peer, params: Params) -> Result:
+    session = session_of(peer, params)
+    await session.idle(params["grbit"])
     return answer(session)
