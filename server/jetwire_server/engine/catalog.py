@@ -19,6 +19,7 @@ from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
+from jetwire_server.engine.systables import MSYS_TREE, rows_of, system_table
 from jetwire_server.store.interface import Transaction, Tree, tree_id, tree_number
 
 CATALOG_TREE = 1
@@ -97,10 +98,17 @@ class Catalog:
         return found
 
     async def find(self, txn: Transaction, name: str) -> Table | None:
+        folded = fold(name)
+        if folded.startswith("msys"):
+            system = system_table(self.slot, folded)
+            if system is not None:
+                return system
         objid = await txn.get(self.tree, name_key(name))
         return None if objid is None else await self.by_objid(txn, int.from_bytes(objid, "big"))
 
     async def by_objid(self, txn: Transaction, objid: int) -> Table | None:
+        if objid == MSYS_TREE:
+            return system_table(self.slot, "msysobjects")
         row = await txn.get(self.tree, table_key(objid))
         return None if row is None else self._decode(row)
 
@@ -131,12 +139,26 @@ class Catalog:
                 raise JetError(Err.TableDuplicate, f"table {table.name}") from None
             raise
         txn.insert(self.tree, table_key(table.objid), encode(table))
+        self._mirror(txn, None, table)
 
-    def replace(self, txn: Transaction, table: Table) -> None:
-        txn.put(self.tree, table_key(table.objid), encode(table))
+    def replace(self, txn: Transaction, old: Table, new: Table) -> None:
+        txn.put(self.tree, table_key(new.objid), encode(new))
+        self._mirror(txn, old, new)
+
+    def _mirror(self, txn: Transaction, old: Table | None, new: Table | None) -> None:
+        """Writes what changed in a description to MSysObjects."""
+        tree = tree_id(self.slot, MSYS_TREE)
+        before, after = rows_of(old), rows_of(new)
+        for key in before.keys() - after.keys():
+            txn.delete(tree, key)
+        for key, row in after.items():
+            if before.get(key) != row:
+                txn.put(tree, key, row)
 
     def rename(self, txn: Transaction, old: Table, new: Table) -> None:
         if fold(old.name) != fold(new.name):
+            if system_table(self.slot, fold(new.name)) is not None:
+                raise JetError(Err.TableDuplicate, f"table {new.name}")
             txn.delete(self.tree, name_key(old.name))
             try:
                 txn.insert(self.tree, name_key(new.name), new.objid.to_bytes(6, "big"))
@@ -144,11 +166,12 @@ class Catalog:
                 if error.code == Err.KeyDuplicate:
                     raise JetError(Err.TableDuplicate, f"table {new.name}") from None
                 raise
-        self.replace(txn, new)
+        self.replace(txn, old, new)
 
     def remove(self, txn: Transaction, table: Table) -> None:
         txn.delete(self.tree, name_key(table.name))
         txn.delete(self.tree, table_key(table.objid))
+        self._mirror(txn, table, None)
         txn.delete(self.tree, _STATS + table.objid.to_bytes(6, "big"))
 
     # -- inside -------------------------------------------------------------------------------------------------

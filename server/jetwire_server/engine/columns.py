@@ -295,6 +295,8 @@ class ColumnCalls(DatabaseCalls):
             if handle.read_only:
                 raise JetError(Err.DatabaseFileReadOnly)
             table = await handle.database.catalog.table(txn, table_name)
+            if table.grbit & CreateTableColumnIndexGrbit.TableCreateSystemTable:
+                raise JetError(Err.PermissionDenied, f"table {table_name}")
             txn.lock_schema(table.tree, exclusive=True)
             column = column_of(table, name)
             check_unused(table, column)
@@ -305,7 +307,7 @@ class ColumnCalls(DatabaseCalls):
                 default = None
             elif column.max and len(default) > column.max:
                 raise JetError(Err.DefaultValueTooBig)
-            handle.database.catalog.replace(txn, _changed(table, column, replace(column, default=default)))
+            handle.database.catalog.replace(txn, table, _changed(table, column, replace(column, default=default)))
             self.schema_changed(handle.database.slot)
 
 

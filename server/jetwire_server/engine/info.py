@@ -30,6 +30,7 @@ from jetwire_server.engine.columns import column_of, default_value
 from jetwire_server.engine.indexes import index_id
 from jetwire_server.engine.locales import lcid_of
 from jetwire_server.engine.schema import Column, Index, Table
+from jetwire_server.engine.systables import system_tables
 from jetwire_server.engine.tables import TableCalls
 
 if TYPE_CHECKING:
@@ -295,7 +296,7 @@ class InfoCalls(TableCalls):
         async with self.operation(write=False) as txn:
             if level in (ObjInfo.List, ObjInfo.ListNoStats):
                 rows = []
-                for table in await catalog.tables(txn):
+                for table in [*system_tables(catalog.slot), *await catalog.tables(txn)]:
                     stats = await catalog.stats(txn, table.objid) if level == ObjInfo.List else Stats()
                     info = object_info(table, stats, updatable=not handle.read_only)
                     rows.append({"containername": "Tables", "objectname": table.name, **info})

@@ -179,6 +179,10 @@ class TableCalls(IndexCalls):
         finally:
             if self.level == 0:
                 await self.leave(txn)
+        if table.grbit & C.TableCreateSystemTable:
+            if grbit & (O.TableUpdatable | O.TableDenyRead | O.TableDenyWrite):
+                raise JetError(Err.PermissionDenied, f"table {name}")
+            grbit |= int(O.TableReadOnly)
         use = handle.database.uses.get(table.objid)
         if use is not None:
             use.check(self, grbit)
@@ -220,6 +224,8 @@ class TableCalls(IndexCalls):
         async with self.operation(write=True) as txn:
             self.check_writable(handle)
             table = await handle.database.catalog.table(txn, name)
+            if table.grbit & C.TableCreateSystemTable:
+                raise JetError(Err.PermissionDenied, f"table {name}")
             txn.lock_schema(table.tree, exclusive=True)
             handle.database.catalog.rename(txn, table, replace(table, name=new_name))
             self.schema_changed(handle.database.slot)
@@ -234,6 +240,8 @@ class TableCalls(IndexCalls):
         async with self.operation(write=True) as txn:
             self.check_writable(handle)
             table = await handle.database.catalog.table(txn, name)
+            if table.grbit & C.TableCreateSystemTable:
+                raise JetError(Err.CannotDeleteSystemTable, f"table {name}")
             if table.grbit & C.TableCreateTemplateTable:
                 raise JetError(Err.CannotDeleteTemplateTable, f"table {name}")
             if table.objid in handle.database.uses:
@@ -255,7 +263,7 @@ class TableCalls(IndexCalls):
         return table
 
     def publish_table(self, txn: Transaction, cursor: Cursor, table: Table) -> None:
-        cursor.database.catalog.replace(txn, table)
+        cursor.database.catalog.replace(txn, cursor.table, table)
         self.schema_changed(cursor.database.slot)
         cursor.table = table
         cursor.stamp = -1
