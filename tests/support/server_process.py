@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.declared import misfits
+
 START_SECONDS = 20.0
 
 
@@ -123,7 +125,8 @@ class Lines:
     def call(self, method: str, **params: Any) -> Any:
         """One call's result; an error is an AssertionError."""
         answer = self.ask(method, **params)
-        assert "result" in answer, answer
+        assert "result" in answer, (method, answer)
+        assert misfits(method, answer["result"]) == []
         return answer["result"]
 
     def error(self, method: str, **params: Any) -> Any:
