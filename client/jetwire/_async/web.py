@@ -58,11 +58,12 @@ class WebSocketTransport:
             await self._http.close()
 
     async def _read(self) -> None:
-        reason: BaseException = ConnectionLost("the server closed the connection")
+        reason: BaseException
         try:
             async for message in self._socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     self._pending.receive(message.data)
+            reason = ConnectionLost(f"the server closed the connection (WebSocket close code {self._socket.close_code})")
         except Exception as error:
             reason = error
         finally:
