@@ -95,6 +95,10 @@ class Transaction(Protocol):
         """Undoes every write and lock since the save point. The save point stays good."""
         ...
 
+    def forget(self, savepoint: Savepoint) -> None:
+        """Lets go of a save point, and of those made after it: what they cost a long transaction in memory."""
+        ...
+
     # -- trees ------------------------------------------------------------------------------------------------
     def new_tree(self, slot: int) -> Tree:
         """An empty tree of a number never used before in that database. Freed if the transaction does not commit."""

@@ -223,6 +223,11 @@ class StoreTransaction:
         self._orders.clear()
         self._left = self._charged - weight
 
+    def forget(self, savepoint: Savepoint) -> None:
+        del self._savepoints[savepoint:]
+        if not self._savepoints:
+            self._undo.clear()
+
     # -- trees ------------------------------------------------------------------------------------------------
     def new_tree(self, slot: int) -> Tree:
         self._check_active()

@@ -16,7 +16,7 @@ from jetwire_server.store.embedded.pages import PageFile, View
 from jetwire_server.store.interface import Row, Tree, tree_number
 from jetwire_server.store.transaction import StoreTransaction
 
-CHUNK_ROWS = 1_000
+CHUNK_ROWS = 2_000
 CHUNK_BYTES = 1 << 20
 
 

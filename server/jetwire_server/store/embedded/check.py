@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from jetwire_protocol.errors import JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
-from jetwire_server.store.embedded.layout import CRC_BYTES, intact, split_key
+from jetwire_server.store.embedded.layout import checksum_of, intact, split_key
 from jetwire_server.store.embedded.pages import DIGEST_MASK, PageFile, Statistic, View
 
 SLICE_ROWS = 1_000
@@ -78,7 +78,7 @@ def _check_rows(path: str, view: View) -> Iterator[Fault | None]:
                 continue
             found = counted.setdefault(number, Statistic())
             found.count += 1
-            found.digest = (found.digest + int.from_bytes(sealed[-CRC_BYTES:], "little")) & DIGEST_MASK
+            found.digest = (found.digest + checksum_of(sealed)) & DIGEST_MASK
         if last < start:  # pages that lead back: what lies behind them cannot be reached
             return
         start = last + b"\0"

@@ -29,15 +29,17 @@ from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import CONDEMNED, OPEN, Group, Head, PageFile
-from jetwire_server.store.interface import Row, Tree, tree_number, tree_slot
-from jetwire_server.store.timeline import Timeline, TreeVersions
+from jetwire_server.store.interface import Tree, tree_number, tree_slot
+from jetwire_server.store.timeline import Timeline, TreeVersions, Version
 from jetwire_server.store.writeset import Entry
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.databases import Databases
 
-CHUNK_ROWS = 1_000
+CHUNK_ROWS = 4_000  # or CHUNK_BYTES: each chunk is one sync, and a freeze waits for at most one
 CHUNK_BYTES = 1 << 20
+SLICE_KEYS = 250
+CLEAR_ROWS = 1_000
 ROUND_KEYS = 10_000  # sorting more at once would hold the interpreter too long
 TRIM_KEYS = 1_000
 MAKE_WAY = 3.0  # so many times as long as a chunk took
@@ -295,7 +297,7 @@ class Checkpoint:
     def _clear_some(self, file: PageFile, number: int) -> bool:
         prefix = tree_prefix(number)
         with self._gate.permit("checkpoint"):
-            return file.clear_some(number, CHUNK_ROWS, (CONDEMNED + prefix, OPEN + prefix))
+            return file.clear_some(number, CLEAR_ROWS, (CONDEMNED + prefix, OPEN + prefix))
 
     # -- letting go -------------------------------------------------------------------------------------------
     async def _trim(self, touched: list[tuple[Tree, Iterable[bytes]]]) -> None:
@@ -326,34 +328,42 @@ def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int) -> 
     groups: list[Group] = []
     count = weight = 0
     for tree, found, keys in sorted(trees, key=lambda item: item[0]):
-        number = tree_number(tree)
-        prefix = tree_prefix(number)
-        versions = found.versions
+        group = Group(tree_number(tree))
+        groups.append(group)
         keys.sort()
-        rows: list[Row] = []
-        deletes: list[bytes] = []
-        groups.append(Group(number, rows, deletes))
-        last, number_bytes = -1, b""
-        for key in keys:
-            version = versions[key]
-            while version[0] > up_to:
-                version = version[2]
-            full = prefix + key
-            value = version[1]
-            if value is None:
-                deletes.append(full)
-            else:
-                if version[0] != last:
-                    last = version[0]
-                    number_bytes = last.to_bytes(NUMBER_BYTES, "little")
-                body = number_bytes + value
-                crc = crc32c(body, crc32c(full))
-                rows.append((full, body + crc.to_bytes(CRC_BYTES, "little")))
-                weight += len(body)
-            count += 1
+        for start in range(0, len(keys), SLICE_KEYS):
+            some = keys[start : start + SLICE_KEYS]
+            weight += _seal_some(group, found.versions, some, up_to)
+            count += len(some)
             if count >= CHUNK_ROWS or weight >= CHUNK_BYTES:
                 yield groups
-                rows, deletes = [], []
-                groups = [Group(number, rows, deletes)]
+                group = Group(group.number)
+                groups = [group]
                 count = weight = 0
     yield groups
+
+
+def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
+    """Adds the keys as they were at commit `up_to` to the group; answers what they weigh. The checkpoint's hot loop."""
+    prefix, add, deletes = group.prefix, group.rows.append, group.deletes
+    digest = weight = 0
+    last, number_bytes = -1, b""
+    for key in keys:
+        version = versions[key]
+        while version[0] > up_to:
+            version = version[2]
+        full = prefix + key
+        value = version[1]
+        if value is None:
+            deletes.append(full)
+            continue
+        if version[0] != last:
+            last = version[0]
+            number_bytes = last.to_bytes(NUMBER_BYTES, "little")
+        body = number_bytes + value
+        crc = crc32c(body, crc32c(full))
+        digest += crc
+        weight += len(body)
+        add((full, body + crc.to_bytes(CRC_BYTES, "little")))
+    group.digest += digest
+    return weight

@@ -57,6 +57,10 @@ def number_of(sealed: bytes) -> int:
     return int.from_bytes(sealed[:NUMBER_BYTES], "little")
 
 
+def checksum_of(sealed: bytes) -> int:
+    return int.from_bytes(sealed[-CRC_BYTES:], "little")
+
+
 def value_of(sealed: bytes) -> bytes:
     return sealed[NUMBER_BYTES:-CRC_BYTES]
 

@@ -22,9 +22,9 @@ from jetwire_server import limits
 from jetwire_server.failpoints import hit
 from jetwire_server.files.interface import Files
 from jetwire_server.store.embedded.layout import (
-    CRC_BYTES,
     RESIDUE,
     after_prefix,
+    checksum_of,
     damaged,
     disordered,
     intact,
@@ -73,22 +73,30 @@ class Statistic(msgspec.Struct, array_like=True):
 
 
 class Group:
-    """The changes of one tree in one chunk. `rows` are sealed and ascending."""
+    """The changes of one tree in one chunk. `rows` are sealed and ascending; `digest` is the sum of their checksums."""
 
-    __slots__ = ("deletes", "number", "prefix", "rows")
+    __slots__ = ("deletes", "digest", "number", "prefix", "rows")
 
-    def __init__(self, number: int, rows: list[Row], deletes: list[bytes]) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.prefix = tree_prefix(number)
-        self.rows = rows
-        self.deletes = deletes
+        self.rows: list[Row] = []
+        self.deletes: list[bytes] = []
+        self.digest = 0
 
 
 def chunk_group(number: int, commit: int, rows: dict[bytes, bytes | None]) -> Group:
     """A chunk of an unpublished tree, sealed with the number of its log record."""
-    prefix = tree_prefix(number)
-    written = [(full, seal(full, commit, value)) for full, value in sorted((prefix + k, v) for k, v in rows.items() if v is not None)]
-    return Group(number, written, [prefix + key for key, value in rows.items() if value is None])
+    group = Group(number)
+    for key in sorted(rows):
+        full, value = group.prefix + key, rows[key]
+        if value is None:
+            group.deletes.append(full)
+        else:
+            sealed = seal(full, commit, value)
+            group.digest += checksum_of(sealed)
+            group.rows.append((full, sealed))
+    return group
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -339,18 +347,18 @@ class PageFile:
             if cursor.set_range(rows[0][0]) and cast(bytes, cursor.key()) <= rows[-1][0]:
                 get = txn.get
                 for full, _ in rows:
-                    old = get(full)
+                    old = cast(Any, get(full))
                     if old is not None:
                         count -= 1
-                        digest -= int.from_bytes(old[-CRC_BYTES:], "little")
+                        digest -= checksum_of(old)
             count += len(rows)
-            digest += sum(memoryview(b"".join([sealed[-CRC_BYTES:] for _, sealed in rows])).cast("I"))
+            digest += group.digest
             cursor.putmulti(rows)
         for full in group.deletes:
-            old = txn.pop(full)
+            old = cast(Any, txn.pop(full))
             if old is not None:
                 count -= 1
-                digest -= int.from_bytes(old[-CRC_BYTES:], "little")
+                digest -= checksum_of(old)
         return Statistic(count, digest & DIGEST_MASK)
 
     def clear_some(self, number: int, limit: int, note_gone: Iterable[bytes]) -> bool:
@@ -362,7 +370,9 @@ class PageFile:
             full_keys = cast("list[bytes]", list(islice(cursor.iternext(values=False), limit))) if found else []
         deletes = [full for full in full_keys if full.startswith(prefix)]
         done = len(deletes) < limit
-        self.apply([Group(number, [], deletes)], unnote=note_gone if done else ())
+        group = Group(number)
+        group.deletes = deletes
+        self.apply([group], unnote=note_gone if done else ())
         if done:
             self._statistics.pop(number, None)
         return done
