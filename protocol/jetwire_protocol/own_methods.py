@@ -182,9 +182,13 @@ OWN_TYPES: dict[str, dict[str, Any]] = {
         need("databases", "list of object MANIFEST_DATABASE"),
     ),
     "MANIFEST_FILE": shape("A file, by its path in the instance.", need("path", "string"), need("size", "int")),
-    "MANIFEST_LOG": shape("How far the log reaches.", need("genLow", "int"), need("genHigh", "int"), need("position", "object LGPOS")),
+    "MANIFEST_LOG": shape("How far the log reaches.", need("genLow", "int"), need("genHigh", "int"), need("position", "string")),
     "MANIFEST_DATABASE": shape(
-        "A database's content in numbers.", need("name", "string"), need("tables", "int"), need("records", "int"), need("digest", "string")
+        "A database's content in numbers; computed in the background, from what was pinned while frozen.",
+        need("name", "string"),
+        may("tables", "int"),
+        may("records", "int"),
+        may("digest", "string"),
     ),
 }
 

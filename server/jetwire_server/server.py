@@ -188,6 +188,8 @@ class Server:
             loop.add_signal_handler(number, asked.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.start()
+        if "http" in self.addresses:
+            self._say(f"""try: curl -s -d '{{"jsonrpc":"2.0","id":1,"method":"Hello"}}' {self.addresses["http"]}""")
         self._say("ready")
         await asked.wait()
         self._say("stopping")

@@ -7,6 +7,8 @@ import json
 import random
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -243,6 +245,27 @@ async def test_a_websocket_of_another_site_is_refused(server: ServerProcess) -> 
         async with session.ws_connect(server.addresses["ws"], origin=f"http://127.0.0.1:{server.http_port}") as websocket:
             await websocket.send_str(ping(1).decode())
             assert (await websocket.receive_json())["result"] == {}
+
+
+def health(server: ServerProcess) -> tuple[int, str]:
+    command = [sys.executable, "-m", "jetwire_server", "health", "--http", f"127.0.0.1:{server.http_port}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_the_health_command(tmp_path: Path) -> None:
+    with ServerProcess(tmp_path / "data") as server:
+        code, said = health(server)
+        assert (code, json.loads(said)) == (0, {"status": "ready", "frozen": False})
+        with server.connect() as lines:
+            snap_id = lines.call("OSSnapshotPrepare")["snapId"]
+            lines.call("OSSnapshotFreeze", snapId=snap_id)
+            assert json.loads(health(server)[1]) == {"status": "ready", "frozen": True}
+            lines.call("OSSnapshotThaw", snapId=snap_id)
+        server.kill()
+        code, said = health(server)
+        assert code == 1
+        assert "Traceback" not in said
 
 
 # -- slow readers -----------------------------------------------------------------------------------------------------
