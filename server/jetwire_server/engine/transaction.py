@@ -73,9 +73,12 @@ class Operation:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         session = self._session
         if not self._own:
-            if error is not None and self._mark is not None:
+            if self._mark is None or session.txn is not self._txn:  # a read, or the session was ended meanwhile
+                return
+            if error is not None:
                 self._txn.rollback_to(self._mark)
                 session.schema_undone()
+            self._txn.forget(self._mark)
         elif error is None:
             await session.leave(self._txn)
         else:
@@ -173,7 +176,8 @@ class TransactionLevels:
         if self.level == 0:
             raise JetError(Err.NotInTransaction)
         if self.level > 1:
-            self._marks.pop()
+            assert self.txn is not None
+            self.txn.forget(self._marks.pop())
             self.level -= 1
             for cursor in self.cursors.values():
                 if cursor.level > self.level:
@@ -215,7 +219,9 @@ class TransactionLevels:
             cursor.rolled_back()
         self.level -= 1
         if self.level:
-            self.txn.rollback_to(self._marks.pop())
+            mark = self._marks.pop()
+            self.txn.rollback_to(mark)
+            self.txn.forget(mark)
             self.schema_undone()
         else:
             txn, self.txn = self.txn, None

@@ -100,3 +100,19 @@ async def test_implicit_transactions_end_with_the_call(session: Session, dbid: i
     assert session.txn is None
     await refused(session.add_column(cursor, "", ColumnCreate("", Coltyp.Long)), Err.InvalidName)
     assert session.txn is None
+
+
+async def test_a_long_transaction_keeps_no_save_point_of_calls_that_are_over(session: Session, dbid: int) -> None:
+    await session.begin_transaction()
+    cursor = await session.create_table(dbid, "t")
+    for n in range(50):
+        async with session.operation(write=True) as txn:
+            txn.put(cursor.table.tree, b"%d" % n, b"v")
+    assert session.txn is not None
+    assert not session.txn._savepoints  # type: ignore[attr-defined]
+    await session.begin_transaction()
+    async with session.operation(write=True) as txn:
+        txn.put(cursor.table.tree, b"0", b"changed")
+    await session.rollback()
+    assert await session.txn.get(cursor.table.tree, b"0") == b"v"
+    await session.commit_transaction()
