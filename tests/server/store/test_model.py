@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.store.interface import Savepoint, Store, tree_id
+from jetwire_server.store.interface import Savepoint, Store, tree_id, tree_slot
 from jetwire_server.store.memory import MemoryStore
 from jetwire_server.store.transaction import StoreTransaction
 from tests.server.store.kinds import KINDS
@@ -94,12 +94,14 @@ class StoreModel(RuleBasedStateMachine):
         self.states: list[Data] = [{}]  # by commit, in order
         self.history: dict[bytes, list[tuple[int, str]]] = {}  # per key: which commit changed it, and how
         self.live: list[Session] = []
+        self.background: list[asyncio.Task[None]] = []
 
     def run(self, coroutine: Any) -> Any:
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
+            self.settle()
             for session in self.live:
                 if not session.ended:
                     self.run(session.real.rollback())
@@ -271,8 +273,38 @@ class StoreModel(RuleBasedStateMachine):
     def checkpoint(self) -> None:
         self.run(self.store.checkpoint())
 
+    @rule(turns=st.integers(0, 4))
+    def checkpoint_begins(self, turns: int) -> None:
+        """A checkpoint that goes on beside the steps to come."""
+        self.background.append(self.loop.create_task(self.store.checkpoint()))
+        for _ in range(turns):
+            self.run(asyncio.sleep(0))
+
+    @rule(rows=st.dictionaries(KEYS, VALUES, min_size=1))
+    def adopt_a_tree(self, rows: Data) -> None:
+        """A tree built beside everything, seen by whoever begins after it was named and by nobody before."""
+        before = self.run(self.store.begin())
+        bulk = self.run(self.store.new_unpublished(tree_slot(self.tree)))
+        self.run(bulk.put_many(rows.items()))
+        one = self.run(self.store.begin())
+        tree = one.adopt(bulk)
+        one.put(tree, b"last", b"own")
+        self.run(one.commit())
+        after = self.run(self.store.begin())
+        assert dict(self.run(after.scan(tree))) == rows | {b"last": b"own"}
+        assert self.run(before.scan(tree)) == []
+        for reader in (before, after):
+            self.run(reader.rollback())
+        self.states.append(dict(self.states[-1]))
+
+    def settle(self) -> None:
+        for task in self.background:
+            self.run(task)
+        self.background = []
+
     @rule()
     def restart(self) -> None:
+        self.settle()
         for session in self.live:
             if not session.ended:
                 session.ended = True
