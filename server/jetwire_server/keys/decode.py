@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from jetwire_server.keys import fixed
 from jetwire_server.keys.binary import unchunk
-from jetwire_server.keys.sortkey import UPPERCASE, letters_end
+from jetwire_server.keys.levels import UPPERCASE, letters_end
 from jetwire_server.keys.spec import KeySpec, SegmentSpec
 
 
