@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, Conditionalcolumn, CreateIndexGrbit
 from jetwire_protocol.data.parameters import Param
@@ -12,13 +12,14 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name, fold
 from jetwire_server.engine.columns import ColumnCalls
+from jetwire_server.engine.hints import check_hints
 from jetwire_server.engine.locales import check_flags, locale_of
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
 from jetwire_server.store.interface import tree_number, tree_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from jetwire_server.engine.cursor import Cursor
     from jetwire_server.store.interface import Transaction
@@ -60,6 +61,7 @@ class IndexCreate:
     tuples: TupleLimits | None = None
     conditions: tuple[tuple[str, int], ...] = ()
     key_most: int = 0
+    hints: Mapping[str, Any] | None = None  # JET_SPACEHINTS, named as on the wire
 
 
 _INDEX_ID = struct.Struct("<IQII")
@@ -85,6 +87,7 @@ def with_index(table: Table, spec: IndexCreate, parameters: Parameters) -> Table
     key_most, var_seg_mac = _check_sizes(spec, grbit)
     if spec.density and spec.density not in _DENSITIES:
         raise JetError(Err.DensityInvalid, f"density {spec.density}")
+    check_hints(spec.hints)
     segments = _segments(table, spec)
     locale, flags = _locale(spec, grbit, parameters)
     tuples = _tuples(spec, grbit, parameters, segments[0][0], key_most, var_seg_mac)
@@ -105,7 +108,10 @@ def with_index(table: Table, spec: IndexCreate, parameters: Parameters) -> Table
         tuples=tuples,
         density=spec.density or table.options.get("density", 80),
     )
-    return replace(table, indexes=(*table.indexes, index))
+    options = table.options
+    if spec.hints:
+        options = {**options, "indexHints": {**options.get("indexHints", {}), fold(spec.name): dict(spec.hints)}}
+    return replace(table, indexes=(*table.indexes, index), options=options)
 
 
 def _check_grbit(spec: IndexCreate) -> int:

@@ -140,7 +140,7 @@ def index_create(table: Table, index: Index) -> Answer:
             for c in index.conditions
         ],
         "keyMost": index.key_most,
-        "spaceHints": None,
+        "spaceHints": table.options.get("indexHints", {}).get(fold(index.name)),
     }
 
 

@@ -11,6 +11,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.hints import check_hints
 from jetwire_server.engine.indexes import IndexCalls, IndexCreate, with_index
 from jetwire_server.engine.schema import Table
 from jetwire_server.store.interface import tree_number
@@ -98,6 +99,8 @@ class TableCalls(IndexCalls):
         if create.pages < 0:
             raise JetError(Err.InvalidParameter, "pages")
         density = check_density(create.density)
+        for name in ("seqSpacehints", "lvSpacehints"):
+            check_hints((create.options or {}).get(name))
         self._room_for_cursor(handle)
         async with self.operation(write=True) as txn:
             self.check_writable(handle)

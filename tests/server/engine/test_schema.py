@@ -79,6 +79,7 @@ async def test_names_are_kept_as_written_and_compared_without_case(session: Sess
         (TableCreate("x", density=19), Err.DensityInvalid),
         (TableCreate("x", density=101), Err.DensityInvalid),
         (TableCreate("x", pages=-1), Err.InvalidParameter),
+        (TableCreate("x", options={"seqSpacehints": {"initialDensity": 5}}), Err.DensityInvalid),
         (TableCreate("x", callback="m!f"), Err.CallbackNotResolved),
         (TableCreate("x", template="t", grbit=int(C.TableCreateTemplateTable)), Err.CannotNestDDL),
         (TableCreate("x", template="t"), Err.DDLNotInheritable),
@@ -336,6 +337,11 @@ FRENCH = UnicodeIndex(locale="fr-FR")
         (IndexCreate("i", ("+n",), conditions=(("id", 3),)), Err.InvalidGrbit),
         (IndexCreate("i", ("+n",), conditions=(("id", 1),) * 13), Err.IndexInvalidDef),
         (IndexCreate("i", ("+n",), density=10), Err.DensityInvalid),
+        (IndexCreate("i", ("+n",), hints={"maintDensity": 10}), Err.DensityInvalid),
+        (IndexCreate("i", ("+n",), hints={"growth": 50}), Err.SpaceHintsInvalid),
+        (IndexCreate("i", ("+n",), hints={"minExtent": 8192, "maxExtent": 4096}), Err.SpaceHintsInvalid),
+        (IndexCreate("i", ("+n",), hints={"grbit": 0x30}), Err.SpaceHintsInvalid),
+        (IndexCreate("i", ("+n",), hints={"grbit": 0x8000}), Err.InvalidGrbit),
         (IndexCreate("i", ("+n",), int(I.IndexKeyMost), key_most=254), Err.IndexInvalidDef),
         (IndexCreate("i", ("+n",), int(I.IndexKeyMost), key_most=9000), Err.IndexInvalidDef),
         (IndexCreate("i", ("+n",), var_seg_mac=256), Err.IndexInvalidDef),
@@ -392,10 +398,12 @@ async def test_index_info(session: Session, dbid: int, table: Cursor) -> None:
         var_seg_mac=500,
         conditions=(("tags", int(Conditionalcolumn.IndexColumnMustBeNull)),),
         density=90,
+        hints={"growth": 150, "maintDensity": 90},
     )
     tuples = IndexCreate("tuples", ("+title",), int(I.IndexTupleLimits), tuples=TupleLimits(4, 8, 100, 2, 1))
     await session.create_index(table, [spec, tuples])
     made = await session.get_table_index_info(table, "mixed", 13)
+    assert made["spaceHints"] == {"growth": 150, "maintDensity": 90}
     assert made["key"] == ["-n", "+title"]
     assert made["unicodeIndex"]["localeName"] == "fr-FR"
     assert made["conditionalColumns"] == [{"name": "tags", "grbit": 1}]
