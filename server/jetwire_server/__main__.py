@@ -86,7 +86,6 @@ def run_server(settings: Settings) -> int:
     failpoints.arm_from_environment(os.environ.get("JETWIRE_FAILPOINTS", ""))
     sys.setswitchinterval(SWITCH_SECONDS)
     gc.set_threshold(*COLLECT_AFTER)
-    gc.freeze()
 
     def say(line: str) -> None:
         print(line, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -176,7 +177,7 @@ class Server:
             await self._http.stop()
         for error in await self.hosting.stop():
             log.error("an instance did not end well: %s", error)
-        if self.settings.unix is not None:
+        if self.settings.unix is not None and "unix" in self.addresses:  # not if it was another server's
             self.settings.unix.unlink(missing_ok=True)
         self._lock.release()
 
@@ -188,6 +189,8 @@ class Server:
             loop.add_signal_handler(number, asked.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         await self.start()
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not look at it again
         if "http" in self.addresses:
             self._say(f"""try: curl -s -d '{{"jsonrpc":"2.0","id":1,"method":"Hello"}}' {self.addresses["http"]}""")
         self._say("ready")

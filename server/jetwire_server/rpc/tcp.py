@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -174,6 +175,9 @@ async def listen_unix(service: Service, path: Path) -> asyncio.Server:
     """A socket file of which only its owner's and root's connections are let in; a dead one in its place is removed."""
     loop = asyncio.get_running_loop()
     if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, "another server listens there", str(path))
         path.unlink()
     server = await loop.create_unix_server(lambda: LineConnection(service, kind="unix"), str(path), backlog=limits.BACKLOG)
     os.chmod(path, 0o600)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -187,6 +188,51 @@ def test_rubbish_neither_hurts_nor_silences(server: ServerProcess, rubbish: list
                 assert one["error"]["code"] in (-32700, -32600, -32601, -32602)
                 assert "Traceback" not in json.dumps(one)
     assert server.process.poll() is None
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=400))
+def test_rubbish_over_http(server: ServerProcess, rubbish: bytes) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+    connection.request("POST", "/rpc", body=rubbish)
+    response = connection.getresponse()
+    answer = json.loads(response.read() or "null")
+    assert response.status in (200, 204)
+    assert answer is None or answer["error"]["code"] in (-32700, -32600)
+    connection.close()
+    with socket.create_connection(("127.0.0.1", server.http_port)) as raw, suppress(ConnectionError):
+        raw.settimeout(5)
+        raw.sendall(rubbish + b"\r\n\r\n")
+        raw.shutdown(socket.SHUT_WR)
+        assert b"Traceback" not in raw.recv(10_000)
+    assert server.process.poll() is None
+
+
+async def test_rubbish_over_a_websocket(server: ServerProcess) -> None:
+    dice = random.Random(3)
+    async with aiohttp.ClientSession() as session, session.ws_connect(server.addresses["ws"]) as websocket:
+        for _ in range(200):
+            await websocket.send_str(
+                "".join(chr(dice.choice((dice.randrange(32, 127), dice.randrange(0x800)))) for _ in range(dice.randrange(60)))
+            )
+            await websocket.send_str(ping("still there?").decode())
+            while (answer := await websocket.receive_json()) != {"jsonrpc": "2.0", "id": "still there?", "result": {}}:
+                assert answer["error"]["code"] in (-32700, -32600)
+
+
+def test_a_dead_socket_file_is_replaced_and_a_live_one_respected(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="jw") as folder:
+        path = f"{folder}/s"
+        with ServerProcess(tmp_path / "one", "--unix", path) as server:
+            with pytest.raises(AssertionError, match="another server listens there"):
+                ServerProcess(tmp_path / "two", "--unix", path)
+            server.kill()
+        assert Path(path).is_socket()
+        with ServerProcess(tmp_path / "three", "--unix", path) as server, server.connect("unix") as lines:
+            assert Path(path).stat().st_mode & 0o077 == 0
+            assert lines.call("Hello")["role"] == "admin"
+            assert server.stop() == 0
+        assert not Path(path).exists()
 
 
 def test_connections_that_vanish_leave_nothing(server: ServerProcess) -> None:
