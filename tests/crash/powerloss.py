@@ -165,11 +165,11 @@ class Examiner:
         try:
             store = await started(log_files, self._root)
         except JetError as error:
-            return f"recovery refused: {error.code.name}: {error.detail}"
+            return f"recovery refused: {error}"
         try:
             return await self._look(store, moment, log_files, go_on, Random(seed))
         except JetError as error:
-            return f"after recovery: {error.code.name}: {error.detail}"
+            return f"after recovery: {error}"
 
     async def _look(self, store: Any, moment: Moment, log_files: MemoryFiles, go_on: bool, rng: Random) -> str | None:
         history = self._history
@@ -224,7 +224,7 @@ class Examiner:
             try:
                 await store.attach_database(path)
             except JetError as error:
-                return f"a detached database cannot be attached: {error.code.name}: {error.detail}"
+                return f"a detached database cannot be attached: {error}"
             await settle(store)
             content = await dump(store, self._history.trees)
             if not same({path: trees}, {path: content[path]}):
@@ -239,9 +239,7 @@ class Examiner:
             if path.endswith(".edb"):
                 place = self._root / path
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with place.open("wb") as file:
-                    file.write(data.rstrip(b"\0"))
-                    file.truncate(len(data))
+                place.write_bytes(data)
         logs = {path: data for path, data in image.files.items() if not path.endswith(".edb")}
         return MemoryFiles(logs, directories=image.directories)
 

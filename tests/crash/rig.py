@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from jetwire_protocol.errors import JetError
@@ -50,18 +51,16 @@ async def started(log_files: Files, pages: Path | str, *, circular: bool = True)
 async def abandon(store: EmbeddedStore) -> None:
     """As if its process had been killed: it writes nothing any more."""
     store.gate.latch("killed")
-    try:
+    with suppress(JetError):
         await store.stop(checkpoint=False)
-    except JetError:
-        pass
 
 
 async def settle(store: EmbeddedStore) -> None:
     """Until what nobody names is freed; new readers see it gone, as after the next checkpoint."""
     if store.checkpointer.busy:
         async with asyncio.timeout(SETTLE_SECONDS):
-            while store.checkpointer.busy:
-                await asyncio.sleep(0)
+            while (running := store.checkpointer._running) is not None and not running.done():
+                await asyncio.shield(running)
         store.generations.advance(store.current.base, store.files)
 
 

@@ -6,9 +6,10 @@ any instance may attach it. The checkpoint file names what is attached where rec
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from jetwire_server import limits
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Kind
+from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.journal import Pending
 from jetwire_server.store.embedded.pages import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, Head, PageFile
@@ -34,6 +36,25 @@ class CheckpointFile(msgspec.Struct, array_like=True):
 
     attached: list[tuple[int, str, bytes, bool]] = []
     number: int = 0
+
+
+class _Going(Pending):
+    """A database goes, in log order: no round of the checkpoint behind this record takes it for attached."""
+
+    __slots__ = ("closing", "slot")
+
+    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int) -> None:
+        super().__init__(store, number, time)
+        self.slot = slot
+        self.closing: asyncio.Future[Any] | None = None
+
+    def publish(self, placed: Placed) -> None:
+        attached, slot = self.store.attached, self.slot
+        head = attached.head_at(slot, self.number, placed.position)
+        super().publish(placed)
+        file = attached.left(slot)
+        assert file is not None
+        self.closing = self.store.checkpointer.hand_over(partial(attached.release, file, head))
 
 
 class Databases:
@@ -119,21 +140,26 @@ class Databases:
         try:
             await store.flush()
             await store.checkpoint()
-            pending = Pending(store, store.next_number, store.clock.now())
+            pending = _Going(store, store.next_number, store.clock.now(), slot)
             store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot), pending, durable=True)
-            commit = await pending.done
-            await store.checkpointer.on_thread(partial(self._leave, slot, commit.number, commit.position or _NOWHERE))
-            self.left(slot)
+            await pending.done
+            if pending.closing is not None:
+                await asyncio.shield(pending.closing)
         finally:
             self._leaving.discard(slot)
 
-    def left(self, slot: int) -> None:
-        """The database is no part of the instance any more."""
+    def left(self, slot: int) -> PageFile | None:
+        """The database is no part of the instance any more. Its file is closed by whoever knows that nobody uses it."""
         self._store.generations.detach(slot)
-        file = self.files.pop(slot, None)
-        if file is not None:
-            file.close()
         self._next_tree.pop(slot, None)
+        return self.files.pop(slot, None)
+
+    def release(self, file: PageFile, head: Head) -> None:
+        """On the pages thread, behind all that uses the file: marks it as whole without its log, and closes it."""
+        if not file.read_only:
+            head.state = DETACHED
+            self._store.checkpointer.apply(file, [], head=head)
+        file.close()
 
     # -- on the pages thread ----------------------------------------------------------------------------------
     def _create_file(self, path: str, head: Head) -> PageFile:
@@ -142,13 +168,6 @@ class Databases:
             if directory:
                 self.page_files.make_directory(directory)
             return PageFile.create(self.page_files, path, head)
-
-    def _leave(self, slot: int, number: int, position: Position) -> None:
-        file = self.files[slot]
-        if not file.read_only:
-            head = self.head_at(slot, number, position)
-            head.state = DETACHED
-            self._store.checkpointer.apply(file, [], head=head)
 
     def _mark(self, slot: int, state: int) -> None:
         file = self.files[slot]

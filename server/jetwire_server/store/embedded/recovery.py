@@ -8,6 +8,7 @@ pages. Nothing on disk is changed before the whole log has been read and found g
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -20,7 +21,7 @@ from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.databases import CheckpointFile
-from jetwire_server.store.embedded.pages import ATTACHED, DETACHED, PageFile
+from jetwire_server.store.embedded.pages import ATTACHED, DETACHED, Head, PageFile
 from jetwire_server.store.interface import SLOT_SHIFT, Tree, tree_slot
 from jetwire_server.store.writeset import Deltas, Entry
 
@@ -47,6 +48,7 @@ class _Recovery:
         self.databases = store.attached
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
         self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
+        self.unmarked: dict[str, Head] = {}  # detached by the log, but their files do not know yet
         self.named: set[Tree] = set()
         self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
 
@@ -77,6 +79,7 @@ class _Recovery:
             await store.write_to_pages(number, tree, rows)
         if self.chunks:
             store.generations.advance(store.current.base, store.files)
+        await self._mark_detached()
         await self.databases.mark(ATTACHED)
         for slot in self.databases.files:
             self.databases.free_leftovers(slot, self.named)
@@ -110,7 +113,7 @@ class _Recovery:
             if not known and self._attach(record.slot, record.path, record.signature, record.read_only, record.base):
                 self.base.setdefault(record.slot, number)
         else:
-            self._detach(record.slot)
+            self._detach(record.slot, number, read)
         self.store.published = number
         weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
         self.store.checkpointer.note(Published(number, _place(read), {}, weight=weight))
@@ -169,11 +172,25 @@ class _Recovery:
             )
             return False
         self.databases.entered(slot, file)
+        self.unmarked.pop(path, None)
         if ours:
             self.base[slot] = head.number
         return True
 
-    def _detach(self, slot: int) -> None:
+    def _detach(self, slot: int, number: int, read: Record) -> None:
         self.lost.pop(slot, None)
         self.base.pop(slot, None)
-        self.databases.left(slot)
+        if slot not in self.databases.files:
+            return
+        head = self.databases.head_at(slot, number, _place(read).position)
+        file = self.databases.left(slot)
+        assert file is not None
+        if file.head.state != DETACHED and not file.read_only:
+            self.unmarked[file.path] = head
+        file.close()
+
+    async def _mark_detached(self) -> None:
+        """The crash came between the log record of a detaching and the mark in the file: the pages were whole by then."""
+        for path, head in self.unmarked.items():
+            file = PageFile.open(self.databases.page_files, path)
+            await self.store.checkpointer.on_thread(partial(self.databases.release, file, head))
