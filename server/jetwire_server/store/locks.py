@@ -32,20 +32,25 @@ class KeyLocks:
         self.trees: dict[Tree, dict[bytes, Owner | Sharing]] = {}
 
     def of(self, tree: Tree) -> dict[bytes, Owner | Sharing]:
+        """The tree's table, to put a holder into; whoever takes the last one out removes the table."""
         table = self.trees.get(tree)
         if table is None:
             table = self.trees[tree] = {}
         return table
 
+    def holder(self, tree: Tree, key: bytes) -> Owner | Sharing | None:
+        table = self.trees.get(tree)
+        return table.get(key) if table else None
+
     def may_own(self, tree: Tree, key: bytes, owner: Owner) -> bool:
         """Whether the key is free for one owner alone (his own sharing with nobody else included)."""
-        holder = self.of(tree).get(key)
+        holder = self.holder(tree, key)
         if holder is None or holder is owner:
             return True
         return type(holder) is Sharing and len(holder.owners) == 1 and owner in holder.owners
 
     def may_share(self, tree: Tree, key: bytes, owner: Owner, kind: int) -> bool:
-        holder = self.of(tree).get(key)
+        holder = self.holder(tree, key)
         if holder is None or holder is owner:
             return True
         return type(holder) is Sharing and (holder.kind == kind or holder.owners == {owner})
@@ -56,10 +61,6 @@ class KeyLocks:
             if holder is not owner and not (type(holder) is Sharing and holder.owners == {owner}):
                 return True
         return False
-
-    def tidy(self, tree: Tree) -> None:
-        if not self.trees.get(tree, True):
-            del self.trees[tree]
 
 
 class SchemaLocks:

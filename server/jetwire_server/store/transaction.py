@@ -454,9 +454,7 @@ class StoreTransaction:
         if len(key) > limits.TREE_KEY_BYTES_MAX:
             raise JetError(Err.KeyTooBig, f"{len(key)} bytes; the store takes {limits.TREE_KEY_BYTES_MAX}")
         table = self._locks.trees.get(tree)
-        if table is None:
-            table = self._locks.of(tree)
-        holder = table.get(key)
+        holder = table.get(key) if table is not None else None
         if holder is self:
             return False
         if holder is not None and not self._locks.may_own(tree, key, self):
@@ -464,6 +462,8 @@ class StoreTransaction:
         found = self._trees.get(tree)
         if not self.pages.current or (found is not None and (found.dropped or key in found.versions)):
             self._check_unchanged(tree, key, code)  # else nothing can be newer than this snapshot
+        if table is None:
+            table = self._locks.of(tree)
         table[key] = self
         if holder is None:
             return True

@@ -432,3 +432,13 @@ async def test_unknown_databases_are_refused(store: Store) -> None:
         one.put(tree_id(3, 1), b"k", b"v")
     with refused(Err.InvalidDatabaseId):
         one.new_tree(3)
+
+
+async def test_a_refused_lock_leaves_nothing_behind(store: Store, tree: Tree) -> None:
+    old = await store.begin()
+    await fill(store, tree, k="0")
+    for call in (lambda: old.lock(tree, b"k"), lambda: old.lock(tree, b"k", shared=True), lambda: old.put(tree, b"k", b"")):
+        with refused(Err.WriteConflict):
+            call()
+    await old.rollback()
+    assert store.key_locks.trees == {}  # type: ignore[attr-defined]
