@@ -85,7 +85,7 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
         if type(value) is not int:
             raise Mismatch("expected an integer")
         if not low <= value <= high:
-            raise JetError(Err.InvalidBufferSize, f"{value} does not fit the column's type")
+            raise JetError(Err.InvalidParameter, f"{value} does not fit the column's type")
         return value
 
     return read
@@ -103,7 +103,7 @@ def _single(value: Any) -> float:
     try:
         return float(struct.unpack("<f", struct.pack("<f", _float(value)))[0])
     except OverflowError:
-        raise JetError(Err.InvalidBufferSize, f"{value} does not fit the column's type") from None
+        raise JetError(Err.InvalidParameter, f"{value} does not fit the column's type") from None
 
 
 def _date(value: Any) -> float:

@@ -81,19 +81,20 @@ def test_another_json_type_is_a_mismatch(coltyp: Coltyp, wire: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("coltyp", "wire"),
+    ("coltyp", "wire", "error"),
     [
-        (Coltyp.UnsignedByte, 256),
-        (Coltyp.Short, 2**15),
-        (Coltyp.UnsignedLong, -1),
-        (Coltyp.IEEESingle, 1e300),
-        (Coltyp.Long, {"base64": "AQ=="}),
+        (Coltyp.UnsignedByte, 256, Err.InvalidParameter),
+        (Coltyp.Short, 2**15, Err.InvalidParameter),
+        (Coltyp.UnsignedLong, -1, Err.InvalidParameter),
+        (Coltyp.LongLong, "9223372036854775808", Err.InvalidParameter),
+        (Coltyp.IEEESingle, 1e300, Err.InvalidParameter),
+        (Coltyp.Long, {"base64": "AQ=="}, Err.InvalidBufferSize),
     ],
 )
-def test_out_of_the_type_s_range_is_the_engine_s_error(coltyp: Coltyp, wire: Any) -> None:
+def test_out_of_the_type_s_range_is_the_engine_s_error(coltyp: Coltyp, wire: Any, error: Err) -> None:
     with pytest.raises(JetError) as caught:
         from_wire(coltyp, wire)
-    assert caught.value.code == Err.InvalidBufferSize
+    assert caught.value.code == error
 
 
 @given(st.integers(-(2**63), 2**63 - 1))

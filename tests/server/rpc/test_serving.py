@@ -348,6 +348,74 @@ def _memory(pid: int) -> int:
     return pages * 4096
 
 
+# -- frozen -----------------------------------------------------------------------------------------------------------
+def test_a_commit_that_waits_for_a_thaw_holds_up_nobody(server: ServerProcess) -> None:
+    with server.connect() as lines, server.connect() as other:
+        instance = instance_of(lines)
+        sesid = lines.call("BeginSession", instance=instance)["sesid"]
+        dbid = lines.call("CreateDatabase", sesid=sesid, database="frozen.edb")["dbid"]
+        free = lines.call("BeginSession", instance=instance)["sesid"]
+        lines.call("BeginTransaction", sesid=sesid)
+        lines.call("CreateTable", sesid=sesid, dbid=dbid, tablename="t")
+        snap_id = other.call("OSSnapshotPrepare")["snapId"]
+        other.call("OSSnapshotFreeze", snapId=snap_id)
+
+        def send(id: str, method: str, **params: Any) -> None:
+            lines.send(json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode() + b"\n")
+
+        send("commit", "CommitTransaction", sesid=sesid)
+        send("behind it", "BeginTransaction", sesid=sesid)
+        send("free", "BeginTransaction", sesid=free)
+        send("free too", "OpenDatabase", sesid=free, database="frozen.edb")
+        send("empty", "CommitTransaction", sesid=free)
+        assert [lines.read()["id"] for _ in range(3)] == ["free", "free too", "empty"]
+        send("refused", "CreateDatabase", sesid=free, database="no.edb")
+        assert lines.read()["error"]["message"] == "JET_errBackupInProgress"
+        send("status", "SnapshotStatus")
+        assert (status := lines.read()["result"])["waitingCommits"] == 1, status
+        assert json.loads(fetch(server, "/readyz")[1])["frozen"] is True
+        verdict = other.call("OSSnapshotThaw", snapId=snap_id)
+        assert (verdict["held"], verdict["commitsWaited"], verdict["bytesWrittenWhileFrozen"]) == (True, 1, 0)
+        assert [lines.read()["id"] for _ in range(2)] == ["commit", "behind it"]
+
+
+async def test_a_snapshot_bound_to_a_connection_is_aborted_with_it(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        with server.connect() as owner:
+            snap_id = owner.call("OSSnapshotPrepare")["snapId"]
+            owner.call("OSSnapshotFreeze", snapId=snap_id, bind=True)
+            assert lines.call("SnapshotStatus")["state"] == "frozen"
+        wait_for_connections(server, 1)
+        assert lines.call("SnapshotStatus")["state"] == "none"
+        snap_id = lines.call("OSSnapshotPrepare")["snapId"]
+        refused = post(server, "OSSnapshotFreeze", snapId=snap_id, bind=True)["error"]
+        assert (refused["code"], refused["data"]["member"]) == (-32602, "bind")
+        lines.call("OSSnapshotAbort", snapId=snap_id)
+
+
+def post(server: ServerProcess, method: str, **params: Any) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port)
+    connection.request("POST", "/rpc", body=json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def test_events_come_to_who_subscribed(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        number = lines.call("Subscribe", topics=["snapshot"])["subscription"]
+        snap_id = post(server, "OSSnapshotPrepare")["result"]["snapId"]
+        notice = lines.read()
+        assert "id" not in notice
+        assert (notice["method"], notice["params"]["subscription"], notice["params"]["topic"]) == ("event", number, "snapshot")
+        assert notice["params"]["event"]["id"] == 2005
+        lines.call("OSSnapshotAbort", snapId=snap_id)
+        lines.call("Unsubscribe", subscription=number)
+        assert lines.error("Unsubscribe", subscription=number) == "JET_errInvalidParameter"
+        assert lines.error("Subscribe", topics=["nothing"]) == "Invalid params"
+        assert lines.call("GetEvents", after=0, limit=1000)["events"][-1]["id"] == 2007
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 def test_sigterm_ends_it_well_and_the_data_directory_is_free_again(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
