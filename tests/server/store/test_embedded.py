@@ -563,3 +563,23 @@ async def test_a_whole_store_has_no_faults(directory: str) -> None:
     store, _ = await damaged_store(directory, lambda *_: None)
     assert await store.scrub() == []
     await store.stop()
+
+
+async def test_databases_come_beside_checkpoints_and_each_other(directory: str) -> None:
+    store, tree = await opened(directory)
+    for i in range(5):
+        await write(store, tree, a=str(i))
+    saving = asyncio.create_task(store.checkpoint())
+    made = await asyncio.gather(
+        *[store.create_database(f"{i}.edb") for i in range(3)], store.create_database("0.edb"), return_exceptions=True
+    )
+    assert sorted(made[:3]) == [2, 3, 4]  # type: ignore[type-var]
+    assert isinstance(made[3], JetError)
+    await saving
+    await write(store, tree_id(3, 1), b="1")
+    await asyncio.gather(store.checkpoint(), store.detach_database(3), return_exceptions=True)
+    store = await crash(store, directory, lazy_lost=True)
+    assert sorted(store.databases()) == [1, 2, 4]
+    slot = await store.attach_database("1.edb")
+    assert await content(store, tree_id(slot, 1)) == {"b": "1"}
+    await store.stop()

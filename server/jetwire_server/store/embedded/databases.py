@@ -27,8 +27,6 @@ from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_n
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
 
-_NOWHERE = Position(0, 0, 0)
-
 
 class CheckpointFile(msgspec.Struct, array_like=True):
     """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, and the
@@ -36,6 +34,30 @@ class CheckpointFile(msgspec.Struct, array_like=True):
 
     attached: list[tuple[int, str, bytes, bool]] = []
     number: int = 0
+
+
+class _Coming(Pending):
+    """A database comes, in log order: no round of the checkpoint before this record knows of it."""
+
+    __slots__ = ("file", "marking", "slot")
+
+    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int, file: PageFile) -> None:
+        super().__init__(store, number, time)
+        self.slot = slot
+        self.file = file
+        self.marking: asyncio.Future[Any] | None = None
+
+    def publish(self, placed: Placed) -> None:
+        store, file = self.store, self.file
+        super().publish(placed)
+        store.attached.entered(self.slot, file)
+        if not file.read_only:
+            head = store.attached.head_at(self.slot, self.number, placed.position)
+            self.marking = store.checkpointer.hand_over(partial(store.checkpointer.apply, file, [], head=head))
+
+    def fail(self, error: JetError) -> None:
+        self.file.close()
+        super().fail(error)
 
 
 class _Going(Pending):
@@ -66,19 +88,22 @@ class Databases:
         self.files: dict[int, PageFile] = {}
         self._next_tree: dict[int, int] = {}
         self._leaving: set[int] = set()
+        self._coming: dict[int, str] = {}  # slot and path of what is not logged yet
 
     # -- coming and going -------------------------------------------------------------------------------------
     async def create(self, path: str, overwrite: bool) -> int:
         slot = self._free_slot(path)
         if self.page_files.exists(path) and not overwrite and not self._is_orphan(path):
             raise JetError(Err.DatabaseDuplicate, f"{path} exists", path=path)
-        journal = self._store.journal
-        created = self._store.clock.now()
-        head = Head(
-            FORMAT, self._store.random_bytes(16), journal.signature, journal.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, created
-        )
-        file = await self._store.checkpointer.on_thread(partial(self._create_file, path, head))
-        return await self._enter(slot, file)
+        store = self._store
+        log, signature, now = store.journal, store.random_bytes(16), store.clock.now()
+        head = Head(FORMAT, signature, log.signature, log.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, now)
+        self._coming[slot] = path
+        try:
+            await self._enter(slot, await store.checkpointer.on_thread(partial(self._create_file, path, head)))
+        finally:
+            del self._coming[slot]
+        return slot
 
     async def attach(self, path: str, read_only: bool) -> int:
         for slot, file in self.files.items():
@@ -86,44 +111,32 @@ class Databases:
                 return slot
         slot = self._free_slot(path)
         file = PageFile.open(self.page_files, path, read_only=read_only)
-        try:
-            if file.head.state != DETACHED:
-                raise JetError(
-                    Err.DatabaseDirtyShutdown,
-                    f"{path} was not detached: start the instance it belongs to, or restore it from a backup",
-                    path=path,
-                )
-        except JetError:
+        if file.head.state != DETACHED:
             file.close()
-            raise
-        await self._enter(slot, file)
+            what = f"{path} was not detached: start the instance it belongs to, or restore it from a backup"
+            raise JetError(Err.DatabaseDirtyShutdown, what, path=path)
+        self._coming[slot] = path
+        try:
+            await self._enter(slot, file)
+        finally:
+            del self._coming[slot]
         self.free_leftovers(slot, set())
         return slot
 
-    async def _enter(self, slot: int, file: PageFile) -> int:
-        """Logs the coming, durably, and then lets everybody see the database."""
+    async def _enter(self, slot: int, file: PageFile) -> None:
+        """Logs the coming, durably; from its publishing on everybody sees the database."""
         store = self._store
         store.next_number = max(store.next_number, file.head.number + 1)
         record = changes.AttachRecord(slot, file.path, file.head.signature, file.head.number, file.read_only)
-        self.files[slot] = file
-        self._leaving.add(slot)  # nobody writes before it is logged
-        pending = Pending(store, store.next_number, store.clock.now())
+        pending = _Coming(store, store.next_number, store.clock.now(), slot, file)
         try:
             store.hand_over(Kind.ATTACH_DATABASE, record, pending, durable=True)
-            commit = await pending.done
-            position = commit.position or _NOWHERE
-            self.entered(slot, file)
-            if not file.read_only:
-                head = self.head_at(slot, commit.number, position)
-                await store.checkpointer.on_thread(partial(store.checkpointer.apply, file, [], head=head))
         except BaseException:
-            if pending.number >= store.next_number:  # the log never had it
-                del self.files[slot]
-                file.close()
+            file.close()
             raise
-        finally:
-            self._leaving.discard(slot)
-        return slot
+        await pending.done
+        if pending.marking is not None:
+            await asyncio.shield(pending.marking)
 
     def entered(self, slot: int, file: PageFile) -> None:
         """The database is part of the instance: also recovery's way in."""
@@ -253,10 +266,10 @@ class Databases:
         self.files.clear()
 
     def _free_slot(self, path: str) -> int:
-        if any(file.path == path for file in self.files.values()):
+        if path in self._coming.values() or any(file.path == path for file in self.files.values()):
             raise JetError(Err.DatabaseDuplicate, f"{path} is attached", path=path)
         for slot in range(1, limits.DATABASES_PER_INSTANCE_MAX + 1):
-            if slot not in self.files:
+            if slot not in self.files and slot not in self._coming and slot not in self._leaving:
                 return slot
         raise JetError(Err.TooManyAttachedDatabases, f"an instance takes {limits.DATABASES_PER_INSTANCE_MAX}")
 
