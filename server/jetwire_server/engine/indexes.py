@@ -300,4 +300,7 @@ class IndexCalls(ColumnCalls):
                 if other is not cursor and other.index is not None and fold(other.index.name) == fold(name):
                     raise JetError(Err.IndexInUse, f"index {name}")
             txn.drop_tree(index.tree)
-            self.publish_table(txn, cursor, replace(table, indexes=tuple(i for i in table.indexes if i is not index)))
+            hints = {key: hint for key, hint in table.options.get("indexHints", {}).items() if key != fold(name)}
+            options = {**table.options, "indexHints": hints} if hints else {k: v for k, v in table.options.items() if k != "indexHints"}
+            indexes = tuple(i for i in table.indexes if i is not index)
+            self.publish_table(txn, cursor, replace(table, indexes=indexes, options=options))

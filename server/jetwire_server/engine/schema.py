@@ -100,6 +100,7 @@ class Table:
     grbit: int = 0
     template: str | None = None
     options: dict[str, Any] = field(default_factory=dict)  # density, pages, space hints: kept for GetTableInfo
+    compiled: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)  # what cursors work out once
 
     @cached_property
     def by_name(self) -> dict[str, Column]:

@@ -77,6 +77,7 @@ class Operation:
                 return
             if error is not None:
                 self._txn.rollback_to(self._mark)
+                session.writes += 1
                 session.schema_undone()
             self._txn.forget(self._mark)
         elif error is None:
@@ -99,6 +100,7 @@ class TransactionLevels:
         self.cursors: dict[int, Cursor] = {}
         self.last_commit: Commit | None = None
         self.began = 0  # the instance's count of level 0 transactions when this one began
+        self.writes = 0  # moves with everything this session's cursors write or undo: what they read ahead is then stale
         self._marks: list[Savepoint] = []  # of levels 2 and up
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
         self.stats = ThreadStats()
@@ -222,6 +224,7 @@ class TransactionLevels:
             mark = self._marks.pop()
             self.txn.rollback_to(mark)
             self.txn.forget(mark)
+            self.writes += 1
             self.schema_undone()
         else:
             txn, self.txn = self.txn, None

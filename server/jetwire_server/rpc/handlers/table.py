@@ -47,6 +47,7 @@ def index_create(given: dict[str, Any]) -> IndexCreate:
         tuples=tuples and TupleLimits(tuples["lengthMin"], tuples["lengthMax"], tuples["toIndexMax"], tuples["increment"], tuples["start"]),
         conditions=tuple((row["name"], row["grbit"]) for row in given["conditionalColumns"]),
         key_most=given["keyMost"],
+        hints=given["spaceHints"],
     )
 
 
