@@ -16,6 +16,7 @@ from jetwire_protocol.errors import Err
 T = TypeVar("T")
 _RETRY_PAUSE_SECONDS = 0.005
 _CLOSED = "the session is closed"
+_NOT_THERE = (Err.FileNotFound, Err.DatabaseNotFound, Err.ObjectNotFound)
 
 
 class Database:
@@ -52,8 +53,10 @@ class Database:
             spec["indexes"].append(index_create("primary", primary, ["IndexPrimary"]))
         spec["indexes"] += [index_create(n, key, ["IndexUnique"]) for n, key in (unique or {}).items()]
         spec["indexes"] += [index_create(n, key, []) for n, key in (indexes or {}).items()]
-        answer = await self.session.connection.CreateTableColumnIndex(self.session.use(), self.id, spec)
-        return await Table.opened(self.session, answer["tableid"], name)
+        made = await self.session.connection.CreateTableColumnIndex(self.session.use(), self.id, spec)
+        # Its maker has it for itself until it is closed; a table that is opened is for all.
+        await self.session.connection.CloseTable(self.session.id, made["tableid"])
+        return await self.table(name)
 
     async def table(self, name: str, *, grbit: int | Sequence[str] = 0) -> Table:
         """Opens a table."""
@@ -131,14 +134,19 @@ class Session:
         raise AssertionError("unreachable")
 
     async def open(self, name: str, *, create: bool = False) -> Database:
-        """Attaches (if need be) and opens a database of the instance; `create` makes it if it is not there."""
+        """Opens a database of the instance, attaching it if need be; `create` makes it if it is not there."""
         sesid = self.use()
         try:
-            await self.connection.AttachDatabase(sesid, name)
-        except EngineError as error:
-            if not create or error.code not in (Err.FileNotFound, Err.DatabaseNotFound):
+            opened = await self.connection.OpenDatabase(sesid, name)
+        except EngineError as error:  # not attached; a reader may open what is, and no more
+            if error.code not in _NOT_THERE:
                 raise
-            answer = await self.connection.CreateDatabase(sesid, name)
-            return Database(self, answer["dbid"], name)
-        opened = await self.connection.OpenDatabase(sesid, name)
+            try:
+                await self.connection.AttachDatabase(sesid, name)
+            except EngineError as missing:
+                if not create or missing.code not in _NOT_THERE:
+                    raise
+                answer = await self.connection.CreateDatabase(sesid, name)
+                return Database(self, answer["dbid"], name)
+            opened = await self.connection.OpenDatabase(sesid, name)
         return Database(self, opened["dbid"], name)

@@ -6,17 +6,20 @@ from typing import Annotated
 
 import typer
 
-from jetwire.cli import snapshot
+from jetwire.cli import calls, dump, load, shell, snapshot, tables, top
 from jetwire.cli.context import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(snapshot.app, name="snapshot")
+for command in (calls.ping, calls.call, shell.shell, tables.tables, dump.dump, load.load, top.top):
+    app.command()(command)
 
 
 @app.callback()
 def options(
     url: Annotated[str | None, typer.Option(envvar="JETWIRE_URL", help="tcp://, unix://, ws:// or http:// address of the server.")] = None,
     token: Annotated[str | None, typer.Option(envvar="JETWIRE_TOKEN", help="Who you are, for servers that ask.")] = None,
+    instance: Annotated[str, typer.Option(envvar="JETWIRE_INSTANCE", help="The instance to work in.")] = "default",
     as_json: Annotated[bool, typer.Option("--json", help="Answers as JSON, one line, whatever the terminal.")] = False,
 ) -> None:
     """Talks to a Jetwire server.
@@ -26,4 +29,5 @@ def options(
     if url:
         settings.url = url
     settings.token = token
+    settings.instance = instance
     settings.as_json = as_json

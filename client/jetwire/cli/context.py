@@ -14,6 +14,9 @@ from rich.console import Console
 
 from jetwire import address
 from jetwire._sync.connection import Connection
+from jetwire._sync.server import Server
+from jetwire._sync.session import Session
+from jetwire.cli.render import table_of
 from jetwire.errors import ConnectionLost, EngineError, JetwireError, RpcError
 
 # Exit codes of every command; `snapshot run` has further ones (see `snapshots.outcome`).
@@ -21,6 +24,12 @@ EXIT_ENGINE_ERROR = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 7
 EXIT_NOT_ALLOWED = 8
+
+_RPC_EXITS = {-32001: EXIT_NOT_ALLOWED, -32002: EXIT_NOT_ALLOWED, -32005: EXIT_UNREACHABLE}
+
+
+class Wrong(JetwireError):
+    """What was asked for makes no sense: a file, a value or a word that cannot be used."""
 
 
 @dataclass
@@ -30,9 +39,14 @@ class Settings:
     url: str
     token: str | None
     as_json: bool
+    instance: str = "default"
 
     def connection(self) -> Connection:
         return Connection(self.url, token=self.token)
+
+    @property
+    def for_people(self) -> bool:
+        return not self.as_json and sys.stdout.isatty()
 
 
 settings = Settings(address.default(), os.environ.get("JETWIRE_TOKEN"), False)
@@ -41,28 +55,40 @@ errors = Console(stderr=True)
 
 
 def answer(value: Any) -> None:
-    """Prints an answer: JSON for programs, rich's rendering of it for people."""
-    if settings.as_json or not sys.stdout.isatty():
-        print(json.dumps(value))
+    """Prints an answer: JSON for programs, rich's rendering of it for people (rows as a table)."""
+    if not settings.for_people:
+        print(json.dumps(value), flush=True)
+    elif (table := table_of(value)) is not None:
+        console.print(table)
     else:
         console.print_json(json.dumps(value))
 
 
+def say(error: Exception) -> None:
+    """One line about what went wrong, on stderr."""
+    if settings.as_json:
+        facts: dict[str, Any] = {"message": str(error)}
+        if isinstance(error, EngineError):
+            facts |= {"code": error.code, "name": error.name, "retryable": error.retryable}
+        elif isinstance(error, RpcError):
+            facts |= {"code": error.code}
+        print(json.dumps({"error": facts}), file=sys.stderr, flush=True)
+    else:
+        errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def exit_code(error: JetwireError) -> int:
+    if isinstance(error, ConnectionLost):
+        return EXIT_UNREACHABLE
+    if isinstance(error, RpcError):
+        return _RPC_EXITS.get(error.code, EXIT_USAGE)
+    return EXIT_USAGE if isinstance(error, Wrong) else EXIT_ENGINE_ERROR
+
+
 def fail(error: JetwireError) -> NoReturn:
     """Says what went wrong in one line and ends with the code that names the kind."""
-    code = EXIT_ENGINE_ERROR
-    if isinstance(error, ConnectionLost):
-        code = EXIT_UNREACHABLE
-    elif isinstance(error, RpcError):
-        code = EXIT_NOT_ALLOWED if error.code in (-32001, -32002) else EXIT_USAGE
-    if settings.as_json:
-        facts = {"message": str(error)}
-        if isinstance(error, EngineError):
-            facts |= {"code": str(error.code), "name": error.name}
-        print(json.dumps({"error": facts}), file=sys.stderr)
-    else:
-        errors.print(f"[red]{error}[/red]", highlight=False)
-    raise SystemExit(code)
+    say(error)
+    raise SystemExit(exit_code(error))
 
 
 @contextmanager
@@ -71,5 +97,15 @@ def connected() -> Iterator[Connection]:
     try:
         with settings.connection() as connection:
             yield connection
+    except JetwireError as error:
+        fail(error)
+
+
+@contextmanager
+def in_session() -> Iterator[Session]:
+    """A session in the chosen instance for one command; its errors end the program properly."""
+    try:
+        with Server(settings.url, token=settings.token) as server, server.session(settings.instance) as session:
+            yield session
     except JetwireError as error:
         fail(error)

@@ -566,7 +566,7 @@ class ManifestLog(TypedDict):
 
     genLow: NotRequired[int]
     genHigh: NotRequired[int]
-    position: NotRequired[Lgpos]
+    position: NotRequired[str]
 
 
 class ManifestDatabase(TypedDict):

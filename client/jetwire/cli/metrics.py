@@ -1,0 +1,44 @@
+"""The server's metrics, read from its HTTP port."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+
+from jetwire import address
+from jetwire.address import DEFAULT_HTTP_PORT
+
+_SECONDS = 2.0
+
+
+def address_of(url: str) -> str:
+    """Where the metrics of the server at an address are: on the same HTTP port, or on the default one of the same host."""
+    where = address.parse(url)
+    if where.scheme in ("ws", "http", "wss", "https"):
+        return f"http{'s' if where.secure else ''}://{_host(where.host)}:{where.port}/metrics"
+    return f"http{'s' if where.secure else ''}://{_host(where.host or '127.0.0.1')}:{DEFAULT_HTTP_PORT}/metrics"
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def read(url: str, token: str | None, tls: ssl.SSLContext | None = None) -> dict[str, float]:
+    """Name (with its labels) to value; nothing if the server does not show them to us there."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS, context=tls) as answer:
+            return parse(answer.read().decode())
+    except (OSError, ValueError, urllib.error.URLError):
+        return {}
+
+
+def parse(text: str) -> dict[str, float]:
+    """Prometheus' text format, without the buckets of histograms: their sums and counts are enough here."""
+    found = {}
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name and not line.startswith("#") and "_bucket{" not in name:
+            found[name] = float(value)
+    return found
