@@ -6,14 +6,16 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.store.home import AdoptableTree, Home
 from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, UnpublishedTree
-from jetwire_server.store.locks import ADD, READ, KeyLocks, Owner, SchemaLocks, Sharing
+from jetwire_server.store.layers import scan_layers
+from jetwire_server.store.locks import ADD, READ, Owner, Sharing
 from jetwire_server.store.sortedkeys import SortedKeys
-from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, Timeline, TreeVersions
+from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, TreeVersions
 from jetwire_server.store.writeset import HELD, MISSING, Deltas, Entry, _Missing, integer_at, made_whole
 
 ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
@@ -21,44 +23,6 @@ ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
 CHARGE_BYTES = 1 << 16
 _NO_WRITES: dict[Tree, dict[bytes, Entry]] = {}
 _NO_TREES: dict[Tree, AdoptableTree] = {}
-
-
-class Home(Protocol):
-    """What a transaction asks of its store."""
-
-    timeline: Timeline
-    key_locks: KeyLocks
-    schema_locks: SchemaLocks
-
-    @property
-    def current(self) -> Base:
-        """The newest pages."""
-        ...
-
-    def check_writable(self, tree: Tree) -> None: ...
-    def allocate_tree(self, slot: int) -> Tree: ...
-    def nothing_to_commit(self) -> Commit: ...
-    def ended(self, transaction: StoreTransaction) -> None:
-        """The transaction holds nothing any more: its snapshot may be forgotten."""
-        ...
-
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        """Logs and publishes the write set, and calls `release(number)` at the publishing."""
-        ...
-
-
-class AdoptableTree(UnpublishedTree, Protocol):
-    """An unpublished tree, as the transaction that named it reads it."""
-
-    def get_now(self, key: bytes) -> bytes | None: ...
-    def chunk(self, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]: ...
-    def published(self) -> None:
-        """The commit that names it is about to be visible."""
-        ...
-
-    def adopted_by(self, transaction: StoreTransaction | None) -> None:
-        """Named by a transaction (None: no longer, it was rolled back)."""
-        ...
 
 
 class StoreTransaction:
@@ -277,7 +241,11 @@ class StoreTransaction:
             return []
         if not own and (found is None or not found.versions) and not self.adopted:
             return self.pages.chunk(tree, low, high, reverse, limit)
-        return self._scan_layers(tree, own, found, low, high, reverse, limit)
+        return scan_layers(self, tree, low, high, reverse, limit)
+
+    def versions_of(self, tree: Tree) -> TreeVersions | None:
+        """The tree's part of the timeline, if it has one."""
+        return self._trees.get(tree)
 
     def visible(self, tree: Tree, key: bytes) -> bytes | None:
         """The value at the snapshot, this transaction's own writes left out."""
@@ -298,83 +266,6 @@ class StoreTransaction:
         if self.adopted and tree in self.adopted:
             return self.adopted[tree].get_now(key)
         return self.pages.get(tree, key)
-
-    def _scan_layers(
-        self,
-        tree: Tree,
-        own: dict[bytes, Entry] | None,
-        found: TreeVersions | None,
-        low: bytes | None,
-        high: bytes | None,
-        reverse: bool,
-        limit: int,
-    ) -> list[Row]:
-        """Pages, timeline and own writes laid over each other, a stretch at a time."""
-        out: list[Row] = []
-        pick = max if reverse else min
-        adopted = self.adopted.get(tree)
-        while True:
-            want = max(limit - len(out), 8)
-            if adopted is None:
-                rows = self.pages.chunk(tree, low, high, reverse, want)
-            else:
-                rows = adopted.chunk(low, high, reverse, want)
-            above = found.keys.run(low, high, reverse, want) if found is not None and found.versions else []
-            mine = self._order_of(tree, own).run(low, high, reverse, want) if own else []
-            # A layer that filled its chunk may go on: beyond the nearest such end nothing is known yet.
-            ends = [layer[-1] for layer in (above, mine) if len(layer) == want]
-            if len(rows) >= want:
-                ends.append(rows[-1][0])
-            end = pick(ends) if ends else None
-            if not above and not mine:
-                out += rows
-            else:
-                out += self._laid_over(tree, own, found, dict(rows), above, mine, end, reverse)
-            if end is None or len(out) >= limit:
-                return out[:limit]
-            if reverse:
-                high = end
-            else:
-                low = end + b"\0"
-
-    def _laid_over(
-        self,
-        tree: Tree,
-        own: dict[bytes, Entry] | None,
-        found: TreeVersions | None,
-        merged: dict[bytes, bytes],
-        above: list[bytes],
-        mine: list[bytes],
-        end: bytes | None,
-        reverse: bool,
-    ) -> list[Row]:
-        snapshot, base = self.snapshot, self.pages.base
-        if found is not None:
-            versions = found.versions
-            for key in above:
-                version = versions[key]
-                while version[0] > snapshot:
-                    version = version[2]
-                    if version is None:
-                        break
-                else:
-                    if version[0] > base:
-                        if version[1] is not None:
-                            merged[key] = version[1]
-                        else:
-                            merged.pop(key, None)
-        for key in mine:
-            assert own is not None
-            entry = own[key]
-            value = made_whole(self.visible(tree, key), entry) if isinstance(entry, Deltas) else entry
-            if value is None:
-                merged.pop(key, None)
-            else:
-                merged[key] = value
-        rows = sorted(merged.items(), reverse=reverse)
-        if end is None:
-            return rows
-        return [row for row in rows if row[0] >= end] if reverse else [row for row in rows if row[0] <= end]
 
     # -- the end ----------------------------------------------------------------------------------------------
     async def commit(self, *, lazy: bool = False) -> Commit:
@@ -421,11 +312,15 @@ class StoreTransaction:
         self.writes[tree] = own
         return own
 
-    def _order_of(self, tree: Tree, own: dict[bytes, Entry]) -> SortedKeys:
+    def own_keys(self, tree: Tree, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[bytes]:
+        """The keys this transaction has written, in order."""
+        own = self.writes.get(tree)
+        if not own:
+            return []
         order = self._orders.get(tree)
         if order is None:
             order = self._orders[tree] = SortedKeys(own)
-        return order
+        return order.run(low, high, reverse, limit)
 
     def _write(self, tree: Tree, own: dict[bytes, Entry], key: bytes, old: Entry | _Missing, new: Entry, weight: int) -> None:
         self._left -= weight

@@ -583,3 +583,34 @@ async def test_databases_come_beside_checkpoints_and_each_other(directory: str) 
     slot = await store.attach_database("1.edb")
     assert await content(store, tree_id(slot, 1)) == {"b": "1"}
     await store.stop()
+
+
+async def test_pages_that_know_more_than_the_log_are_refused(directory: str) -> None:
+    store, tree = await opened(directory)
+    for i in range(5):
+        await write(store, tree, a=str(i))
+    journal = store.journal
+    assert isinstance(journal, PlainJournal)
+    early = journal.after_crash(lazy_lost=False)
+    early.log = early.log[:3]
+    await store.checkpoint()
+    store.gate.latch("stopped")
+    await store.stop()
+    before = snapshot_of(directory)
+    with pytest.raises(JetError) as caught:
+        await embedded(directory, early)
+    assert caught.value.code == Err.RequiredLogFilesMissing
+    assert snapshot_of(directory) == before
+
+
+async def test_a_stop_while_frozen_writes_nothing(directory: str) -> None:
+    store, tree = await opened(directory)
+    await write(store, tree, a="1")
+    await store.gate.freeze(store.clock.boot() + 60, drain_until=store.clock.boot() + 1)
+    before = snapshot_of(directory)
+    async with asyncio.timeout(5):
+        await store.stop()
+    assert snapshot_of(directory) == before
+    store = await embedded(directory, store.journal.after_crash(lazy_lost=True))  # type: ignore[attr-defined]
+    assert await content(store, tree) == {"a": "1"}
+    await store.stop()

@@ -7,10 +7,13 @@ newest commit that is whole in its pages; whoever reads through it looks into th
 from __future__ import annotations
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.metrics import Gauge
 from jetwire_server.store.embedded.layout import tree_prefix
 from jetwire_server.store.embedded.pages import PageFile, View
 from jetwire_server.store.interface import SLOT_SHIFT, Row, Tree, tree_number
 from jetwire_server.store.snapshots import Snapshots
+
+ALIVE = Gauge("jetwire_page_generations", "Page generations that snapshots read on.")
 
 
 class Generation:
@@ -92,6 +95,7 @@ class Generations:
         before = self.current
         before.current = False
         self.alive.append(Generation(base, views))
+        ALIVE.value = len(self.alive)
         if not before.users:
             self._bury(before)
 
@@ -129,4 +133,5 @@ class Generations:
 
     def _bury(self, generation: Generation) -> None:
         self.alive.remove(generation)
+        ALIVE.value = len(self.alive)
         generation.close()

@@ -74,6 +74,7 @@ class _Recovery:
             RECORDS.value = count
         for error in self.lost.values():
             raise error
+        self._check_log_reaches_pages()
         self._begin()
         for number, tree, rows in self.chunks:
             await store.write_to_pages(number, tree, rows)
@@ -83,6 +84,18 @@ class _Recovery:
         await self.databases.mark(ATTACHED)
         for slot in self.databases.files:
             self.databases.free_leftovers(slot, self.named)
+
+    def _check_log_reaches_pages(self) -> None:
+        """Pages never know more than the log. If they do, its newest files are gone, or these pages are of another past."""
+        for slot, base in self.base.items():
+            if base > self.store.published:
+                path = self.databases.files[slot].path
+                raise JetError(
+                    Err.RequiredLogFilesMissing,
+                    f"{path} holds commit {base}, but the log ends with {self.store.published}: its newest files are missing or "
+                    "from another time; put them back, or restore a backup",
+                    path=path,
+                )
 
     def _begin(self) -> None:
         """The log is whole, and what it says is being taken: from here on things may be written."""

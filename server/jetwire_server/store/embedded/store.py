@@ -73,22 +73,32 @@ class EmbeddedStore:
     # -- life -------------------------------------------------------------------------------------------------
     async def start(self) -> None:
         self._scratch.clear()
-        await recover(self)
+        try:
+            await recover(self)
+        except BaseException:
+            await self._close()
+            raise
 
     async def stop(self, *, checkpoint: bool = True) -> None:
         """Ends. Latched or frozen, it writes nothing on its way out: recovery will do the rest."""
+        if self.gate.look():
+            self.gate.latch("the instance ended while it was frozen")
         try:
             if checkpoint and not self.problems():
                 await self.flush()
                 await self.checkpointer.save()
                 await self.attached.mark(DETACHED)
         finally:
-            await self.checkpointer.stop()
-            try:
-                await self.journal.close()
-            except JetError:
-                if not self.problems():
-                    raise
+            await self._close()
+
+    async def _close(self) -> None:
+        await self.checkpointer.stop()
+        try:
+            await self.journal.close()
+        except JetError:
+            if not self.problems():
+                raise
+        finally:
             self.generations.close()
             self.attached.close()
             self._scratch.close()

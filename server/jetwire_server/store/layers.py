@@ -1,0 +1,74 @@
+"""A scan through pages, timeline and own writes, laid over each other a stretch at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jetwire_server.store.interface import Row, Tree
+from jetwire_server.store.writeset import Deltas, made_whole
+
+if TYPE_CHECKING:
+    from jetwire_server.store.transaction import StoreTransaction
+
+
+def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
+    """At most `limit` rows as the transaction sees them."""
+    out: list[Row] = []
+    nearest = max if reverse else min
+    found = transaction.versions_of(tree)
+    adopted = transaction.adopted.get(tree)
+    while True:
+        want = max(limit - len(out), 8)
+        if adopted is None:
+            rows = transaction.pages.chunk(tree, low, high, reverse, want)
+        else:
+            rows = adopted.chunk(low, high, reverse, want)
+        above = found.keys.run(low, high, reverse, want) if found is not None else []
+        mine = transaction.own_keys(tree, low, high, reverse, want)
+        # A layer that filled its stretch may go on: beyond the nearest such end nothing is known yet.
+        ends = [layer[-1] for layer in (above, mine) if len(layer) == want]
+        if len(rows) >= want:
+            ends.append(rows[-1][0])
+        end = nearest(ends) if ends else None
+        if not above and not mine:
+            out += rows
+        else:
+            merged = dict(rows)
+            _lay_versions(transaction, tree, above, merged)
+            _lay_own(transaction, tree, mine, merged)
+            inside = merged.items() if end is None else [row for row in merged.items() if (row[0] >= end if reverse else row[0] <= end)]
+            out += sorted(inside, reverse=reverse)
+        if end is None or len(out) >= limit:
+            return out[:limit]
+        if reverse:
+            high = end
+        else:
+            low = end + b"\0"
+
+
+def _lay_versions(transaction: StoreTransaction, tree: Tree, keys: list[bytes], merged: dict[bytes, bytes]) -> None:
+    snapshot, base = transaction.snapshot, transaction.pages.base
+    found = transaction.versions_of(tree)
+    if found is None:
+        return
+    versions = found.versions
+    for key in keys:
+        version = versions[key]
+        while version is not None and version[0] > snapshot:
+            version = version[2]
+        if version is None or version[0] <= base:
+            continue  # the pages have what this snapshot sees
+        if version[1] is not None:
+            merged[key] = version[1]
+        else:
+            merged.pop(key, None)
+
+
+def _lay_own(transaction: StoreTransaction, tree: Tree, keys: list[bytes], merged: dict[bytes, bytes]) -> None:
+    for key in keys:
+        entry = transaction.writes[tree][key]
+        value = made_whole(transaction.visible(tree, key), entry) if isinstance(entry, Deltas) else entry
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = value
