@@ -13,6 +13,7 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name, fold
 from jetwire_server.engine.columns import ColumnCalls
 from jetwire_server.engine.hints import check_hints
+from jetwire_server.engine.indexing import build
 from jetwire_server.engine.locales import check_flags, locale_of
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
@@ -274,15 +275,13 @@ class IndexCalls(ColumnCalls):
                     elif spec.grbit & G.IndexEmpty or not await txn.scan(table.tree, limit=1):
                         table = self.grow_index(txn, table)
                     else:
-                        table = await self._build(txn, table)
+                        *others, index = table.indexes
+                        tree = await build(self.instance.store, txn, table, index)
+                        table = replace(table, indexes=(*others, replace(index, tree=tree)))
                 except JetError as error:
-                    error.data.setdefault("index", position)
+                    error.data.setdefault("indexPosition", position)
                     raise
             self.publish_table(txn, cursor, table)
-
-    async def _build(self, txn: Transaction, table: Table) -> Table:
-        """Fills the newest index from the rows, beside the running transactions: nobody may write meanwhile."""
-        raise NotImplementedError
 
     async def delete_index(self, cursor: Cursor, name: str) -> None:
         """Deletes a secondary index. The primary one is the table."""

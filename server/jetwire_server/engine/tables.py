@@ -114,7 +114,7 @@ class TableCalls(IndexCalls):
                 try:
                     table, made, warned = with_column(table, column, exclusive=True)
                 except JetError as error:
-                    error.data.setdefault("column", position)
+                    error.data.setdefault("columnPosition", position)
                     raise
                 ids.append(made.id)
                 warning = warning or warned
@@ -123,7 +123,7 @@ class TableCalls(IndexCalls):
                     table = with_index(table, index, self.instance.parameters)
                     table = self.grow_index(txn, table)
                 except JetError as error:
-                    error.data.setdefault("index", position)
+                    error.data.setdefault("indexPosition", position)
                     raise
             catalog.add(txn, table)
             txn.lock_schema(table.tree, exclusive=True)

@@ -368,7 +368,7 @@ async def test_index_refusals(session: Session, table: Cursor, index: IndexCreat
 async def test_indexes_are_made_all_or_none(session: Session, table: Cursor) -> None:
     good, bad = IndexCreate("a", ("+n",)), IndexCreate("b", ("+nope",))
     error = await refused(session.create_index(table, [good, bad]), Err.ColumnNotFound)
-    assert error.data["index"] == 1
+    assert error.data["indexPosition"] == 1
     assert await session.get_table_index_info(table, level=7) == 1
     await refused(session.create_index(table, []), Err.InvalidParameter)
     await session.create_index(table, [good])

@@ -1,0 +1,117 @@
+"""Creating an index on a table that has rows: all its entries, unique clashes, rollback, writers beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
+from jetwire_protocol.errors import Err
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.tables import TableCreate
+from jetwire_server.engine.values import plan_of
+from tests.server.engine.refusals import refused
+
+ROWS = 2500
+UNIQUE = int(CreateIndexGrbit.IndexUnique)
+TABLE = TableCreate(
+    "t",
+    columns=(
+        ColumnCreate("id", Coltyp.Long),
+        ColumnCreate("n", Coltyp.Long),
+        ColumnCreate("tags", Coltyp.LongText, grbit=int(AddColumnGrbit.ColumnMultiValued)),
+    ),
+    indexes=(IndexCreate("pk", ("+id",), int(CreateIndexGrbit.IndexPrimary)),),
+)
+
+
+async def fill(session: Session, cursor: Cursor, value: Callable[[int], int]) -> None:
+    plan = plan_of(cursor.table)
+    assert plan.rows.maker is not None
+    ids = {c.name: c.id for c in cursor.table.columns}
+    async with session.operation(write=True) as txn:
+        for n in range(ROWS):
+            row = plan.codec.encode({ids["id"]: n, ids["n"]: value(n), ids["tags"]: [f"a{n % 7}", f"b{n % 5}"]})
+            txn.insert(cursor.table.tree, plan.rows.maker.key([n]), row)
+
+
+@pytest.fixture
+async def cursor(session: Session, dbid: int) -> Cursor:
+    return (await session.create_table_column_index(dbid, TABLE)).cursor
+
+
+async def entries(session: Session, cursor: Cursor, name: str) -> list[tuple[bytes, bytes]]:
+    async with session.operation(write=False) as txn:
+        table = await session.refresh_table(cursor, txn)
+        return await txn.scan(table.index_by_name[name].tree, limit=3 * ROWS)
+
+
+async def test_every_row_gets_its_entries(session: Session, cursor: Cursor) -> None:
+    await fill(session, cursor, lambda n: -n)
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",), UNIQUE), IndexCreate("byTag", ("+tags",))])
+    unique = await entries(session, cursor, "byn")
+    keys = plan_of(cursor.table).rows.maker
+    assert keys is not None
+    assert [bookmark for _, bookmark in unique] == [keys.key([n]) for n in reversed(range(ROWS))]
+    assert len(await entries(session, cursor, "bytag")) == 2 * ROWS
+
+
+@pytest.mark.parametrize("clash", [1, 1500])
+async def test_a_clash_leaves_no_index(session: Session, cursor: Cursor, clash: int) -> None:
+    await fill(session, cursor, lambda n: 0 if n == clash else n)
+    error = await refused(session.create_index(cursor, [IndexCreate("byN", ("+n",), UNIQUE)]), Err.KeyDuplicate)
+    assert error.data["index"] == "byN"
+    assert await session.get_table_index_info(cursor, level=7) == 1
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",))])
+
+
+async def test_an_empty_index_and_a_rolled_back_one(session: Session, cursor: Cursor) -> None:
+    await fill(session, cursor, lambda n: n)
+    await session.begin_transaction()
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",))])
+    assert len(await entries(session, cursor, "byn")) == ROWS
+    await session.rollback()
+    assert await session.get_table_index_info(cursor, level=7) == 1
+    bits = int(CreateIndexGrbit.IndexEmpty | CreateIndexGrbit.IndexIgnoreAnyNull)
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",), bits)])
+    assert await entries(session, cursor, "byn") == []
+    await refused(session.create_index(cursor, [IndexCreate("p", ("+n",), int(CreateIndexGrbit.IndexPrimary))]), Err.IndexHasPrimary)
+
+
+async def test_writers_and_builders_never_miss_each_other(
+    session: Session, other: Session, dbid: int, other_dbid: int, cursor: Cursor
+) -> None:
+    await fill(session, cursor, lambda n: n)
+    cursor.close()
+    mine, theirs = await session.open_table(dbid, "t"), await other.open_table(other_dbid, "t")
+    plan = plan_of(theirs.table)
+    assert plan.rows.maker is not None
+    late = plan.rows.maker.key([ROWS]), plan.codec.encode({1: ROWS, 2: ROWS})
+    await other.begin_transaction()
+    async with other.operation(write=True) as txn:
+        txn.lock_schema(theirs.table.tree)
+        txn.insert(theirs.table.tree, *late)
+    index = IndexCreate("byN", ("+n",))
+    await refused(session.create_index(mine, [index]), Err.WriteConflict)
+    await session.begin_transaction()
+    assert await session.get_table_index_info(mine, level=7) == 1
+    await other.commit_transaction()
+    await refused(session.create_index(mine, [index]), Err.WriteConflict)
+    await session.rollback()
+    await session.create_index(mine, [index])
+    assert len(await entries(session, mine, "byn")) == ROWS + 1
+
+
+async def test_a_primary_index_needs_an_empty_table(session: Session, dbid: int) -> None:
+    cursor = await session.create_table(dbid, "heap")
+    await session.add_column(cursor, "a", ColumnCreate("", Coltyp.Long))
+    async with session.operation(write=True) as txn:
+        txn.insert(cursor.table.tree, b"\0\0\0\1", plan_of(cursor.table).codec.encode({1: 1}))
+    primary = IndexCreate("pk", ("+a",), int(CreateIndexGrbit.IndexPrimary))
+    await refused(session.create_index(cursor, [primary]), Err.TableNotEmpty)
+    escrow = ColumnCreate("", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnEscrowUpdate), default=0)
+    await refused(session.add_column(cursor, "e", escrow), Err.TableNotEmpty)
