@@ -199,12 +199,12 @@ class Log:
     def _cut(self, end: End) -> Tail:
         """Makes `end` the end on disk too, so that nothing beyond can ever be mistaken for a record."""
         last = self._generations[-1]
+        if last.path == self.names.prepared:  # first of all: what comes next would take the prepared file for a spare one
+            self._install_prepared(last.number)
         if end.generation < last.number:  # the torn record began in an earlier generation: those after it begin anew
             header = self._after_cut(end)
             self._install(header)
             return self._tail(header, DATA_START, end.chain)
-        if last.path == self.names.prepared:
-            self._install_prepared(last.number)
         return self._tail(last.header, end.offset, end.chain, clear=True)
 
     def _after_cut(self, end: End) -> GenerationHeader:
