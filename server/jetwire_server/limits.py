@@ -16,6 +16,7 @@ VERSION_BYTES_MAX = 384 << 20  # write sets and versions above the pages; more i
 VERSION_BYTES_SLOW = 128 << 20  # from here on new transactions and commits wait for the checkpoint
 VERSION_BYTES_CHECKPOINT = 32 << 20  # a checkpoint starts by itself when this much is above the pages
 GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the newest one is used on, and grows
+PAGE_VIEWS_MAX = 1_024  # LMDB readers of a file: generations, trees being built, scrubs; a slot costs 64 bytes
 
 FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers must never wait longer for an operator
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
@@ -33,6 +34,7 @@ LOG_FILE_KB_MIN, LOG_FILE_KB_MAX, LOG_FILE_KB_DEFAULT = 64, 32_768, 5_120  # JET
 # -- rpc: Hello tells clients the first four; see jetwire_protocol.jsonrpc.WireLimits for what one message may weigh ---
 CALLS_IN_FLIGHT_MAX = 1_024  # a connection's calls that wait; more are refused
 RESULT_BYTES_MAX = 64 << 20
+RECORDS_BYTES = 16 << 20  # GetRecords ends a page here, however many records were asked for
 WRITE_BUFFER_BYTES = 1 << 20  # more than this unread, and nothing more is read from that connection
 WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces of about this size
 UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
@@ -57,3 +59,14 @@ EVENTS_KEPT = 10_000  # entries of the event table; the oldest go first
 EVENTS_BYTES_MAX = 8 << 20  # the event table's file is written anew, without what is forgotten, beyond this
 
 SUBSCRIPTIONS_PER_CONNECTION_MAX = 64
+# -- cursors ----------------------------------------------------------------------------------------------------------
+READ_AHEAD_ROWS_MAX = 1_000  # entries a cursor takes from the store at once when it moves on and on
+BULK_READ_ROWS = 4_000  # the same for GetRecords, counts and index builds
+RECORD_BYTES_MAX = 32_768  # a row as stored; long values move out of it to keep it below
+LONG_VALUE_INTRINSIC_BYTES_MAX = 1_024  # longer ones lie beside the row, unless SetIntrinsicLV
+LONG_VALUE_BYTES_MAX = (1 << 31) - 1
+LONG_VALUE_CHUNK_BYTES = 8_000  # two to a sixteen KB write; an overwrite of a few bytes writes one of them
+LONG_VALUE_STREAM_BYTES = 1 << 20  # a value that grows beyond this inside one update goes round memory
+COUNTER_BLOCK = 1_000  # auto-increment values reserved at once: as many are lost in a crash
+TEMPORARY_BYTES_IN_MEMORY_MAX = 8 << 20  # of one sort or temporary table; beyond it spills
+INTERSECT_INDEXES_MAX = 64

@@ -302,7 +302,7 @@ async def test_the_limit_of_generations_holds(directory: str, monkeypatch: pytes
     store, tree = await opened(directory)
     olds = []
     for i in range(6):
-        await write(store, tree, a=str(i))
+        await write(store, tree, a=str(i), **{f"only{i}": "x"})
         olds.append(await store.begin())
         await store.checkpoint()
     assert len(store.generations.alive) == 3
@@ -310,7 +310,7 @@ async def test_the_limit_of_generations_holds(directory: str, monkeypatch: pytes
         assert await old.get(tree, b"a") == str(i).encode()
     for old in olds:
         await old.rollback()
-    assert await content(store, tree) == {"a": "5"}
+    assert len(await content(store, tree)) == 7
     await write(store, tree, a="6")
     await store.checkpoint()
     assert store.timeline.bytes == 0
@@ -613,4 +613,15 @@ async def test_a_stop_while_frozen_writes_nothing(directory: str) -> None:
     assert snapshot_of(directory) == before
     store = await embedded(directory, store.journal.after_crash(lazy_lost=True))  # type: ignore[attr-defined]
     assert await content(store, tree) == {"a": "1"}
+    await store.stop()
+
+
+async def test_a_commit_to_a_database_that_went_is_refused(directory: str) -> None:
+    store, tree = await opened(directory)
+    late = await store.begin()
+    late.put(tree, b"a", b"1")
+    await store.detach_database(1)
+    with refused(Err.InvalidDatabaseId):
+        await late.commit()
+    assert store.key_locks.trees == {}
     await store.stop()

@@ -121,7 +121,8 @@ class Checkpoint:
         self._thread = ThreadPoolExecutor(1, "pages")
         self._unsaved: deque[Published] = deque()
         self._unsaved_bytes = 0
-        self._retained: dict[Tree, set[bytes]] = {}
+        self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
+        self._retained: dict[Tree, set[bytes]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
         self._published_before = 0
@@ -229,9 +230,12 @@ class Checkpoint:
             for tree in published.dropped:
                 self.condemn(tree)
         UNSAVED_BYTES.value = self._unsaved_bytes
+        for tree, entries in touched.items():
+            self._untrimmed.setdefault(tree, set()).update(entries)
         if len(owner.generations.alive) < limits.GENERATIONS_MAX:
             owner.generations.advance(number, owner.files)
-        await self._trim(list(touched.items()))
+            ready, self._untrimmed = self._untrimmed, {}
+            await self._trim(list(ready.items()))
         await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
 
     def _touched(self, taken: list[Published]) -> dict[Tree, dict[bytes, Entry]]:

@@ -30,7 +30,7 @@ from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk
 from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
-from jetwire_server.store.interface import Commit, Tree, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, Tree, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage
 from jetwire_server.store.transaction import StoreTransaction
@@ -179,6 +179,10 @@ class EmbeddedStore:
             if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
                 await self.checkpointer.relief()
             self.check_available()
+            for tree in transaction.writes:
+                self.attached.check_writable(tree >> SLOT_SHIFT)  # it may have been detached meanwhile
+            if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
+                raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
             pending = PendingCommit(self, self.next_number, self.clock.now(), transaction)
             writes: dict[Tree, Any] = {tree: own for tree, own in transaction.writes.items() if own}
             record = changes.CommitRecord(
