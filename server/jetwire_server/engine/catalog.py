@@ -24,6 +24,7 @@ from jetwire_server.store.interface import Transaction, Tree, tree_id, tree_numb
 
 CATALOG_TREE = 1
 _NAME, _TABLE, _STATS = b"N", b"T", b"S"
+_COUNTERS, _COUNTERS_END = b"C", b"D"  # see `autoincrement`
 _FORMAT = 1
 
 
@@ -173,6 +174,16 @@ class Catalog:
         txn.delete(self.tree, table_key(table.objid))
         self._mirror(txn, table, None)
         txn.delete(self.tree, _STATS + table.objid.to_bytes(6, "big"))
+
+    async def copy_counters(self, reader: Transaction, target: Catalog, writer: Transaction, objids: dict[int, int]) -> None:
+        """The numbers that must never be given twice go along when tables are copied, under their new object ids."""
+        low = _COUNTERS
+        while rows := await reader.scan(self.tree, low, _COUNTERS_END):
+            for key, value in rows:
+                copied = objids.get(int.from_bytes(key[1:7], "big"))
+                if copied is not None:
+                    writer.put(target.tree, _COUNTERS + copied.to_bytes(6, "big") + key[7:], value)
+            low = rows[-1][0] + b"\0"
 
     # -- inside -------------------------------------------------------------------------------------------------
     def _decode(self, row: bytes) -> Table:

@@ -9,6 +9,7 @@ from jetwire_protocol.data.flags import CompactGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.catalog import Catalog, fold
+from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Table
 from jetwire_server.store.interface import Store, Transaction, Tree, tree_number
 
@@ -47,10 +48,13 @@ async def _copy(store: Store, from_slot: int, to_slot: int) -> None:
     writer = await store.begin()
     try:
         source, target = Catalog(from_slot), Catalog(to_slot)
+        objids: dict[int, int] = {}
         for table in await source.tables(reader):
             copied = await _copy_table(store, reader, writer, table, to_slot)
+            objids[table.objid] = copied.objid
             target.add(writer, copied)
             target.put_stats(writer, copied.objid, await source.stats(reader, table.objid))
+        await source.copy_counters(reader, target, writer, objids)
         await writer.commit()
     finally:
         await writer.rollback()
@@ -63,7 +67,11 @@ async def _copy_table(store: Store, reader: Transaction, writer: Transaction, ta
         trees[tree] = await _copy_tree(store, reader, writer, tree, slot)
     indexes = tuple(replace(index, tree=trees[index.tree]) for index in table.indexes)
     new = trees[table.tree]
-    return replace(table, objid=tree_number(new), tree=new, long_values=trees[table.long_values], indexes=indexes)
+    copied = replace(table, objid=tree_number(new), tree=new, long_values=trees[table.long_values], indexes=indexes)
+    for key, value in (await values_with_trees(reader, table)).items():
+        value.tree = await _copy_tree(store, reader, writer, value.tree, slot)
+        writer.put(copied.long_values, key, value.root(copied))
+    return copied
 
 
 async def _copy_tree(store: Store, reader: Transaction, writer: Transaction, tree: Tree, slot: int) -> Tree:

@@ -13,6 +13,7 @@ from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.hints import check_hints
 from jetwire_server.engine.indexes import IndexCalls, IndexCreate, with_index
+from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Table
 from jetwire_server.store.interface import tree_number
 
@@ -251,7 +252,8 @@ class TableCalls(IndexCalls):
                 raise JetError(Err.TableInUse, f"table {name}")
             txn.lock_schema(table.tree, exclusive=True)
             handle.database.catalog.remove(txn, table)
-            for tree in {table.tree, table.long_values, *(i.tree for i in table.indexes)}:
+            big = [value.tree for value in (await values_with_trees(txn, table)).values()]
+            for tree in {table.tree, table.long_values, *big, *(i.tree for i in table.indexes)}:
                 txn.drop_tree(tree)
             self.schema_changed(handle.database.slot)
 

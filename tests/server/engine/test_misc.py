@@ -10,15 +10,19 @@ import pytest
 from jetwire_protocol.data.flags import Coltyp, CompactGrbit, DefragmentGrbit, IdleGrbit, ResizeDatabaseGrbit
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server.clock import ManualClock
+from jetwire_server.engine import longvalue
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.longtrees import values_with_trees
+from jetwire_server.engine.longvalue import _ROOT as ROOT
 from jetwire_server.engine.misc import database_file_info
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
-from jetwire_server.store.interface import Commit
+from jetwire_server.rows import LongRef
+from jetwire_server.store.interface import Commit, tree_number, tree_slot
 from jetwire_server.store.memory import MemoryStore
 from jetwire_server.store.transaction import StoreTransaction
 from tests.server.engine.refusals import refused, refused_now
@@ -93,6 +97,12 @@ async def test_compact_copies_the_schema_and_every_row(session: Session, dbid: i
     async with session.operation(write=True) as txn:
         for key, value in rows:
             txn.insert(made.cursor.table.tree, key, value)
+        own = txn.new_tree(1)
+        txn.put(own, bytes(8), b"a big value")
+        txn.put(made.cursor.table.long_values, (7).to_bytes(8, "big"), ROOT.pack(1, 11, tree_number(own)))
+        txn.put(made.cursor.table.long_values, (8).to_bytes(8, "big"), ROOT.pack(1, 5, 0))
+        txn.put(made.cursor.table.long_values, (8).to_bytes(8, "big") + bytes(8), b"small")
+        txn.put(instance.databases[1].catalog.tree, b"C" + made.cursor.table.objid.to_bytes(6, "big") + b"A", b"42")
     await session.compact("test.edb", "small.edb")
     await refused(session.compact("test.edb", "small.edb"), Err.DatabaseDuplicate)
     await refused(session.compact("test.edb", "TEST.edb"), Err.InvalidParameter)
@@ -104,7 +114,19 @@ async def test_compact_copies_the_schema_and_every_row(session: Session, dbid: i
     assert copy.table.indexes[0].tree == copy.table.tree
     txn = await session.enter(False)
     assert await txn.scan(copy.table.tree, limit=5000) == rows
+    assert await longvalue.read(txn, copy.table, LongRef(7, 11)) == b"a big value"
+    assert await longvalue.read(txn, copy.table, LongRef(8, 5)) == b"small"
+    big = await values_with_trees(txn, copy.table)
+    assert list(big) == [(7).to_bytes(8, "big")]
+    slot = tree_slot(copy.table.tree)
+    assert tree_slot(big[(7).to_bytes(8, "big")].tree) == slot != 1
+    key = b"C" + copy.table.objid.to_bytes(6, "big") + b"A"
+    assert await txn.get(instance.databases[slot].catalog.tree, key) == b"42"
     await session.leave(txn)
+    copy.close()
+    await session.delete_table(copy.dbid, "t")
+    async with session.operation(write=False) as txn:
+        assert await txn.scan(big[(7).to_bytes(8, "big")].tree) == []
     await session.begin_transaction()
     await refused(session.compact("test.edb", "y.edb"), Err.InTransaction)
 
