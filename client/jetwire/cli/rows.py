@@ -46,7 +46,7 @@ def writer(form: Format, out: TextIO, columns: Sequence[str]) -> Write:
     """A function that writes one record."""
     if form is Format.JSONL:
         return lambda record: _discard(out.write(json.dumps(record, ensure_ascii=False) + "\n"))
-    rows = csv.writer(out, lineterminator="\n")
+    rows = csv.writer(out)  # with the CRLF of RFC 4180, without which a lone CR would not be quoted
     rows.writerow(columns)
     return lambda record: _discard(rows.writerow([_field(record.get(name)) for name in columns]))
 
