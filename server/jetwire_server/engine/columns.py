@@ -235,6 +235,10 @@ class ColumnCalls(DatabaseCalls):
         """The table as this transaction sees it, with its schema locked against everyone else."""
         raise NotImplementedError
 
+    async def number_rows(self, txn: Transaction, table: Table, column: Column) -> None:
+        """Gives every row that is there a value of its new auto-increment column."""
+        raise NotImplementedError
+
     def publish_table(self, txn: Transaction, cursor: Cursor, table: Table) -> None:
         raise NotImplementedError
 
@@ -246,8 +250,10 @@ class ColumnCalls(DatabaseCalls):
         async with self.operation(write=True) as txn:
             table = await self.ddl_table(txn, cursor)
             changed, column, self.warning = with_column(table, spec, exclusive=cursor.exclusive)
-            if spec.grbit & (G.ColumnEscrowUpdate | G.ColumnAutoincrement) and await txn.scan(table.tree, limit=1):
+            if spec.grbit & G.ColumnEscrowUpdate and await txn.scan(table.tree, limit=1):
                 raise JetError(Err.TableNotEmpty, f"column {name}")
+            if spec.grbit & G.ColumnAutoincrement:
+                await self.number_rows(txn, changed, column)
             self.publish_table(txn, cursor, changed)
             return column.id
 

@@ -14,7 +14,8 @@ from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.hints import check_hints
 from jetwire_server.engine.indexes import IndexCalls, IndexCreate, with_index
 from jetwire_server.engine.longtrees import values_with_trees
-from jetwire_server.engine.schema import Table
+from jetwire_server.engine.schema import Column, Table
+from jetwire_server.engine.values import plan_of
 from jetwire_server.store.interface import tree_number
 
 if TYPE_CHECKING:
@@ -266,6 +267,16 @@ class TableCalls(IndexCalls):
             raise JetError(Err.FixedDDL, f"table {table.name}")
         txn.lock_schema(table.tree, exclusive=True)
         return table
+
+    async def number_rows(self, txn: Transaction, table: Table, column: Column) -> None:
+        codec = plan_of(table).codec
+        number = 0
+        low: bytes | None = None
+        while rows := await txn.scan(table.tree, low):
+            for key, row in rows:
+                number += 1
+                txn.put(table.tree, key, codec.patch(row, {column.id: number}))
+            low = rows[-1][0] + b"\0"
 
     def publish_table(self, txn: Transaction, cursor: Cursor, table: Table) -> None:
         cursor.database.catalog.replace(txn, cursor.table, table)

@@ -115,3 +115,12 @@ async def test_a_primary_index_needs_an_empty_table(session: Session, dbid: int)
     await refused(session.create_index(cursor, [primary]), Err.TableNotEmpty)
     escrow = ColumnCreate("", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnEscrowUpdate), default=0)
     await refused(session.add_column(cursor, "e", escrow), Err.TableNotEmpty)
+
+
+async def test_a_new_auto_increment_column_numbers_the_rows(session: Session, cursor: Cursor) -> None:
+    await fill(session, cursor, lambda n: n)
+    column = await session.add_column(cursor, "auto", ColumnCreate("", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnAutoincrement)))
+    async with session.operation(write=False) as txn:
+        rows = await txn.scan(cursor.table.tree, limit=2 * ROWS)
+    codec = plan_of(cursor.table).codec
+    assert [codec.decode(row)[column] for _, row in rows] == list(range(1, ROWS + 1))
