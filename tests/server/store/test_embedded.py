@@ -15,6 +15,7 @@ import pytest
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints, limits
 from jetwire_server.store.embedded import checkpoint, pages
+from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.layout import seal, tree_prefix
 from jetwire_server.store.embedded.store import EmbeddedStore
@@ -624,4 +625,30 @@ async def test_a_commit_to_a_database_that_went_is_refused(directory: str) -> No
     with refused(Err.InvalidDatabaseId):
         await late.commit()
     assert store.key_locks.trees == {}
+    await store.stop()
+
+
+async def test_a_copy_made_under_load_is_whole(directory: str) -> None:
+    store, tree = await opened(directory)
+    writer = await store.begin()
+    for i in range(20_000):
+        writer.put(tree, b"%05d" % i, bytes(100))
+    await writer.commit()
+    await store.checkpoint()
+
+    async def load() -> None:
+        while True:
+            await write(store, tree, **{str(i): "x" for i in range(200)})
+            await store.checkpoint()
+
+    loading = asyncio.create_task(load())
+    descriptor = os.open(f"{directory}/data/copy.edb", os.O_CREAT | os.O_WRONLY)
+    await store.copy_database(1, descriptor)
+    os.close(descriptor)
+    loading.cancel()
+    await asyncio.wait({loading})
+    assert [fault for fault in check_database(store.attached.page_files, "copy.edb") if fault] == []
+    copy = pages.PageFile.open(store.attached.page_files, "copy.edb", read_only=True)
+    assert copy.head.signature == store.files[1].head.signature
+    copy.close()
     await store.stop()

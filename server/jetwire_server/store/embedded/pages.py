@@ -392,7 +392,10 @@ class PageFile:
 
     def copy_to(self, fd: int) -> None:
         """A whole, consistent copy, compacted, written to a file descriptor: for backups."""
-        self._env.copyfd(fd, compact=True)
+        try:
+            self._env.copyfd(fd, compact=True)
+        except (lmdb.Error, OSError) as error:
+            raise page_error(self.path, error) from error
 
 
 def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmdb.Environment:

@@ -271,6 +271,17 @@ class EmbeddedStore:
         self.check_available()
         return await scrub(list(self.files.values()), pause_seconds)
 
+    async def copy_database(self, slot: int, descriptor: int) -> None:
+        """Writes one consistent state of a database's file to a descriptor, while everything goes on: for a backup.
+
+        The copy's head says from which position on it needs the log; so the log is to be kept from before the copy began.
+        """
+        self.check_available()
+        file = self.files.get(slot)
+        if file is None:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
+        await asyncio.to_thread(file.copy_to, descriptor)
+
     async def count(self, tree: Tree) -> int:
         reader = await self.begin(read_only=True)
         try:
