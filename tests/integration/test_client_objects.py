@@ -302,7 +302,9 @@ async def test_notifications_reach_listeners(own_server: ServerProcess):
             if heard:
                 break
             await asyncio.sleep(0.01)
-    assert ("event", "snapshot") in heard
+        assert ("event", "snapshot") in heard
+        async with jetwire.connect(own_server.addresses["tcp"]) as server, server.session() as session:
+            await session.open("new.edb", create=True)  # nothing of the session that ended stands in the way
 
 
 async def test_http_does_what_needs_no_session(shared_server: ServerProcess, database: str):

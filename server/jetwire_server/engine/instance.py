@@ -60,7 +60,7 @@ class Instance:
         self.databases: dict[int, Database] = {}  # attached, by slot
         self.sessions: dict[int, Session] = {}
         self.cursors: dict[int, Cursor] = {}
-        self.snapshot_holds = 0  # snapshot sessions from their freeze to their end
+        self.snapshot_holds: set[int] = set()  # snapshot sessions from their freeze to their end
         self.backups = 0  # streaming backups under way
         self.commit_default = 0
         self.log_signature = b""

@@ -146,10 +146,10 @@ class InstanceParticipant:
 
     # -- around it --------------------------------------------------------------------------------------------
     def freeze_began(self, snap_id: int) -> None:
-        self._instance.snapshot_holds += 1
+        self._instance.snapshot_holds.add(snap_id)
 
     def freeze_over(self, snap_id: int) -> None:
-        self._instance.snapshot_holds -= 1
+        self._instance.snapshot_holds.discard(snap_id)  # a session may end without having frozen
 
     async def stamp(self, stamp: Stamp) -> None:
         await asyncio.to_thread(self._stamp, stamp)
