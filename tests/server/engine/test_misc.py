@@ -166,3 +166,55 @@ async def test_stop_service_answers_a_waiting_commit_which_still_commits(clock: 
     await asyncio.sleep(0.01)
     reader: Any = await store.begin()
     assert await instance.databases[1].catalog.find(reader, "t") is not None
+
+
+class Slow(MemoryStore):
+    """Publishes a commit, and reports it later: others may begin in between."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.report = asyncio.Event()
+        self.report.set()
+
+    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        commit = await super().seal(transaction, lazy)
+        await self.report.wait()
+        return commit
+
+
+async def test_a_schema_change_published_but_not_reported_is_seen_by_whom_it_concerns(clock: ManualClock) -> None:
+    store = Slow(clock)
+    engine = Engine(clock, EventLog(), lambda instance: store)
+    instance = await engine.create_instance("a")
+    await instance.init()
+    maker, early, late = [await instance.begin_session() for _ in range(3)]
+    dbid = await maker.create_database("a.edb")
+    (await maker.create_table(dbid, "t")).close()
+    cursors = {}
+    for session in (maker, early, late):
+        cursors[session.id] = await session.open_table(await session.open_database("a.edb"), "t")
+    await early.begin_transaction()
+    await maker.begin_transaction()
+    await maker.add_column(cursors[maker.id], "a", ColumnCreate("", Coltyp.Long))
+    store.report.clear()
+    commit = asyncio.create_task(maker.commit_transaction())
+    await asyncio.sleep(0)
+
+    async def columns(session: Session) -> list[str]:
+        async with session.operation(write=False) as txn:
+            cursor, catalog = cursors[session.id], instance.databases[1].catalog
+            if cursor.stamp != catalog.stamp or txn.snapshot < catalog.newest:
+                await session.refresh_table(cursor, txn)
+            return [c.name for c in cursor.table.columns]
+
+    await late.begin_transaction()
+    for _ in range(2):
+        assert await columns(late) == ["a"]
+        assert await columns(early) == []
+        assert cursors[early.id].stamp == -1
+        store.report.set()
+        await commit
+    assert await columns(late) == ["a"]
+    assert cursors[late.id].stamp == instance.databases[1].catalog.stamp
+    await early.commit_transaction()
+    assert await columns(early) == ["a"]
