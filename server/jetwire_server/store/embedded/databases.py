@@ -191,7 +191,9 @@ class Databases:
     def checkpoint_file_writer(self, position: Position, number: int) -> Callable[[], None]:
         """What makes recovery begin at `position` from now on: for the pages thread, after a round."""
         attached = [
-            (slot, file.path, file.head.signature, file.read_only) for slot, file in sorted(self.files.items()) if slot in self._next_tree
+            (slot, file.path, file.head.signature, file.read_only)
+            for slot, file in sorted(self.files.items())
+            if slot in self._next_tree and (file.read_only or file.head.number >= number)  # who came later comes by the log
         ]
         return partial(self._write_checkpoint_file, position, msgspec.msgpack.encode(CheckpointFile(attached, number)))
 

@@ -133,7 +133,7 @@ class View:
 
     def newest(self, prefix: bytes, key: bytes) -> tuple[int, bytes] | None:
         full = prefix + key
-        sealed = self._get(full)
+        sealed = self._read(full)
         if sealed is None:
             return None
         if not intact(full, sealed):
@@ -196,8 +196,14 @@ class View:
             raise page_error(self.path, error) from error
 
     def statistic(self, number: int) -> Statistic:
-        sealed = self._get(STATISTIC + tree_prefix(number))
+        sealed = self._read(STATISTIC + tree_prefix(number))
         return _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+
+    def _read(self, full: bytes) -> bytes | None:
+        try:
+            return self._get(full)
+        except lmdb.Error as error:
+            raise page_error(self.path, error) from error
 
     def noted(self, kind: bytes) -> list[int]:
         """The trees that have a note of this kind (OPEN, CONDEMNED)."""
@@ -430,17 +436,19 @@ def _head_from(path: str, encoded: bytes) -> Head:
     return _decode_head(encoded)
 
 
+_MEANINGS: tuple[tuple[tuple[str, ...], int, str], ...] = (
+    (("SHORT_WRITE", "No space left", "MDB_MAP_FULL"), Err.DiskFull, "free space and restart the instance"),
+    (("Permission denied", "Read-only file system"), Err.FileAccessDenied, "the server needs to write here"),
+    (("MDB_INVALID", "MDB_VERSION_MISMATCH"), Err.DatabaseCorrupted, "it is no database of this server"),
+    (("MDB_PAGE_NOTFOUND",), Err.DatabaseCorrupted, "the file was truncated or damaged, restore a backup"),
+    (("MDB_CORRUPTED", "MDB_PANIC"), Err.DatabaseCorrupted, "restore a backup"),
+)
+
+
 def page_error(path: str, error: Exception) -> JetError:
-    """LMDB's and the system's errors in the engine's words."""
+    """LMDB's and the system's errors in the engine's words: what their texts contain, the code, what to do."""
     text = f"{path}: {error}"
-    if isinstance(error, (lmdb.DiskError, lmdb.MapFullError)) or getattr(error, "errno", 0) == 28 or "No space left" in text:
-        return JetError(Err.DiskFull, f"{text}; free space and restart the instance", path=path)
-    if isinstance(error, (lmdb.ReadonlyError, PermissionError)) or "Permission denied" in text or "Read-only file system" in text:
-        return JetError(Err.FileAccessDenied, f"{text}; the server needs to write here", path=path)
-    if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
-        return JetError(Err.DatabaseCorrupted, f"{text}; it is no database of this server", path=path)
-    if isinstance(error, lmdb.PageNotFoundError):
-        return JetError(Err.DatabaseCorrupted, f"{text}; the file was truncated or damaged, restore a backup", path=path)
-    if isinstance(error, (lmdb.CorruptedError, lmdb.PanicError)):
-        return JetError(Err.DatabaseCorrupted, f"{text}; restore a backup", path=path)
+    for signs, code, advice in _MEANINGS:
+        if any(sign in text for sign in signs):
+            return JetError(code, f"{text}; {advice}", path=path)
     return JetError(Err.DiskIO, text, path=path)

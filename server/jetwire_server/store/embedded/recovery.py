@@ -46,6 +46,7 @@ class _Recovery:
     def __init__(self, store: EmbeddedStore) -> None:
         self.store = store
         self.databases = store.attached
+        self.begun_number = 0  # every database that the checkpoint file names has all commits up to this one
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
         self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
         self.unmarked: dict[str, Head] = {}  # detached by the log, but their files do not know yet
@@ -62,7 +63,7 @@ class _Recovery:
             journal.create(store.random_bytes(16), incarnation=1)
             found = None
         begun = _decode_checkpoint(found.body) if found and found.body else CheckpointFile()
-        store.published = begun.number
+        store.published = self.begun_number = begun.number
         for slot, path, signature, read_only in begun.attached:
             self._attach(slot, path, signature, read_only, None)
         for count, record in enumerate(journal.records(start), 1):
@@ -122,7 +123,7 @@ class _Recovery:
             if number > self.base.get(tree_slot(record.tree), number):
                 self.chunks.append((number, record.tree, record.rows))
         elif isinstance(record, changes.AttachRecord):
-            known = record.slot in self.base
+            known = record.slot in self.databases.files
             if not known and self._attach(record.slot, record.path, record.signature, record.read_only, record.base):
                 self.base.setdefault(record.slot, number)
         else:
@@ -181,6 +182,16 @@ class _Recovery:
                 Err.AttachedDatabaseMismatch,
                 f"{path} is not the database that this instance had there, or another instance has changed it: "
                 "put the right file back, or restore a backup",
+                path=path,
+            )
+            return False
+        least = self.begun_number if base is None else base
+        if ours and not read_only and head.number < least:
+            file.close()
+            self.lost[slot] = JetError(
+                Err.DatabaseCorrupted,
+                f"{path} is older than it must be: its pages end with commit {head.number}, and the log that is needed begins after "
+                f"commit {least}; its newest pages are damaged, or it is an old copy: restore a backup",
                 path=path,
             )
             return False

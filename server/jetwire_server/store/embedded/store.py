@@ -87,7 +87,8 @@ class EmbeddedStore:
             if checkpoint and not self.problems():
                 await self.flush()
                 await self.checkpointer.save()
-                await self.attached.mark(DETACHED)
+                if not self.problems():
+                    await self.attached.mark(DETACHED)
         finally:
             await self._close()
 
