@@ -265,8 +265,11 @@ class PageFile:
                     f"{path}: the file was truncated: it has {size} bytes of {pages * page_bytes}; restore a backup",
                     path=path,
                 )
-            with env.begin() as txn:
-                sealed = txn.get(HEAD)
+            try:
+                with env.begin() as txn:
+                    sealed = txn.get(HEAD)
+            except lmdb.Error as error:
+                raise page_error(path, error) from error
             if sealed is None:
                 raise JetError(Err.DatabaseCorrupted, f"{path}: not a database of this server: it has no head", path=path)
             if not intact(HEAD, sealed):
