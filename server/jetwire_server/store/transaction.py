@@ -286,7 +286,8 @@ class StoreTransaction:
             return
         self.state = ENDED
         self._release_all_keys()
-        self._release_schemas(0, committed)
+        if self.schema_held:
+            self._release_schemas(0, committed)
         self._usage.used -= self._charged
         self._charged = self._left = 0
         if not committed:
@@ -419,7 +420,8 @@ class StoreTransaction:
 
     def _release_all_keys(self) -> None:
         plain = not self._held
-        self._release_keys(0)
+        if not plain:
+            self._release_keys(0)
         tables = self._locks.trees
         for tree, own in self.writes.items():
             table = tables.get(tree)
