@@ -43,5 +43,11 @@ lock:
 	pip-compile --quiet --strip-extras --generate-hashes --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 	  --extra server --extra dev -o requirements.lock pyproject.toml
 
+# The site needs its own tools; they are not in the lock of the product.
+docs: $(STAMP)
+	$(BIN)/python docs/generate.py
+	@[ -x $(VENV)-docs/bin/mkdocs ] || { $(PYTHON) -m venv $(VENV)-docs && $(VENV)-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.txt; }
+	$(VENV)-docs/bin/mkdocs build --strict --quiet
+
 clean:
-	rm -rf $(VENV) data site dist
+	rm -rf $(VENV) $(VENV)-docs data site dist
