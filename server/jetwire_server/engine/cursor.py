@@ -1,43 +1,48 @@
-"""A cursor: a session's place in a table, and what it holds there."""
+"""A cursor: a session's place in a table, and what it holds there. Each layer of it stands in a file of its own:
+
+place        where it is; how a call gets at the store
+navigation   Move, SetCurrentIndex, filters
+seek         MakeKey, RetrieveKey, Seek
+ranges       SetIndexRange, counts, prereads, IntersectIndexes
+bookmarks    bookmarks and positions
+update       PrepareUpdate, SetColumn, Update, Delete, GetLock
+retrieve     RetrieveColumn and its kin
+escrow       EscrowUpdate
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from jetwire_protocol.data.flags import OpenTableGrbit
-
-if TYPE_CHECKING:
-    from jetwire_server.engine.database import Database, OpenDatabase
-    from jetwire_server.engine.schema import Index, Table
-    from jetwire_server.engine.session import Session
-
-_EXCLUSIVE = int(OpenTableGrbit.TableDenyRead)
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.escrow import Escrow
 
 
-class Cursor:
+class Cursor(Escrow):
     """Made by `Session.open_table` and the calls that create tables."""
 
-    def __init__(self, session: Session, handle: OpenDatabase, table: Table, tableid: int, grbit: int) -> None:
-        self.session = session
-        self.database: Database = handle.database
-        self.dbid = handle.dbid
-        self.table = table
-        self.id = tableid
-        self.grbit = grbit
-        self.level = session.level  # of the transaction it was opened in: a rollback of that level closes it
-        self.stamp = -1  # see `Catalog.fresh`
-        self.index: Index | None = None  # the secondary index it is on
+    _storage: Any = None
 
-    @property
-    def exclusive(self) -> bool:
-        """No other session can have the table open."""
-        return bool(self.grbit & _EXCLUSIVE)
+    async def dup_cursor(self, grbit: int = 0) -> Cursor:
+        """Another cursor on the table, on the first record of the clustered index."""
+        if grbit:
+            raise JetError(Err.InvalidGrbit)
+        self.session.check()
+        return self.session.duplicate_cursor(self)
 
-    def reset(self) -> None:
-        """DDL moved it before the first record."""
+    # -- local storage: a value of the application's that the cursor carries ---------------------------------------------
+    def set_ls(self, value: Any, grbit: int = 0) -> None:
+        self.session.check()
+        if self._storage is not None:
+            raise JetError(Err.LSAlreadySet)
+        self._storage = value
 
-    def rolled_back(self) -> None:
-        """A level was undone: an update prepared in it is gone."""
-
-    def close(self) -> None:
-        self.session.forget_cursor(self)
+    def get_ls(self, grbit: int = 0) -> Any:
+        """The value; with LSReset it is taken away."""
+        self.session.check()
+        if self._storage is None:
+            raise JetError(Err.LSNotSet)
+        value = self._storage
+        if grbit & 1:
+            self._storage = None
+        return value

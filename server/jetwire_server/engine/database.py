@@ -15,11 +15,13 @@ from jetwire_protocol.data.flags import (
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
+from jetwire_server.engine.autoincrement import Counters
 from jetwire_server.engine.catalog import Catalog, fold
 from jetwire_server.engine.transaction import TransactionLevels
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
+    from jetwire_server.engine.instance import Instance
 
 _CREATE_BITS = int(
     CreateDatabaseGrbit.DbRecoveryOff
@@ -77,6 +79,14 @@ class Database:
         self.pages_promised = 0  # the size that was asked for; files grow by themselves
         self.defragmenting: float | None = None  # since when
         self.uses: dict[int, TableUse] = {}  # by object id
+        self._counters: Counters | None = None
+        self.zeroed: list[tuple[int, bytes, int]] = []  # object id, bookmark and column of sums that a commit left at zero
+
+    def counters(self, instance: Instance) -> Counters:
+        """The numbers its tables give away."""
+        if self._counters is None:
+            self._counters = Counters(instance, self.catalog.tree)
+        return self._counters
 
     def use(self, objid: int) -> TableUse:
         found = self.uses.get(objid)

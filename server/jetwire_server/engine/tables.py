@@ -305,6 +305,12 @@ class TableCalls(IndexCalls):
         handle.database.use(table.objid).cursors.append(cursor)
         return cursor
 
+    def duplicate_cursor(self, cursor: Cursor) -> Cursor:
+        """Another cursor on the same table, opened as the first one was."""
+        handle = self.database(cursor.dbid)
+        self._room_for_cursor(handle)
+        return self._open_cursor(handle, cursor.table, cursor.grbit)
+
     def forget_cursor(self, cursor: Cursor) -> None:
         """A closed cursor: the table may be deleted, the handle is dead."""
         self.cursors.pop(cursor.id, None)

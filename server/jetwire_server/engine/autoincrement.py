@@ -1,0 +1,87 @@
+"""Numbers that are never given twice: auto-increment values, the sequence of a table without a primary index, long value ids.
+
+They are taken from memory, outside every transaction, so that nobody waits and a rollback gives nothing back. What may have been
+given is reserved beforehand, a block at a time, by a small commit of its own; after a crash the rest of the block is lost.
+"""
+
+from __future__ import annotations
+
+from asyncio import Lock
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from jetwire_server import limits
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.instance import Instance
+    from jetwire_server.store.interface import Transaction, Tree
+
+SEQUENCE, AUTO_INCREMENT, LONG_VALUE = b"S", b"A", b"L"
+_PREFIX = b"C"
+
+
+class Counter:
+    """One sequence of numbers."""
+
+    __slots__ = ("key", "lock", "next", "reserved")
+
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        self.lock = Lock()
+        self.next = 0  # 0: not looked up yet
+        self.reserved = 0  # numbers below this may be given
+
+
+class Counters:
+    """The counters of one database."""
+
+    def __init__(self, instance: Instance, tree: Tree) -> None:
+        self._instance = instance
+        self._tree = tree
+        self._counters: dict[tuple[int, bytes], Counter] = {}
+
+    def ready(self, objid: int, kind: bytes) -> int | None:
+        """The next number if it needs no reservation."""
+        counter = self._counters.get((objid, kind))
+        if counter is None or counter.next >= counter.reserved:
+            return None
+        counter.next += 1
+        return counter.next - 1
+
+    async def take(self, objid: int, kind: bytes, highest: Callable[[Transaction], Awaitable[int]]) -> int:
+        """The next number. `highest` finds the greatest in the data, for a counter that was never stored."""
+        counter = self._counter(objid, kind)
+        async with counter.lock:
+            if counter.next >= counter.reserved:
+                await self._reserve(counter, counter.next, highest)
+            counter.next += 1
+            return counter.next - 1
+
+    async def raise_to(self, objid: int, kind: bytes, used: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
+        """A number was set by the user: none up to it is given any more."""
+        counter = self._counter(objid, kind)
+        async with counter.lock:
+            if counter.next == 0 or used >= counter.reserved:
+                await self._reserve(counter, used + 1, highest)
+            counter.next = max(counter.next, used + 1)
+
+    def _counter(self, objid: int, kind: bytes) -> Counter:
+        counter = self._counters.get((objid, kind))
+        if counter is None:
+            counter = self._counters[objid, kind] = Counter(_PREFIX + objid.to_bytes(6, "big") + kind)
+        return counter
+
+    async def _reserve(self, counter: Counter, start: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
+        txn = await self._instance.store.begin()
+        try:
+            if counter.next == 0:
+                stored = await txn.get(self._tree, counter.key)
+                first = int.from_bytes(stored, "big") if stored is not None else await highest(txn) + 1
+                start = max(start, first, 1)
+            reserved = start + limits.COUNTER_BLOCK
+            txn.put(self._tree, counter.key, reserved.to_bytes(9, "big"))
+            await txn.commit(lazy=True)
+        except BaseException:
+            await txn.rollback()
+            raise
+        counter.next, counter.reserved = start, reserved

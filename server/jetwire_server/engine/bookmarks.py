@@ -1,0 +1,150 @@
+"""Bookmarks, which name a record for ever, and positions, which name a place among the entries of an index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jetwire_protocol.data.flags import GotoSecondaryIndexBookmarkGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.place import BEFORE, GAP, ON
+from jetwire_server.engine.ranges import Ranges
+from jetwire_server.engine.values import MANY, PRIMARY, successor
+from jetwire_server.store.interface import Transaction
+
+_GOTO_BITS = 0
+for _bit in GotoSecondaryIndexBookmarkGrbit:
+    _GOTO_BITS |= int(_bit)
+_PERMIT_VIRTUAL = int(GotoSecondaryIndexBookmarkGrbit.BookmarkPermitVirtualCurrency)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPosition:
+    """JET_RECPOS: about so many entries before this one, of so many."""
+
+    entries_lt: int
+    entries_in_range: int
+    entries_total: int
+
+
+class Bookmarks(Ranges):
+    """GetBookmark, GotoBookmark, their secondary kin, GetRecordPosition, GotoPosition."""
+
+    async def get_bookmark(self) -> bytes:
+        """The current record's bookmark: its primary key."""
+        self.session.check()
+        if self.state != ON:
+            await self._read(self._record)
+        return self.bookmark
+
+    async def goto_bookmark(self, bookmark: bytes) -> None:
+        """To the record of a bookmark: on a secondary index to its first entry there."""
+        self.session.check()
+        self.cancel_update()
+        if not isinstance(bookmark, bytes) or not bookmark:
+            raise JetError(Err.InvalidBookmark)
+        if len(bookmark) > self.plan.rows.most:
+            raise JetError(Err.InvalidBookmark, f"{len(bookmark)} bytes")
+        await self._read(self._goto_bookmark, bookmark)
+
+    async def _goto_bookmark(self, txn: Transaction, bookmark: bytes) -> None:
+        row = await txn.get(self.plan.rows.tree, bookmark)
+        if row is None:
+            raise JetError(Err.RecordDeleted)
+        at = self.at
+        if at.kind != PRIMARY:
+            keys = await self.keys_of(txn, at, row)
+            if not keys:
+                raise JetError(Err.NoCurrentRecord, f"the record is not in index {at.name}")
+            entry = at.entry(keys[0], bookmark)
+        else:
+            entry = bookmark, row
+        self._drop_range()
+        self.search.reset()
+        self._chunk = []
+        self._put_on(*entry)
+
+    async def get_secondary_index_bookmark(self) -> tuple[bytes, bytes]:
+        """The current entry's key and its record's bookmark."""
+        self.session.check()
+        if self.at.kind == PRIMARY:
+            raise JetError(Err.NoCurrentIndex)
+        if self.state != ON:
+            await self._read(self._record)
+        return self.entry_key(), self.bookmark
+
+    async def goto_secondary_index_bookmark(self, secondary: bytes, primary: bytes | None = None, grbit: int = 0) -> None:
+        """To an entry of the current index. On a unique index the key alone will do."""
+        self.session.check()
+        self.cancel_update()
+        if grbit & ~_GOTO_BITS:
+            raise JetError(Err.InvalidGrbit)
+        at = self.at
+        if at.kind == PRIMARY:
+            raise JetError(Err.NoCurrentIndex)
+        if not secondary or len(secondary) > at.most or (not primary and at.kind == MANY):
+            raise JetError(Err.InvalidBookmark)
+        await self._read(self._goto_entry, secondary, primary or b"", grbit)
+
+    async def _goto_entry(self, txn: Transaction, secondary: bytes, primary: bytes, grbit: int) -> None:
+        at = self.at
+        key = at.entry(secondary, primary)[0]
+        value = await txn.get(at.tree, key)
+        self._drop_range()
+        self.search.reset()
+        self._chunk = []
+        if value is None or (primary and at.bookmark_of(key, value) != primary):
+            if grbit & _PERMIT_VIRTUAL:
+                self._put_at(GAP, key)
+            raise JetError(Err.RecordDeleted)
+        self._put_on(key, value)
+
+    # -- positions ------------------------------------------------------------------------------------------------
+    async def get_record_position(self) -> RecordPosition:
+        """How many entries of the index come before the current one, counted."""
+        self.session.check()
+        return await self._read(self._position)
+
+    async def _position(self, txn: Transaction) -> RecordPosition:
+        if self.state != ON:
+            await self._record(txn)
+        key = self.entry_key()
+        low = await self._count_between(txn, None, key)
+        equal = await self._count_between(txn, key, successor(key)) if self.at.kind == MANY else 1
+        rest = await self._count_between(txn, successor(key) if self.at.kind == MANY else key + b"\0", None)
+        return RecordPosition(low, max(equal, 1), low + equal + rest)
+
+    async def _count_between(self, txn: Transaction, low: bytes | None, high: bytes | None) -> int:
+        count = 0
+        while low is None or high is None or low < high:
+            rows = await txn.scan(self.at.tree, low, high, limit=limits.BULK_READ_ROWS)
+            count += len(rows)
+            if len(rows) < limits.BULK_READ_ROWS:
+                break
+            low = rows[-1][0] + b"\0"
+        return count
+
+    async def goto_position(self, position: RecordPosition) -> None:
+        """To the entry at this share of the index."""
+        self.session.check()
+        self.cancel_update()
+        if position.entries_lt < 0 or position.entries_total < 0 or position.entries_lt > position.entries_total:
+            raise JetError(Err.InvalidParameter, "entriesLT is not within entriesTotal")
+        await self._read(self._goto_position, position)
+
+    async def _goto_position(self, txn: Transaction, position: RecordPosition) -> None:
+        total = await self._count_between(txn, None, None)
+        self._drop_range()
+        self.search.reset()
+        self._put_at(BEFORE)
+        wanted = min(position.entries_lt * total // max(position.entries_total, 1), max(total - 1, 0))
+        low: bytes | None = None
+        while True:
+            rows = await txn.scan(self.at.tree, low, None, limit=min(wanted + 1, limits.BULK_READ_ROWS))
+            if not rows:
+                raise JetError(Err.RecordNotFound, "the index is empty")
+            if len(rows) > wanted:
+                self._put_on(*rows[wanted])
+                return
+            wanted -= len(rows)
+            low = rows[-1][0] + b"\0"

@@ -1,0 +1,58 @@
+"""Escrow updates: sums that many sessions add to at once."""
+
+from __future__ import annotations
+
+from jetwire_protocol.data.flags import AddColumnGrbit, EscrowUpdateGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.retrieve import Retrieval
+from jetwire_server.store.interface import Transaction
+
+
+class Escrow(Retrieval):
+    """EscrowUpdate."""
+
+    async def escrow_update(self, columnid: int, delta: int, grbit: int = 0) -> int:
+        """Adds to an escrow column and returns what was there before. Never conflicts with other sessions' adds."""
+        self.session.check()
+        if grbit & ~int(EscrowUpdateGrbit.EscrowNoRollback):
+            raise JetError(Err.InvalidGrbit)
+        self.check_updatable()
+        if not self.session.level:
+            raise JetError(Err.NotInTransaction)
+        if self.buffer is not None:
+            raise JetError(Err.AlreadyPrepared)
+        if columnid not in self.plan.escrow:
+            self._column(columnid)
+            raise JetError(Err.InvalidOperation, f"columnid {columnid} takes no escrow updates")
+        return await self._write(self._add, columnid, delta)
+
+    async def _add(self, txn: Transaction, columnid: int, delta: int) -> int:
+        row = await self._record(txn)
+        rows = self.plan.rows
+        place = self.plan.codec.fixed_offset(row, columnid)
+        if place is None:  # NULL or not stored yet: the row must have a slot to add to
+            value = self.plan.codec.get(row, columnid) or 0
+            txn.put(rows.tree, self.bookmark, self.plan.codec.patch(row, {columnid: value}))
+            place = self.plan.codec.fixed_offset(self.plan.codec.patch(row, {columnid: value}), columnid)
+            assert place is not None
+        offset, size = place
+        bits = 8 * size
+        if not -(1 << bits - 1) <= delta < 1 << bits - 1:
+            raise JetError(Err.InvalidBufferSize, f"delta {delta} does not fit {size} bytes")
+        before = txn.add(rows.tree, self.bookmark, offset, size, delta)
+        column = self.plan.columns[columnid].column
+        if column.grbit & (AddColumnGrbit.ColumnDeleteOnZero | AddColumnGrbit.ColumnFinalize) and before + delta == 0:
+            self._finish_at_zero(columnid, bool(column.grbit & AddColumnGrbit.ColumnDeleteOnZero))
+        self._row = None
+        return before
+
+    def _finish_at_zero(self, columnid: int, delete: bool) -> None:
+        """A sum reached zero: once that is committed, the record goes, if the sum is zero still when `Idle` looks."""
+        found = (self.table.objid, self.bookmark, columnid)
+        database = self.database
+
+        def at_end(committed: bool) -> None:
+            if committed and delete:
+                database.zeroed.append(found)
+
+        self.session.at_end.append(at_end)

@@ -1,0 +1,276 @@
+"""Where a cursor is, and how one of its calls gets at the store.
+
+A place is a key in the current index's tree and a state:
+
+    FRESH    just opened: on the first entry, found at the first use
+    BEFORE   before the first entry, whatever is inserted there
+    AFTER    after the last
+    ON       on the entry `key`, which may have gone since
+    GAP      between two entries: before `key`, after everything below it
+
+What the store gave ahead (`_chunk`) and the current row are good while the transaction is the same and the session wrote nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from jetwire_protocol.data.flags import OpenTableGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.values import MANY, PRIMARY, IndexPlan, TablePlan, plan_of
+from jetwire_server.keys import SearchKey
+from jetwire_server.store.interface import Row, Transaction
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.database import Database, OpenDatabase
+    from jetwire_server.engine.schema import Index, Table
+    from jetwire_server.engine.session import Session
+
+FRESH, BEFORE, AFTER, ON, GAP = range(5)
+_EXCLUSIVE = int(OpenTableGrbit.TableDenyRead)
+_READ_ONLY = int(OpenTableGrbit.TableReadOnly)
+_CHUNK_FIRST = 8
+_CHUNK_GROWTH = 4
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Place:
+    """The part of a cursor that knows where it is."""
+
+    def __init__(self, session: Session, handle: OpenDatabase, table: Table, tableid: int, grbit: int) -> None:
+        self.session = session
+        self.database: Database = handle.database
+        self.dbid = handle.dbid
+        self.table = table
+        self.id = tableid
+        self.grbit = grbit
+        self.level = session.level  # of the transaction it was opened in: a rollback of that level closes it
+        self.stamp = -1  # see `Catalog.fresh`
+        self.plan: TablePlan = plan_of(table)
+        self.at: IndexPlan = self.plan.rows
+        self.state = FRESH
+        self.key = b""
+        self.bookmark = b""
+        self.search = SearchKey(self.at.maker)
+        self.range_low: bytes | None = None  # set: moving backward ends above it
+        self.range_high: bytes | None = None  # set: moving forward ends below it
+        self.sequential = False
+        self._began = -1  # of the transaction that the row and the chunk belong to
+        self._writes = -1
+        self._row: bytes | None = None
+        self._chunk: list[Row] = []
+        self._chunk_i = 0
+        self._chunk_forward = True
+        self._chunk_size = 0
+        self._schema_held = -1  # the transaction that holds the table's schema lock for this cursor
+
+    # -- what others ask ----------------------------------------------------------------------------------------
+    @property
+    def exclusive(self) -> bool:
+        """No other session can have the table open."""
+        return bool(self.grbit & _EXCLUSIVE)
+
+    @property
+    def index(self) -> Index | None:
+        """The secondary index it is on."""
+        return None if self.at.kind == PRIMARY else self.at.index
+
+    def close(self) -> None:
+        self.session.forget_cursor(self)  # type: ignore[arg-type]  # every place is a cursor's
+
+    # -- one call's way to the store ------------------------------------------------------------------------------
+    async def _read(self, work: Callable[Concatenate[Transaction, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        session = self.session
+        if session.level and session.refusal is None:
+            txn = session.txn
+            assert txn is not None
+            catalog = self.database.catalog
+            if self.stamp != catalog.stamp or txn.snapshot < catalog.newest:
+                await self._refresh(txn)
+            return await work(txn, *args, **kwargs)
+        async with session.operation(write=False) as own:
+            await self._refresh(own)
+            return await work(own, *args, **kwargs)
+
+    async def _write(self, work: Callable[Concatenate[Transaction, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs a call that writes; what a failed one has written is undone."""
+        self.check_updatable()
+        session = self.session
+        session.writes += 1
+        if not session.level:
+            async with session.operation(write=True) as own:
+                await self._refresh(own)
+                own.lock_schema(self.table.tree)
+                return await work(own, *args, **kwargs)
+        session.check()
+        if session.read_only:
+            raise JetError(Err.TransReadOnly)
+        txn = session.txn
+        assert txn is not None
+        catalog = self.database.catalog
+        if self.stamp != catalog.stamp or txn.snapshot < catalog.newest:
+            await self._refresh(txn)
+        mark = txn.savepoint()
+        try:
+            if self._schema_held != session.began:
+                txn.lock_schema(self.table.tree)
+                self._schema_held = session.began
+            return await work(txn, *args, **kwargs)
+        except BaseException:
+            txn.rollback_to(mark)
+            session.writes += 1
+            self._schema_held = -1
+            raise
+
+    def check_updatable(self) -> None:
+        if self.grbit & _READ_ONLY:
+            raise JetError(Err.PermissionDenied, "the cursor is read only")
+
+    async def _refresh(self, txn: Transaction) -> None:
+        """Looks at the table's description anew, if it may have changed."""
+        catalog = self.database.catalog
+        if self.stamp != catalog.stamp or txn.snapshot < catalog.newest:
+            await self.session.refresh_table(self, txn)  # type: ignore[arg-type]
+            if self.plan.table is not self.table:
+                self._recompile()
+
+    def _recompile(self) -> None:
+        self.plan = plan_of(self.table)
+        known = self.plan.by_name.get(self.at.name.lower())
+        if known is None:
+            known = self.plan.rows
+            self._leave_index()
+        self.at = known
+        if self.search.maker is not known.maker:
+            self.search = SearchKey(known.maker)
+        self._row = None
+        self._chunk = []
+
+    def _leave_index(self) -> None:
+        self.state, self.key, self.bookmark = BEFORE, b"", b""
+        self.range_low = self.range_high = None
+
+    def reset(self) -> None:
+        """DDL moved it before the first record."""
+        self._recompile()
+        self._leave_index()
+        self.search.reset()
+
+    # -- places ---------------------------------------------------------------------------------------------------
+    def _kept(self) -> bool:
+        """Whether what was read before is still what the store would answer."""
+        session = self.session
+        return self._began == session.began and self._writes == session.writes and session.level > 0
+
+    def _keep(self) -> None:
+        session = self.session
+        self._began = session.began if session.level else -1
+        self._writes = session.writes
+
+    def _put_on(self, key: bytes, value: bytes) -> None:
+        """On an entry the store has just given."""
+        at = self.at
+        self.state = ON
+        self.key = key
+        if at.kind == PRIMARY:
+            self.bookmark = key
+            self._row = value
+        else:
+            self._row = None
+            if at.kind == MANY:
+                self.bookmark = key[int.from_bytes(value, "big") :]
+            else:
+                self.bookmark = value
+        session = self.session
+        self._began = session.began if session.level else -1
+        self._writes = session.writes
+
+    def _put_at(self, state: int, key: bytes = b"") -> None:
+        self.state, self.key, self._row = state, key, None
+        self._chunk = []
+
+    def entry_key(self) -> bytes:
+        """The normalized key of the entry it is on."""
+        return self.key[: len(self.key) - len(self.bookmark)] if self.at.kind == MANY else self.key
+
+    async def _settle(self, txn: Transaction) -> None:
+        """A cursor just opened goes to its first entry."""
+        self._put_at(BEFORE)
+        if not await self._step(txn, True):
+            self._put_at(BEFORE)
+
+    async def _step(self, txn: Transaction, forward: bool) -> bool:
+        """To the next entry of the index, within the range. False, and not moved, if there is none."""
+        if self.state == FRESH:
+            await self._settle(txn)
+        chunk = self._chunk
+        if chunk and self._chunk_forward is forward and self._kept():
+            i = self._chunk_i + 1
+            if i < len(chunk):
+                self._chunk_i = i
+                self._put_on(*chunk[i])
+                return True
+            size = min(self._chunk_size * _CHUNK_GROWTH, limits.READ_AHEAD_ROWS_MAX)
+        else:
+            size = 1 if not self.session.level else limits.READ_AHEAD_ROWS_MAX if self.sequential else _CHUNK_FIRST
+        rows = await self._ahead(txn, forward, size)
+        if not rows:
+            return False
+        self._chunk, self._chunk_i, self._chunk_forward, self._chunk_size = rows, 0, forward, size
+        self._put_on(*rows[0])
+        return True
+
+    async def _ahead(self, txn: Transaction, forward: bool, limit: int, tree_low: bytes | None = None) -> list[Row]:
+        """The entries from here on, within the range; `tree_low` bounds a backward scan further."""
+        state = self.state
+        if forward:
+            if state == AFTER:
+                return []
+            low = None if state == BEFORE else self.key + b"\0" if state == ON else self.key
+            high = self.range_high
+            if low is not None and high is not None and low >= high:
+                return []
+            return await txn.scan(self.at.tree, low, high, limit=limit)
+        if state == BEFORE:
+            return []
+        high = None if state == AFTER else self.key
+        low = self.range_low if tree_low is None else tree_low
+        if low is not None and high is not None and low >= high:
+            return []
+        return await txn.scan(self.at.tree, low, high, reverse=True, limit=limit)
+
+    # -- the current record -----------------------------------------------------------------------------------------
+    async def _record(self, txn: Transaction) -> bytes:
+        """The row the cursor is on: NoCurrentRecord if it is on none, RecordDeleted if that is gone."""
+        if self._row is not None and self.state == ON and self._kept():
+            return self._row
+        if self.state == FRESH:
+            await self._settle(txn)
+        if self.state != ON:
+            raise JetError(Err.NoCurrentRecord)
+        row = await txn.get(self.plan.rows.tree, self.bookmark)
+        if row is None:
+            raise JetError(Err.RecordDeleted)
+        if self._kept():
+            self._row = row
+        else:
+            self._chunk = []
+            self._row = row
+            self._keep()
+        return row
+
+    def cancel_update(self) -> None:
+        """Navigation cancels what was prepared."""
+        raise NotImplementedError
+
+    def _drop_range(self) -> None:
+        if self.range_low is not None or self.range_high is not None:
+            self.range_low = self.range_high = None
+            self._chunk = []
+
+    def _values_of(self, row: bytes) -> dict[int, Any]:
+        return self.plan.codec.decode(row)

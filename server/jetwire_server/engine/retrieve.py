@@ -1,0 +1,416 @@
+"""Reading the current record, or the prepared copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jetwire_protocol.data.flags import EnumerateColumnsGrbit, GetRecordSizeGrbit, RetrieveColumnGrbit
+from jetwire_protocol.errors import Err, JetError, Wrn
+from jetwire_server.engine import longvalue
+from jetwire_server.engine.longvalue import Draft
+from jetwire_server.engine.update import Updates
+from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan, bytes_to_text, size_of, to_bytes
+from jetwire_server.keys import NOT_DECODABLE
+from jetwire_server.rows import ABSENT, LongRef
+from jetwire_server.store.interface import Transaction
+
+R = RetrieveColumnGrbit
+_BITS = 0
+for _bit in RetrieveColumnGrbit:
+    _BITS |= int(_bit)
+_COPY, _FROM_INDEX, _FROM_BOOKMARK = int(R.RetrieveCopy), int(R.RetrieveFromIndex), int(R.RetrieveFromPrimaryBookmark)
+_TAG, _NULL, _NO_DEFAULT = int(R.RetrieveTag), int(R.RetrieveNull), int(R.RetrieveIgnoreDefault)
+_LONG_ID, _REFS, _TUPLE = int(R.RetrieveLongId), int(R.RetrieveLongValueRefCount), int(R.RetrieveTuple)
+E = EnumerateColumnsGrbit
+_ENUM_COPY, _ENUM_NO_DEFAULT = int(E.EnumerateCopy), int(E.EnumerateIgnoreDefault | E.EnumerateIgnoreUserDefinedDefault)
+_ENUM_PRESENCE, _ENUM_TAGGED, _ENUM_COMPRESS = int(E.EnumeratePresenceOnly), int(E.EnumerateTaggedOnly), int(E.EnumerateCompressOutput)
+_ENUM_IN_RECORD, _ENUM_LOCAL = int(E.EnumerateInRecordOnly), int(E.EnumerateLocal)
+_ENUM_BITS = 0
+for _enum_bit in EnumerateColumnsGrbit:
+    _ENUM_BITS |= int(_enum_bit)
+_SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = (
+    int(GetRecordSizeGrbit.RecordSizeInCopyBuffer),
+    int(GetRecordSizeGrbit.RecordSizeRunningTotal),
+    int(GetRecordSizeGrbit.RecordSizeLocal),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetInfo:
+    """JET_RETINFO: where in a long value, and which of a column's values."""
+
+    offset: int = 0
+    itag: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """A column's value. `size` is what is left of it from the offset on; `raw`: the value is bytes of its stored form."""
+
+    value: Any
+    size: int = 0
+    warning: int = 0
+    itag: int = 1
+    columnid: int = 0
+    raw: bool = False
+
+
+@dataclass(slots=True)
+class RetrieveColumn:
+    """JET_RETRIEVECOLUMN: one of several columns to retrieve; the rest is filled in."""
+
+    columnid: int
+    grbit: int = 0
+    offset: int = 0
+    itag: int = 1
+    max: int | None = None
+    value: Any = None
+    size: int = 0
+    err: int = 0
+    next_tagged: int = 0
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EnumValue:
+    itag: int
+    err: int
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnumColumn:
+    """JET_ENUMCOLUMN: `value` alone if `err` is ColumnSingleValue, else `values`."""
+
+    columnid: int
+    err: int = 0
+    values: list[EnumValue] = field(default_factory=list)
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSize:
+    """JET_RECSIZE."""
+
+    data: int = 0
+    long_value_data: int = 0
+    overhead: int = 0
+    long_value_overhead: int = 0
+    non_tagged_columns: int = 0
+    tagged_columns: int = 0
+    long_values: int = 0
+    multi_values: int = 0
+    compressed_columns: int = 0
+    data_compressed: int = 0
+    long_value_data_compressed: int = 0
+
+
+_PLAIN = RetInfo()
+
+
+class Retrieval(Updates):
+    """RetrieveColumn and its kin."""
+
+    # -- where the values are ---------------------------------------------------------------------------------------
+    async def _stored_now(self, txn: Transaction, copy: bool) -> dict[int, Any]:
+        """The stored values of the record, without defaults; None for a NULL that was set."""
+        buffer = self.buffer
+        if copy and buffer is not None:
+            values = {**buffer.stored, **buffer.changes}
+            return {k: v for k, v in values.items() if v is not ABSENT}
+        return self.plan.codec.stored(await self._record(txn))
+
+    async def retrieve_all(self) -> dict[int, Any]:
+        """All values of the current record that are not NULL, by column id, long ones included: the fastest way."""
+        return await self._read(self._all)
+
+    async def _all(self, txn: Transaction) -> dict[int, Any]:
+        values = self.plan.codec.decode(await self._record(txn))
+        if self.plan.has_long:
+            for columnid, value in values.items():
+                if type(value) is LongRef or type(value) is list:
+                    values[columnid] = await self._whole(txn, columnid, value)
+        return values
+
+    async def _whole(self, txn: Transaction, columnid: int, value: Any) -> Any:
+        """A value, or a list of them, with long values in place of references."""
+        if type(value) is list:
+            return [await self._whole(txn, columnid, v) for v in value]
+        if isinstance(value, (LongRef, Draft)):
+            return self._natural(columnid, await self._bytes(txn, value))
+        return value
+
+    def _natural(self, columnid: int, data: bytes) -> Any:
+        plan = self.plan.columns[columnid]
+        if not plan.text:
+            return data
+        text = bytes_to_text(data, plan.column.cp)
+        return data if text is None else text
+
+    async def _bytes(self, txn: Transaction, value: LongRef | Draft, offset: int = 0, size: int | None = None) -> bytes:
+        if isinstance(value, Draft):
+            return await value.read(txn, offset, size)
+        return await longvalue.read(txn, self.table, value, offset, size)
+
+    # -- one column ---------------------------------------------------------------------------------------------------
+    async def retrieve_column(self, columnid: int, grbit: int = 0, info: RetInfo | None = None, most: int | None = None) -> Retrieved:
+        """One value. Warns ColumnNull, and BufferTruncated if it is longer than `most` bytes."""
+        if self.session.refusal is not None:
+            raise JetError(self.session.refusal)
+        if grbit & ~_BITS:
+            raise JetError(Err.InvalidGrbit)
+        got = await self._read(self._retrieve, columnid, grbit, info or _PLAIN, most)
+        if got.warning:
+            self.session.warning = got.warning
+        return got
+
+    async def _retrieve(self, txn: Transaction, columnid: int, grbit: int, info: RetInfo, most: int | None) -> Retrieved:
+        if info.itag < 1 and columnid:
+            raise JetError(Err.BadItagSequence, f"itagSequence {info.itag}")
+        if info.offset < 0:
+            raise JetError(Err.InvalidParameter, f"offset {info.offset}")
+        if columnid == 0:
+            columnid, itag = await self._nth_tagged(txn, grbit, info.itag)
+            if not columnid:
+                return Retrieved(None, 0, Wrn.ColumnNull, 0, 0)
+            info = RetInfo(info.offset, itag)
+        plan = self._column(columnid)
+        if grbit & (_FROM_INDEX | _FROM_BOOKMARK) and not grbit & _COPY:
+            got = await self._from_entry(txn, plan, grbit, info)
+            if got is not None:
+                return got
+        if self.buffer is not None and grbit & _COPY:
+            changes = self.buffer.changes
+            value = changes[columnid] if columnid in changes else self.buffer.stored.get(columnid, ABSENT)
+        else:
+            row = await self._record(txn)
+            value = self.plan.codec.get(row, columnid, 1) if info.itag == 1 else self.plan.codec.decode(row).get(columnid)
+            if grbit & _NO_DEFAULT and columnid not in self.plan.codec.stored(row):
+                value = None
+        if value is ABSENT:
+            value = None if grbit & _NO_DEFAULT else self.plan.defaults.get(columnid)
+        if type(value) is list:
+            value = value[info.itag - 1] if info.itag <= len(value) else None
+        elif info.itag > 1:
+            value = None
+        if value is None:
+            return Retrieved(None, 0, Wrn.ColumnNull, info.itag, columnid)
+        return await self._cut(txn, plan, value, grbit, info, most)
+
+    async def _cut(self, txn: Transaction, plan: ColumnPlan, value: Any, grbit: int, info: RetInfo, most: int | None) -> Retrieved:
+        """As much of a value as was asked for."""
+        columnid, itag, offset = plan.id, info.itag, info.offset
+        beside = isinstance(value, (LongRef, Draft))
+        if grbit & (_LONG_ID | _REFS):
+            return await self._about_long(txn, plan, value, grbit, itag)
+        if not beside:
+            if not offset and most is None:
+                return Retrieved(value, size_of(plan.column, value), 0, itag, columnid)
+            data = to_bytes(plan.column, value)
+            left = max(0, len(data) - offset)
+            if not offset and (most is None or left <= most):
+                return Retrieved(value, left, 0, itag, columnid)
+            piece = data[offset:] if most is None else data[offset : offset + most]
+            return Retrieved(piece, left, Wrn.BufferTruncated if len(piece) < left else 0, itag, columnid, True)
+        left = max(0, value.size - offset)
+        data = await self._bytes(txn, value, offset, most)
+        if len(data) < left:
+            return Retrieved(data, left, Wrn.BufferTruncated, itag, columnid, True)
+        if offset:
+            return Retrieved(data, left, 0, itag, columnid, True)
+        natural = self._natural(columnid, data)
+        return Retrieved(natural, left, 0, itag, columnid, plan.text and isinstance(natural, bytes))
+
+    async def _about_long(self, txn: Transaction, plan: ColumnPlan, value: Any, grbit: int, itag: int) -> Retrieved:
+        if not plan.long:
+            raise JetError(Err.InvalidGrbit, f"column {plan.column.name} is no long value")
+        if not isinstance(value, LongRef):
+            return Retrieved(None, 0, Wrn.ColumnNull, itag, plan.id)
+        if grbit & _LONG_ID:
+            return Retrieved(value.id.to_bytes(8, "little"), 8, 0, itag, plan.id, True)
+        refs = (await longvalue.load(txn, self.table, value)).refs
+        return Retrieved(refs.to_bytes(4, "little"), 4, 0, itag, plan.id, True)
+
+    async def _nth_tagged(self, txn: Transaction, grbit: int, number: int) -> tuple[int, int]:
+        """The column and itagSequence of the record's tagged value number `number`."""
+        if number < 1:
+            raise JetError(Err.BadItagSequence, f"itagSequence {number}")
+        stored = await self._stored_now(txn, bool(grbit & _COPY))
+        for columnid in sorted(stored):
+            if columnid < 256:
+                continue
+            value = stored[columnid]
+            count = len(value) if type(value) is list else 1 if value is not None or grbit & _NULL else 0
+            if number <= count:
+                return columnid, number
+            number -= count
+        return 0, 0
+
+    async def _from_entry(self, txn: Transaction, plan: ColumnPlan, grbit: int, info: RetInfo) -> Retrieved | None:
+        """A value out of the current index entry's key; None if the key does not hold it whole."""
+        at = self.plan.rows if grbit & _FROM_BOOKMARK else self.at
+        if at.kind != PRIMARY and at.index is not None and at.index.tuples is not None and not grbit & _TUPLE and plan.id == at.columns[0]:
+            raise JetError(Err.IndexTuplesCannotRetrieveFromIndex)
+        if at.maker is None or plan.id not in at.columns:
+            return None
+        if self.state != 3:
+            await self._record(txn)
+        value = at.maker.decode(self.bookmark if grbit & _FROM_BOOKMARK else self.entry_key())[at.columns.index(plan.id)]
+        if value is NOT_DECODABLE:
+            if plan.multi and at.kind == MANY:
+                return await self._entry_member(txn, plan, info)
+            return None
+        if value is None:
+            return Retrieved(None, 0, Wrn.ColumnNull, info.itag, plan.id)
+        itag = info.itag
+        if plan.multi:
+            found = self.plan.codec.decode(await self._record(txn)).get(plan.id)
+            if type(found) is list and value in found:
+                itag = found.index(value) + 1
+        return Retrieved(value, size_of(plan.column, value), 0, itag, plan.id)
+
+    async def _entry_member(self, txn: Transaction, plan: ColumnPlan, info: RetInfo) -> Retrieved | None:
+        """Which of a column's values the current entry is of: the one whose key it has."""
+        values = self.plan.codec.decode(await self._record(txn))
+        members = values.get(plan.id)
+        if type(members) is not list:
+            return None
+        assert self.at.maker is not None
+        key = self.entry_key()
+        for itag, member in enumerate(members, 1):
+            whole = await self._whole(txn, plan.id, member)
+            one = {**values, plan.id: whole}
+            if key in self.at.maker.keys([one.get(c) for c in self.at.columns], [one.get(c) for c in self.at.conditions]):
+                return Retrieved(whole, size_of(plan.column, whole), 0, itag, plan.id)
+        return None
+
+    # -- several columns ------------------------------------------------------------------------------------------------
+    async def retrieve_columns(self, columns: Sequence[RetrieveColumn]) -> None:
+        """Fills in each entry; itagSequence 0 asks how many values a column has. Of the warnings only BufferTruncated is the call's own."""
+        self.session.check()
+        await self._read(self._retrieve_many, columns)
+        if any(c.err == Wrn.BufferTruncated for c in columns):
+            self.session.warning = Wrn.BufferTruncated
+
+    async def _retrieve_many(self, txn: Transaction, columns: Sequence[RetrieveColumn]) -> None:
+        for entry in columns:
+            if entry.grbit & ~_BITS:
+                raise JetError(Err.InvalidGrbit)
+            if entry.itag == 0 and entry.columnid:
+                self._column(entry.columnid)
+                stored = await self._stored_now(txn, bool(entry.grbit & _COPY))
+                defaults = {} if entry.grbit & _NO_DEFAULT else self.plan.defaults
+                value = stored[entry.columnid] if entry.columnid in stored else defaults.get(entry.columnid)
+                entry.itag = len(value) if type(value) is list else int(value is not None)
+                continue
+            got = await self._retrieve(txn, entry.columnid, entry.grbit, RetInfo(entry.offset, entry.itag), entry.max)
+            entry.value, entry.size, entry.err, entry.raw = got.value, got.size, got.warning, got.raw
+            entry.itag, entry.next_tagged = got.itag, got.columnid
+
+    async def enumerate_columns(
+        self, columns: Sequence[tuple[int, Sequence[int]]] | None = None, most: int | None = None, grbit: int = 0
+    ) -> list[EnumColumn]:
+        """The values of these columns (and of these itagSequences of them), or of all that have any."""
+        self.session.check()
+        if grbit & ~_ENUM_BITS:
+            raise JetError(Err.InvalidGrbit)
+        return await self._read(self._enumerate, columns, most, grbit)
+
+    async def _enumerate(
+        self, txn: Transaction, columns: Sequence[tuple[int, Sequence[int]]] | None, most: int | None, grbit: int
+    ) -> list[EnumColumn]:
+        values = await self._stored_now(txn, bool(grbit & _ENUM_COPY))
+        if not grbit & _ENUM_NO_DEFAULT:
+            values = {**self.plan.defaults, **values}
+        else:
+            values = {k: v for k, v in values.items() if k not in self.plan.defaults or v != self.plan.defaults[k]}
+        if columns is None:
+            first = 256 if grbit & _ENUM_TAGGED else 1
+            asked: Sequence[tuple[int, Sequence[int]]] = [(c, ()) for c in sorted(values) if c >= first]
+        else:
+            asked = columns
+        return [await self._enumerate_one(txn, columnid, tags, values, most, grbit) for columnid, tags in asked]
+
+    async def _enumerate_one(
+        self, txn: Transaction, columnid: int, tags: Sequence[int], values: dict[int, Any], most: int | None, grbit: int
+    ) -> EnumColumn:
+        if columnid == 0:
+            return EnumColumn(0, Wrn.ColumnSkipped)
+        self._column(columnid)
+        value = values.get(columnid)
+        if value is None:
+            return EnumColumn(columnid, Wrn.ColumnNull)
+        if grbit & _ENUM_PRESENCE:
+            return EnumColumn(columnid, Wrn.ColumnPresent)
+        members = value if type(value) is list else [value]
+        if grbit & _ENUM_IN_RECORD and any(isinstance(m, (LongRef, Draft)) for m in members):
+            return EnumColumn(columnid, Wrn.ColumnNotInRecord)
+        out = []
+        for itag in tags or range(1, len(members) + 1):
+            if itag == 0:
+                out.append(EnumValue(0, Wrn.ColumnSkipped))
+            elif itag > len(members):
+                out.append(EnumValue(itag, Wrn.ColumnNull))
+            else:
+                out.append(await self._enum_value(txn, columnid, itag, members[itag - 1], most))
+        if grbit & _ENUM_COMPRESS and len(out) == 1 and out[0].itag == 1 and not out[0].err:
+            return EnumColumn(columnid, Wrn.ColumnSingleValue, value=out[0].value)
+        return EnumColumn(columnid, 0, out)
+
+    async def _enum_value(self, txn: Transaction, columnid: int, itag: int, member: Any, most: int | None) -> EnumValue:
+        if isinstance(member, (LongRef, Draft)):
+            if most is not None and member.size > most:
+                return EnumValue(itag, Wrn.BufferTruncated, await self._bytes(txn, member, 0, most))
+            return EnumValue(itag, 0, self._natural(columnid, await self._bytes(txn, member)))
+        return EnumValue(itag, 0, member)
+
+    # -- sizes ------------------------------------------------------------------------------------------------------------
+    async def get_record_size(self, running: RecordSize | None = None, grbit: int = 0) -> RecordSize:
+        """What the record takes, by kinds; added to `running` with RunningTotal."""
+        self.session.check()
+        known = 0
+        for bit in GetRecordSizeGrbit:
+            known |= int(bit)
+        if grbit & ~known:
+            raise JetError(Err.InvalidGrbit)
+        size = await self._read(self._size, grbit)
+        if grbit & _SIZE_TOTAL and running is not None:
+            names = RecordSize.__slots__
+            size = replace(size, **{n: getattr(size, n) + getattr(running, n) for n in names})
+        return size
+
+    async def _size(self, txn: Transaction, grbit: int) -> RecordSize:
+        if grbit & _SIZE_COPY and self.buffer is None:
+            raise JetError(Err.UpdateNotPrepared)
+        values = await self._stored_now(txn, bool(grbit & _SIZE_COPY))
+        row = self.plan.codec.encode({k: v for k, v in values.items() if not _holds_draft(v)})
+        data = longs = long_count = tagged = multi = 0
+        for columnid, value in values.items():
+            column = self.plan.columns[columnid].column
+            members = value if type(value) is list else [] if value is None else [value]
+            tagged += column.tagged
+            multi += max(0, len(members) - 1)
+            for member in members:
+                if isinstance(member, (LongRef, Draft)):
+                    long_count += 1
+                    longs += 0 if grbit & _SIZE_LOCAL else member.size
+                else:
+                    data += size_of(column, member)
+        return RecordSize(
+            data=data,
+            long_value_data=longs,
+            overhead=max(0, len(row) + len(self.bookmark) - data),
+            long_value_overhead=0 if grbit & _SIZE_LOCAL else 20 * long_count + longs // longvalue.CHUNK * 16,
+            non_tagged_columns=len(values) - tagged,
+            tagged_columns=tagged,
+            long_values=long_count,
+            multi_values=multi,
+            data_compressed=data,
+            long_value_data_compressed=longs,
+        )
+
+
+def _holds_draft(value: Any) -> bool:
+    return isinstance(value, Draft) or (type(value) is list and any(isinstance(v, Draft) for v in value))

@@ -1,0 +1,302 @@
+"""What a cursor works out once for each description of a table, and column values on their way in and out.
+
+Values are plain Python everywhere (see `rows`). Bytes are accepted for a column of any type: they are its stored form.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.columns import FIXED_SIZES, default_value
+from jetwire_server.engine.schema import Column, Index, Table
+from jetwire_server.keys import KeyMaker, KeySpec, SegmentSpec
+from jetwire_server.rows import ColumnSpec, RowCodec
+
+G = AddColumnGrbit
+LONG = frozenset({Coltyp.LongBinary, Coltyp.LongText})
+TEXT = frozenset({Coltyp.Text, Coltyp.LongText})
+BINARY = frozenset({Coltyp.Binary, Coltyp.LongBinary})
+UNICODE_PAGE = 1200
+_CODES = {
+    Coltyp.UnsignedByte: "<B",
+    Coltyp.Short: "<h",
+    Coltyp.Long: "<i",
+    Coltyp.Currency: "<q",
+    Coltyp.IEEESingle: "<f",
+    Coltyp.IEEEDouble: "<d",
+    Coltyp.DateTime: "<d",
+    Coltyp.UnsignedLong: "<I",
+    Coltyp.LongLong: "<q",
+    Coltyp.UnsignedShort: "<H",
+    Coltyp.UnsignedLongLong: "<Q",
+}
+_FLOATS = frozenset({Coltyp.IEEESingle, Coltyp.IEEEDouble, Coltyp.DateTime})
+
+
+# -- text and bytes -----------------------------------------------------------------------------------------------------
+def text_to_bytes(text: str, cp: int) -> bytes:
+    """A text as ESE stores it; a character that the code page lacks is InvalidParameter."""
+    if cp == UNICODE_PAGE:
+        return text.encode("utf-16-le", "surrogatepass")
+    try:
+        return text.encode("ascii" if text.isascii() else "cp1252")
+    except UnicodeEncodeError:
+        try:
+            return b"".join(c.encode("latin-1") if "\x80" <= c <= "\x9f" else c.encode("cp1252") for c in text)
+        except UnicodeEncodeError:
+            raise JetError(Err.InvalidParameter, "a character that code page 1252 does not have") from None
+
+
+def bytes_to_text(data: bytes, cp: int) -> str | None:
+    """A stored text; None if these bytes are none (an odd number of them in Unicode)."""
+    if cp == UNICODE_PAGE:
+        return None if len(data) & 1 else data.decode("utf-16-le", "surrogatepass")
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return "".join(bytes((b,)).decode("latin-1" if b in b"\x81\x8d\x8f\x90\x9d" else "cp1252") for b in data)
+
+
+def to_bytes(column: Column, value: Any) -> bytes:
+    """A value's stored form."""
+    kind = column.coltyp
+    if isinstance(value, bytes):
+        return value
+    if kind in TEXT:
+        return text_to_bytes(value, column.cp)
+    if kind == Coltyp.Bit:
+        return b"\xff" if value else b"\0"
+    if kind == Coltyp.GUID:
+        stored: bytes = value.bytes_le
+        return stored
+    return struct.pack(_CODES[kind], value)
+
+
+def from_bytes(column: Column, data: bytes) -> Any:
+    """The value of a stored form; bytes of a wrong number are InvalidBufferSize."""
+    kind = column.coltyp
+    if kind in BINARY:
+        return data
+    if kind in TEXT:
+        text = bytes_to_text(data, column.cp)
+        if text is None:
+            raise JetError(Err.InvalidBufferSize, f"column {column.name}: an odd number of bytes of Unicode")
+        return text
+    if len(data) != FIXED_SIZES[kind]:
+        raise JetError(Err.InvalidBufferSize, f"column {column.name}: {FIXED_SIZES[kind]} bytes")
+    if kind == Coltyp.Bit:
+        return data != b"\0"
+    if kind == Coltyp.GUID:
+        return UUID(bytes_le=data)
+    return struct.unpack(_CODES[kind], data)[0]
+
+
+def size_of(column: Column, value: Any) -> int:
+    """How many bytes a value's stored form has."""
+    fixed = FIXED_SIZES.get(column.coltyp)
+    if fixed is not None:
+        return fixed
+    if isinstance(value, bytes):
+        return len(value)
+    if column.cp != UNICODE_PAGE:
+        return len(value)
+    return 2 * len(value) if value.isascii() else len(text_to_bytes(value, column.cp))
+
+
+class ColumnPlan:
+    """One column, as updates ask about it."""
+
+    __slots__ = ("column", "id", "long", "max", "multi", "read_only", "simple", "struct", "tagged", "text")
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+        self.id = column.id
+        self.tagged = column.tagged
+        self.long = column.coltyp in LONG
+        self.text = column.coltyp in TEXT
+        self.multi = bool(column.grbit & G.ColumnMultiValued)
+        self.read_only = bool(column.grbit & (G.ColumnVersion | G.ColumnAutoincrement))
+        self.max = column.max or (limits.LONG_VALUE_BYTES_MAX if self.long else 255)
+        code = _CODES.get(column.coltyp)
+        self.struct = struct.Struct(code) if code else None
+        # a short ASCII text or a number that needs nothing but a look
+        self.simple = not self.tagged and not self.read_only and not column.fixed
+
+    def checked(self, value: Any) -> tuple[Any, bool]:
+        """A value that is not None as the row takes it, and whether it was cut at the column's size."""
+        column = self.column
+        kind = column.coltyp
+        if isinstance(value, (bytearray, memoryview)):
+            value = bytes(value)
+        if isinstance(value, bytes) and kind not in BINARY:
+            value = from_bytes(column, value)
+        if self.struct is not None:
+            if kind in _FLOATS:
+                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                    raise JetError(Err.InvalidParameter, f"column {column.name} takes numbers", column=column.name)
+                value = float(value)
+            elif type(value) is not int:
+                raise JetError(Err.InvalidParameter, f"column {column.name} takes integers", column=column.name)
+            try:
+                return self.struct.unpack(self.struct.pack(value))[0], False
+            except (struct.error, OverflowError):
+                raise JetError(Err.InvalidParameter, f"column {column.name} cannot hold {value}", column=column.name) from None
+        expected = str if self.text else bytes if kind in BINARY else bool if kind == Coltyp.Bit else UUID
+        if not isinstance(value, expected):
+            raise JetError(Err.InvalidParameter, f"column {column.name} takes {expected.__name__}", column=column.name)
+        if expected is bool or expected is UUID:
+            return value, False
+        return self._sized(value)
+
+    def _sized(self, value: Any) -> tuple[Any, bool]:
+        column = self.column
+        if self.text and column.cp != UNICODE_PAGE and not value.isascii():
+            text_to_bytes(value, column.cp)  # only to see that it can be stored
+        size = size_of(column, value)
+        if size > self.max:
+            if self.long:
+                raise JetError(Err.ColumnTooBig, f"column {column.name} takes {self.max} bytes", column=column.name)
+            if column.fixed:
+                raise JetError(Err.InvalidBufferSize, f"column {column.name} has {self.max} bytes", column=column.name)
+            cut = to_bytes(column, value)[: self.max - self.max % 2 if column.cp == UNICODE_PAGE else self.max]
+            return from_bytes(column, cut), True
+        if column.fixed and size < self.max:
+            missing = self.max - size
+            value += " " * (missing // 2 if column.cp == UNICODE_PAGE else missing) if self.text else b"\0" * missing
+        return value, False
+
+
+# -- indexes ------------------------------------------------------------------------------------------------------------
+def successor(key: bytes) -> bytes | None:
+    """The first key that is greater than all that begin with this one; None if there is none."""
+    head = key.rstrip(b"\xff")
+    return head[:-1] + bytes((head[-1] + 1,)) if head else None
+
+
+PRIMARY, UNIQUE, MANY = 0, 1, 2
+
+
+class IndexPlan:
+    """One index of a table. Its entries in the store:
+
+    - primary: normalized key -> row (without a primary index: four bytes of a sequence number -> row)
+    - unique: normalized key -> bookmark
+    - others: normalized key and bookmark -> the key's length in two bytes, so that it can be told where the key ends
+    """
+
+    __slots__ = ("columns", "conditions", "index", "kind", "maker", "most", "name", "reads", "tree")
+
+    def __init__(self, table: Table, index: Index | None) -> None:
+        self.index = index
+        self.tree = table.tree if index is None or index.primary else index.tree
+        self.name = index.name if index else ""
+        self.kind = PRIMARY if index is None or index.primary else UNIQUE if index.unique else MANY
+        self.maker = KeyMaker(key_spec(table, index)) if index else None
+        self.columns = tuple(s.column for s in index.segments) if index else ()
+        self.conditions = tuple(c.column for c in index.conditions) if index else ()
+        self.reads = frozenset(self.columns + self.conditions)  # a change of none of these leaves its entries alone
+        self.most = self.maker.key_most if self.maker else 4
+
+    def key_of(self, key: bytes, value: bytes) -> bytes:
+        """The normalized key of an entry."""
+        return key[: int.from_bytes(value, "big")] if self.kind == MANY else key
+
+    def bookmark_of(self, key: bytes, value: bytes) -> bytes:
+        if self.kind == MANY:
+            return key[int.from_bytes(value, "big") :]
+        return value if self.kind == UNIQUE else key
+
+    def entry(self, key: bytes, bookmark: bytes) -> tuple[bytes, bytes]:
+        """The entry of a normalized key, as the store has it."""
+        return (key + bookmark, len(key).to_bytes(2, "big")) if self.kind == MANY else (key, bookmark)
+
+
+def key_spec(table: Table, index: Index) -> KeySpec:
+    segments = []
+    for segment in index.segments:
+        column = table.by_id[segment.column]
+        segments.append(
+            SegmentSpec(
+                column.coltyp,
+                segment.descending,
+                column.cp,
+                column.fixed,
+                bool(column.grbit & G.ColumnMultiValued),
+                column.max,
+            )
+        )
+    return KeySpec(
+        tuple(segments),
+        index.grbit,
+        index.key_most,
+        index.var_seg_mac,
+        index.locale,
+        index.lcmap_flags,
+        tuple(c.must_be_null for c in index.conditions),
+        index.tuples,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """A table, compiled."""
+
+    table: Table
+    codec: RowCodec
+    columns: dict[int, ColumnPlan]
+    rows: IndexPlan  # the primary index, or the sequence of a table without one
+    secondary: tuple[IndexPlan, ...]
+    by_name: dict[str, IndexPlan]
+    defaults: dict[int, Any]
+    required: tuple[int, ...]  # columns that must not be NULL
+    versions: tuple[int, ...]
+    autoincrement: int | None
+    escrow: frozenset[int]
+    has_long: bool
+
+
+def plan_of(table: Table) -> TablePlan:
+    """The plan of a description, made once."""
+    plan: TablePlan | None = table.compiled.get("plan")
+    if plan is None:
+        plan = table.compiled["plan"] = _compile(table)
+    return plan
+
+
+def _compile(table: Table) -> TablePlan:
+    living = list(table.by_id.values())
+    defaults = {c.id: v for c in living if (v := default_value(c)) is not None}
+    primary = IndexPlan(table, table.primary)
+    others = tuple(IndexPlan(table, i) for i in table.indexes if not i.primary)
+    names = {p.name.lower(): p for p in others}
+    if table.primary is not None:
+        names[table.primary.name.lower()] = primary
+    auto = next((c.id for c in living if c.grbit & G.ColumnAutoincrement), None)
+    return TablePlan(
+        table=table,
+        codec=RowCodec(ColumnSpec(c.id, c.name, c.coltyp, defaults.get(c.id)) for c in living),
+        columns={c.id: ColumnPlan(c) for c in living},
+        rows=primary,
+        secondary=others,
+        by_name=names,
+        defaults=defaults,
+        required=tuple(c.id for c in living if c.grbit & G.ColumnNotNULL and c.id not in defaults),
+        versions=tuple(c.id for c in living if c.grbit & G.ColumnVersion),
+        autoincrement=auto,
+        escrow=frozenset(c.id for c in living if c.grbit & G.ColumnEscrowUpdate),
+        has_long=any(c.coltyp in LONG for c in living),
+    )
+
+
+def unique(plan: IndexPlan) -> bool:
+    return (
+        plan.kind != MANY
+        and plan.index is not None
+        and bool(plan.index.grbit & (CreateIndexGrbit.IndexUnique | CreateIndexGrbit.IndexPrimary))
+    )
