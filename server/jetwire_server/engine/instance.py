@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import InitGrbit, StopServiceInstanceGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.engine.database import Database
 from jetwire_server.engine.parameters import Parameters
@@ -102,10 +104,23 @@ class Instance:
         if grbit & TermGrbit.TermComplete and (self.snapshot_holds or self.backups):
             raise JetError(Err.BackupInProgress)
         self.state = State.TERMINATING
+        while self.snapshot_holds:  # noqa: ASYNC110  # an operator's wait: it ends at the snapshot's deadline at the latest
+            await asyncio.sleep(limits.TERM_LOOK_SECONDS)
+        await self._end(checkpoint=not grbit & TermGrbit.TermDirty)
+
+    async def shut_down(self) -> None:
+        """Ends the instance because the server ends: at once, frozen or not."""
+        if self.state in (State.RUNNING, State.STOPPED):
+            self.state = State.TERMINATING
+            await self._end(checkpoint=True)
+        else:
+            self._gone()
+
+    async def _end(self, *, checkpoint: bool) -> None:
         for session in list(self.sessions.values()):
             await session.finish(Err.TermInProgress)
         try:
-            await self.store.stop(checkpoint=not grbit & TermGrbit.TermDirty)
+            await self.store.stop(checkpoint=checkpoint)
         finally:
             self.emit(103, name=self.name)
             self._gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -74,14 +75,30 @@ async def test_a_failed_start_may_be_tried_again(clock: ManualClock) -> None:
 
 
 async def test_term_complete_and_attaching_wait_for_no_backup(instance: Instance, session: Session) -> None:
-    instance.snapshot_holds += 1
+    instance.snapshot_holds.add(1)
     await refused(instance.term(int(TermGrbit.TermComplete)), Err.BackupInProgress)
     await refused(session.create_database("a.edb"), Err.BackupInProgress)
     await refused(session.attach_database("a.edb"), Err.BackupInProgress)
     await refused(session.detach_database("a.edb"), Err.BackupInProgress)
     await refused(instance.term(0x100), Err.InvalidGrbit)
-    instance.snapshot_holds -= 1
+    instance.snapshot_holds.clear()
     await instance.term(int(TermGrbit.TermComplete))
+
+
+async def test_other_terms_wait_for_the_snapshot_but_a_server_that_ends_does_not(engine: Engine, instance: Instance) -> None:
+    second = await engine.create_instance("b")
+    await second.init()
+    instance.snapshot_holds.add(1)
+    second.snapshot_holds.add(1)
+    ending = asyncio.create_task(instance.term())
+    await asyncio.sleep(0.1)
+    assert not ending.done()
+    await refused(instance.begin_session(), Err.TermInProgress)
+    await refused(instance.term(), Err.TermInProgress)
+    await second.shut_down()
+    instance.snapshot_holds.clear()
+    await ending
+    assert engine.instances == {}
 
 
 async def test_after_stop_service_only_giving_back_works(instance: Instance, session: Session, dbid: int) -> None:
