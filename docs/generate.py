@@ -48,7 +48,8 @@ def _method(method: Method, missing: set[str]) -> str:
     out = [f"### {method.name}\n", f"{method.note}\n" if method.note else ""]
     if method.name in missing:
         out.append("*Not built yet: answers `JET_errFeatureNotAvailable`.*\n")
-    out.append(f"Role: `{method.role}`." + (f" Also called {', '.join(f'`{a}`' for a in method.aliases)}." if method.aliases else "") + "\n")
+    aliases = ", ".join(f"`{alias}`" for alias in method.aliases)
+    out.append(f"Role: `{method.role}`." + (f" Also called {aliases}." if aliases else "") + "\n")
     out += ["Params:\n", _members(method.params), "Result:\n", _members(method.results)]
     if method.errors:
         out.append(f"Errors and warnings: {', '.join(f'`{e}`' for e in method.errors)}.\n")
@@ -79,15 +80,19 @@ def parameters() -> str:
     for paramid, (kind, default, low, high, scope, mutable, *_rest) in PARAMETERS.items():
         rows.append((paramid, f"`{Param(paramid).name}`", kind, default, f"{low} ... {high}" if high is not None else low, scope, mutable))
     return (
-        "# System parameters\n\nGenerated. For strings the range is of lengths. Those without meaning in this server are accepted and kept.\n\n"
+        "# System parameters\n\nGenerated. For strings the range is of lengths.\n"
+        "Those without meaning in this server are accepted and kept.\n\n"
         + _table(("id", "name", "type", "default", "range", "scope", "may be set"), rows)
     )
 
 
 def events() -> str:
-    rows = [(number, f"`{name}`", severity, ", ".join(args)) for number, (name, severity, args) in sorted(EVENTS.items()) if severity or args]
+    rows = [
+        (number, f"`{name}`", severity, ", ".join(args)) for number, (name, severity, args) in sorted(EVENTS.items()) if severity or args
+    ]
     return (
-        "# Events\n\nGenerated. The ids and names are ESE's; `GetEvents` reads them, `Subscribe` sends them, and they survive restarts.\n\n"
+        "# Events\n\nGenerated. The ids and names are ESE's;\n"
+        "`GetEvents` reads them, `Subscribe` sends them, and they survive restarts.\n\n"
         + _table(("id", "name", "severity", "arguments"), rows)
     )
 
