@@ -86,7 +86,8 @@ class Transaction(Protocol):
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
         """The lock of a whole tree: shared by its writers, exclusive for its DDL; until the transaction ends.
 
-        A shared lock whose snapshot is older than the tree's newest exclusive commit is a `WriteConflict`.
+        A lock whose snapshot is older than the tree's newest exclusive commit is a `WriteConflict`; so is an exclusive
+        one whose snapshot is older than the newest commit of a writer: what it builds would miss that writer's rows.
         """
         ...
 

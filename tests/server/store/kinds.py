@@ -16,6 +16,9 @@ from tests.server.store.plain_journal import PlainJournal
 
 
 class Kind(Protocol):
+    crashes: bool
+    loses_lazy: bool
+
     async def open(self, directory: str) -> Any: ...
     async def reopen(self, store: Any, directory: str) -> Any:
         """As after a restart, where the store outlives one."""
@@ -24,6 +27,9 @@ class Kind(Protocol):
 
 @dataclass
 class Memory:
+    crashes: bool = False
+    loses_lazy: bool = False
+
     async def open(self, directory: str) -> Any:
         store = MemoryStore(ManualClock())
         await store.start()
@@ -50,16 +56,17 @@ async def embedded(directory: str, journal: Any = None) -> EmbeddedStore:
 class Embedded:
     """Restarts cleanly, with a real log; or by a crash of which nobody is told."""
 
-    clean: bool
+    crashes: bool
+    loses_lazy: bool = False
 
     async def open(self, directory: str) -> Any:
-        return await embedded(directory, "real" if self.clean else None)
+        return await embedded(directory, None if self.crashes else "real")
 
     async def reopen(self, store: Any, directory: str) -> Any:
-        if self.clean:
+        if not self.crashes:
             await store.stop()
             return await embedded(directory, "real")
-        return await crash(store, directory, lazy_lost=False)
+        return await crash(store, directory, lazy_lost=self.loses_lazy)
 
 
 async def crash(store: EmbeddedStore, directory: str, *, lazy_lost: bool) -> EmbeddedStore:
@@ -72,4 +79,9 @@ async def crash(store: EmbeddedStore, directory: str, *, lazy_lost: bool) -> Emb
     return await embedded(directory, journal)
 
 
-KINDS: dict[str, Kind] = {"memory": Memory(), "embedded": Embedded(clean=True), "crashing": Embedded(clean=False)}
+KINDS: dict[str, Kind] = {
+    "memory": Memory(),
+    "embedded": Embedded(crashes=False),
+    "crashing": Embedded(crashes=True),
+    "lossy": Embedded(crashes=True, loses_lazy=True),
+}

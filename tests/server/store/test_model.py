@@ -7,6 +7,7 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -94,6 +95,7 @@ class StoreModel(RuleBasedStateMachine):
         self.states: list[Data] = [{}]  # by commit, in order
         self.history: dict[bytes, list[tuple[int, str]]] = {}  # per key: which commit changed it, and how
         self.live: list[Session] = []
+        self.durable = 0  # states up to here survive everything
         self.background: list[asyncio.Task[None]] = []
 
     def run(self, coroutine: Any) -> Any:
@@ -248,6 +250,8 @@ class StoreModel(RuleBasedStateMachine):
             self.states.append(own.on(self.states[-1]))
             for key in own.values:
                 self.history.setdefault(key, []).append((number, "X"))
+            if not lazy:
+                self.durable = number
             for key in own.deltas:
                 self.history.setdefault(key, []).append((number, "A"))
         assert bool(self.run(session.real.commit(lazy=lazy)).number) == bool(own.values or own.deltas)
@@ -296,6 +300,7 @@ class StoreModel(RuleBasedStateMachine):
         for reader in (before, after):
             self.run(reader.rollback())
         self.states.append(dict(self.states[-1]))
+        self.durable = len(self.states) - 1
 
     def settle(self) -> None:
         for task in self.background:
@@ -304,12 +309,31 @@ class StoreModel(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.settle()
+        if not KINDS[self.kind].crashes:
+            self.settle()  # else it is cut wherever it is
         for session in self.live:
             if not session.ended:
                 session.ended = True
                 self.run(session.real.rollback())
         self.store = self.run(KINDS[self.kind].reopen(self.store, self.directory))
+        if KINDS[self.kind].crashes:
+            for task in self.background:
+                with suppress(JetError):
+                    self.run(task)
+            self.background = []
+        if KINDS[self.kind].loses_lazy:
+            self.forget_lost()
+
+    def forget_lost(self) -> None:
+        """Of what was lazy the end may be lost, and nothing but the end: what is left is a state there was."""
+        reader = self.run(self.store.begin())
+        found = dict(self.run(reader.scan(self.tree)))
+        self.run(reader.rollback())
+        last = next(i for i in reversed(range(self.durable, len(self.states))) if self.states[i] == found)
+        del self.states[last + 1 :]
+        for changes in self.history.values():
+            changes[:] = [change for change in changes if change[0] <= last]
+        self.durable = last
 
     @invariant()
     def newest_is_right(self) -> None:
@@ -360,6 +384,14 @@ class EmbeddedModel(StoreModel):
 
 class CrashingModel(StoreModel):
     kind = "crashing"
+
+
+class LossyModel(StoreModel):
+    kind = "lossy"
+
+
+class TestLossy(LossyModel.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(StoreModel.TestCase.settings, max_examples=40)
 
 
 class TestEmbedded(EmbeddedModel.TestCase):  # type: ignore[name-defined,misc]
