@@ -32,6 +32,7 @@ from tests.crash.history import History, same
 from tests.crash.rig import abandon, dump, fast_directory, faults, settle, started, tree_of
 
 PAGE = 4096
+PAGE_HEAD = 24  # of LMDB: number, transaction, flags at 18, bytes of offsets at 20
 BLOCKS = (512, 4096)
 READ_SECONDS_MAX = 20.0
 
@@ -158,18 +159,20 @@ def harm_structure(specimen: Specimen, rng: Random) -> Harmed:
     """Heads, offsets and node heads of LMDB's pages behind the two meta pages."""
     path = rng.choice(("a.edb", "b.edb"))
     data = specimen.files[path]
-    used = [n for n in range(2, len(data) // PAGE) if any(data[n * PAGE : n * PAGE + 16])]
+    used = [n for n in range(2, len(data) // PAGE) if any(data[n * PAGE : n * PAGE + PAGE_HEAD])]
     page = rng.choice(used)
-    lower = int.from_bytes(data[page * PAGE + 12 : page * PAGE + 14], "little")
+    start = page * PAGE
+    flags, lower = (int.from_bytes(data[start + at : start + at + 2], "little") for at in (18, 20))
     where = rng.choice(("head", "offsets", "node"))
-    if where == "head" or not 16 < lower < PAGE:
-        place = page * PAGE + rng.randrange(16)
+    if where == "head" or not flags & 3 or not 0 < lower < PAGE - PAGE_HEAD:  # neither branch nor leaf: no nodes
+        where, place = "head", start + rng.randrange(PAGE_HEAD)
     else:
-        index = 16 + 2 * rng.randrange((lower - 16) // 2)
-        place = page * PAGE + index + rng.randrange(2)
+        place = start + PAGE_HEAD + 2 * rng.randrange(lower // 2)
         if where == "node":
-            node = int.from_bytes(data[page * PAGE + index : page * PAGE + index + 2], "little")
-            place = page * PAGE + min(node + rng.randrange(8), PAGE - 1)
+            node = PAGE_HEAD + int.from_bytes(data[place : place + 2], "little")
+            place = start + min(node + rng.randrange(8), PAGE - 1)
+        else:
+            place += rng.randrange(2)
     return {path: _flip(data, place, rng.choice((1 << rng.randrange(8), 0xFF)))}, f"{path}: page {page}, {where}, at {place}"
 
 

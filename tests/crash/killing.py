@@ -26,7 +26,7 @@ import jetwire_server
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from tests.crash.rig import abandon, faults, settle
-from tests.crash.worker import BEGUN, COMMITTERS, DONE, LAZY, MESSAGE, Expectation, Worker, open_store, verify
+from tests.crash.worker import Expectation, Worker, open_store, verify
 
 WORK_SECONDS_MAX = 0.12
 START_SECONDS_MAX = 20.0
@@ -123,26 +123,7 @@ class Killer:
             return
         size = int.from_bytes(data[1:3], "little")
         expectation.advance(json.loads(data[3 : 3 + size]))
-        self._take(data[3 + size :])
-
-    def _take(self, messages: bytes) -> None:
-        """A durable commit that was acknowledged makes durable what was lazily done before it began."""
-        expectation = self._expectation
-        lazily = [0] * (COMMITTERS + 1)
-        covered: dict[tuple[int, int], list[int]] = {}
-        usable = len(messages) // MESSAGE.size * MESSAGE.size
-        for what, who, n in MESSAGE.iter_unpack(messages[:usable]):
-            if what == BEGUN:
-                expectation.ceiling[who] = max(expectation.ceiling[who], n)
-                covered[who, n] = list(lazily)
-            elif what == LAZY:
-                lazily[who] = max(lazily[who], n)
-            elif what == DONE:
-                self.result.acknowledged += 1
-                lazily[who] = max(lazily[who], n)
-                for other, floor in enumerate([*covered.get((who, n), ())]):
-                    expectation.floor[other] = max(expectation.floor[other], floor)
-                expectation.floor[who] = max(expectation.floor[who], n)
+        result.acknowledged += expectation.take(data[3 + size :])
 
     # -- the child ----------------------------------------------------------------------------------------------
     def _child(self, writing: int, armed: str, stop_after: float | None) -> None:

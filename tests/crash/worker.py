@@ -13,7 +13,7 @@ import asyncio
 import os
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -39,6 +39,11 @@ SLOTS = (1, 2)
 COUNTER = b"counter"
 AFTER_FAILURES = 25
 Rows = dict[tuple[int, bytes], bytes]  # (slot, key) of tree 1
+
+
+def said(messages: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Whole messages: the last one may be cut."""
+    return MESSAGE.iter_unpack(messages[: len(messages) // MESSAGE.size * MESSAGE.size])  # type: ignore[return-value]
 
 
 def rows_of(seed: int, who: int, n: int) -> tuple[dict[tuple[int, bytes], bytes | None], bool]:
@@ -67,6 +72,28 @@ class Expectation:
     floor: list[int] = field(default_factory=lambda: [0] * (COMMITTERS + 1))
     ceiling: list[int] = field(default_factory=lambda: [0] * (COMMITTERS + 1))
     rows: list[Rows] = field(default_factory=lambda: [{} for _ in range(COMMITTERS)])
+
+    def take(self, messages: bytes) -> int:
+        """What a worker said. A durable commit that was acknowledged makes durable what was lazily done before it began.
+
+        Answers how many commits were acknowledged.
+        """
+        count = 0
+        lazily = [0] * (COMMITTERS + 1)
+        covered: dict[tuple[int, int], list[int]] = {}
+        for what, who, n in said(messages):
+            if what == BEGUN:
+                self.ceiling[who] = max(self.ceiling[who], n)
+                covered[who, n] = list(lazily)
+            elif what == LAZY:
+                lazily[who] = max(lazily[who], n)
+            elif what == DONE:
+                count += 1
+                lazily[who] = max(lazily[who], n)
+                for other, floor in enumerate(covered.get((who, n), ())):
+                    self.floor[other] = max(self.floor[other], floor)
+                self.floor[who] = max(self.floor[who], n)
+        return count
 
     def advance(self, found: list[int]) -> None:
         """The store was seen to have so many commits: from here on nobody may lose them."""
