@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -60,13 +61,10 @@ def top(
             time.sleep(interval)
             answer(since(before, look(connection, where)).to_json())
             return
-        with Live(picture(before), console=console, screen=True, auto_refresh=False) as live:
+        with suppress(KeyboardInterrupt), Live(picture(before), console=console, screen=True, auto_refresh=False) as live:
             while True:
-                try:
-                    time.sleep(interval)
-                    now = since(before, look(connection, where))
-                except KeyboardInterrupt:
-                    return
+                time.sleep(interval)
+                now = since(before, look(connection, where))
                 live.update(picture(now), refresh=True)
                 before = now
 
