@@ -146,14 +146,14 @@ class DatabaseCalls(TransactionLevels):
             raise JetError(Err.DatabaseInvalidPages)
         self._outside_transaction()
         self._one_database()
-        self.instance.check_no_backup()
-        known = self._attached(path)
-        if known is not None:
-            raise JetError(Err.DatabaseInUse if grbit & CreateDatabaseGrbit.DbOverwriteExisting else Err.DatabaseDuplicate, path)
-        if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
-            raise JetError(Err.TooManyAttachedDatabases)
-        slot = await self.instance.store.create_database(path, overwrite=bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting))
-        database = self.instance.databases[slot] = Database(slot, path)
+        async with self.instance.attaching:
+            self.instance.check_no_backup()
+            overwrite = bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting)
+            if self._attached(path) is not None:
+                raise JetError(Err.DatabaseInUse if overwrite else Err.DatabaseDuplicate, path)
+            self._room_for_database()
+            slot = await self.instance.store.create_database(path, overwrite=overwrite)
+            database = self.instance.databases[slot] = Database(slot, path)
         return self._open(database, read_only=False)
 
     async def attach_database(self, name: str, grbit: int = 0, max_pages: int = 0) -> None:
@@ -164,18 +164,18 @@ class DatabaseCalls(TransactionLevels):
         path = safe_path(name)
         if self.level:
             raise JetError(Err.InTransaction)
-        self.instance.check_no_backup()
-        known = self._attached(path)
-        if known is not None:
-            if known.exclusive not in (None, self):
-                raise JetError(Err.DatabaseSharingViolation, path)
-            self.warning = Wrn.DatabaseAttached
-            return
-        if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
-            raise JetError(Err.TooManyAttachedDatabases)
-        read_only = bool(grbit & AttachDatabaseGrbit.DbReadOnly)
-        slot = await self.instance.store.attach_database(path, read_only=read_only)
-        self.instance.databases[slot] = Database(slot, path, read_only=read_only)
+        async with self.instance.attaching:
+            self.instance.check_no_backup()
+            known = self._attached(path)
+            if known is not None:
+                if known.exclusive not in (None, self):
+                    raise JetError(Err.DatabaseSharingViolation, path)
+                self.warning = Wrn.DatabaseAttached
+                return
+            self._room_for_database()
+            read_only = bool(grbit & AttachDatabaseGrbit.DbReadOnly)
+            slot = await self.instance.store.attach_database(path, read_only=read_only)
+            self.instance.databases[slot] = Database(slot, path, read_only=read_only)
 
     async def detach_database(self, name: str | None = None, grbit: int = 0) -> None:
         """Detaches one database, or all when no name is given. Also after StopService."""
@@ -187,24 +187,28 @@ class DatabaseCalls(TransactionLevels):
             raise JetError(Err.ForceDetachNotAllowed)
         if self.level:
             raise JetError(Err.InTransaction)
-        self.instance.check_no_backup()
-        if name:
-            known = self._attached(safe_path(name))
-            if known is None:
-                raise JetError(Err.DatabaseNotFound, name)
-            victims = [known]
-        else:
-            victims = list(self.instance.databases.values())
-        for database in victims:
-            if database.opens:
-                raise JetError(Err.DatabaseInUse, database.path)
-        for database in victims:
-            del self.instance.databases[database.slot]
-            try:
-                await self.instance.store.detach_database(database.slot)
-            except BaseException:
-                self.instance.databases[database.slot] = database
-                raise
+        async with self.instance.attaching:
+            self.instance.check_no_backup()
+            if name:
+                known = self._attached(safe_path(name))
+                if known is None:
+                    raise JetError(Err.DatabaseNotFound, name)
+                victims = [known]
+            else:
+                victims = list(self.instance.databases.values())
+            for database in victims:
+                if database.opens:
+                    raise JetError(Err.DatabaseInUse, database.path)
+            for database in victims:
+                await self._detach(database)
+
+    async def _detach(self, database: Database) -> None:
+        del self.instance.databases[database.slot]
+        try:
+            await self.instance.store.detach_database(database.slot)
+        except BaseException:
+            self.instance.databases[database.slot] = database
+            raise
 
     async def open_database(self, name: str, grbit: int = 0) -> int:
         """Opens an attached database; answers its dbid."""
@@ -247,12 +251,23 @@ class DatabaseCalls(TransactionLevels):
             cursor.close()
         del self.opened[handle.dbid]
         database = handle.database
-        database.opens -= 1
-        database.opened_by[self] -= 1
-        if not database.opened_by[self]:
-            del database.opened_by[self]
-            if database.exclusive is self:
-                database.exclusive = None
+
+        def released(committed: bool) -> None:
+            database.opens -= 1
+            database.opened_by[self] -= 1
+            if not database.opened_by[self]:
+                del database.opened_by[self]
+                if database.exclusive is self:
+                    database.exclusive = None
+
+        if self.level:
+            self.at_end.append(released)  # what the transaction wrote there must find the database attached when it commits
+        else:
+            released(True)
+
+    def _room_for_database(self) -> None:
+        if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
+            raise JetError(Err.TooManyAttachedDatabases)
 
     def _outside_transaction(self) -> None:
         if self.level:

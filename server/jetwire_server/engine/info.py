@@ -32,6 +32,7 @@ from jetwire_server.engine.locales import lcid_of
 from jetwire_server.engine.schema import Column, Index, Table
 from jetwire_server.engine.systables import system_tables
 from jetwire_server.engine.tables import TableCalls
+from jetwire_server.engine.values import plan_of
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
@@ -204,29 +205,37 @@ class InfoCalls(TableCalls):
         """Counts records, entries and pages of the table and its indexes, for the info calls."""
         async with self.operation(write=True) as txn:
             table = await self.refresh_table(cursor, txn)
-            records, pages = await self._measure(txn, table.tree)
+            _, records, pages = await self._measure(txn, table.tree)
             indexes = {}
             for index in table.indexes:
-                entries, index_pages = (records, pages) if index.primary else await self._measure(txn, index.tree)
-                indexes[fold(index.name)] = (entries, entries, index_pages)
+                key_of = plan_of(table).by_name[fold(index.name)].key_of
+                keys, entries, index_pages = (records, records, pages) if index.primary else await self._measure(txn, index.tree, key_of)
+                indexes[fold(index.name)] = (entries, keys, index_pages)
             cursor.database.catalog.put_stats(txn, table.objid, Stats(records, pages, indexes))
 
-    async def _measure(self, txn: Transaction, tree: Tree) -> tuple[int, int]:
-        """The rows a transaction sees in a tree, and the pages their bytes fill."""
-        count = weight = 0
+    async def _measure(
+        self, txn: Transaction, tree: Tree, key_of: Callable[[bytes, bytes], bytes] = lambda key, value: key
+    ) -> tuple[int, int, int]:
+        """What a transaction sees in a tree: its distinct keys, its rows, and the pages their bytes fill."""
+        keys = count = weight = 0
+        last: bytes | None = None
         low: bytes | None = None
         while True:
             rows = await txn.scan(tree, low, limit=_SAMPLE_ROWS)
             count += len(rows)
-            weight += sum(len(key) + len(value) for key, value in rows)
+            for key, value in rows:
+                weight += len(key) + len(value)
+                distinct = key_of(key, value)
+                keys += distinct != last
+                last = distinct
             if len(rows) < _SAMPLE_ROWS:
                 page = self.instance.parameters.number(Param.DatabasePageSize)
-                return count, -(-weight // page) or 1
+                return keys, count, -(-weight // page) or 1
             low = rows[-1][0] + b"\0"
 
     async def _pages(self, txn: Transaction, table: Table) -> int:
         trees = {table.tree, table.long_values, *(i.tree for i in table.indexes)}
-        return sum([(await self._measure(txn, tree))[1] for tree in trees])
+        return sum([(await self._measure(txn, tree))[2] for tree in trees])
 
     # -- columns ----------------------------------------------------------------------------------------------
     async def get_column_info(
@@ -278,7 +287,7 @@ class InfoCalls(TableCalls):
         index = _index_of(table, name) if name else table.primary
         if level in (IdxInfo.SpaceOwned, IdxInfo.SpaceAvailable):
             tree = index.tree if index else table.tree
-            return (await self._measure(txn, tree))[1] if level == IdxInfo.SpaceOwned else 0
+            return (await self._measure(txn, tree))[2] if level == IdxInfo.SpaceOwned else 0
         answer = _INDEX_LEVELS.get(level)
         if answer is None:
             raise JetError(Err.InvalidParameter, f"level {level}")
@@ -354,7 +363,7 @@ async def _usage(calls: InfoCalls, txn: Transaction, cursor: Cursor, table: Tabl
 
 
 async def _owned_long(calls: InfoCalls, txn: Transaction, cursor: Cursor, table: Table) -> int:
-    return (await calls._measure(txn, table.long_values))[1]
+    return (await calls._measure(txn, table.long_values))[2]
 
 
 async def _chunk(calls: InfoCalls, txn: Transaction, cursor: Cursor, table: Table) -> int:

@@ -60,6 +60,7 @@ class Instance:
         self.state = State.CREATED
         self.store: Store
         self.databases: dict[int, Database] = {}  # attached, by slot
+        self.attaching = asyncio.Lock()  # one create, attach or detach at a time: they wait for files
         self.sessions: dict[int, Session] = {}
         self.cursors: dict[int, Cursor] = {}
         self.snapshot_holds: set[int] = set()  # snapshot sessions from their freeze to their end

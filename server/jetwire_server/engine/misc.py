@@ -140,14 +140,14 @@ class MiscCalls(InfoCalls):
         path = safe_path(name)
         if not 0 < pages <= _PAGES_MAX:
             raise JetError(Err.InvalidParameter, f"{pages} pages")
-        database = self._attached(path)
-        if database is not None:
-            raise JetError(Err.DatabaseInUse, path)
-        slot = await self.instance.store.attach_database(path)
-        try:
-            return max(pages, database_pages(self.instance, Database(slot, path)))
-        finally:
-            await self.instance.store.detach_database(slot)
+        async with self.instance.attaching:
+            if self._attached(path) is not None:
+                raise JetError(Err.DatabaseInUse, path)
+            slot = await self.instance.store.attach_database(path)
+            try:
+                return max(pages, database_pages(self.instance, Database(slot, path)))
+            finally:
+                await self.instance.store.detach_database(slot)
 
     # -- idle work ----------------------------------------------------------------------------------------------
     async def idle(self, grbit: int = 0) -> None:
@@ -206,4 +206,5 @@ class MiscCalls(InfoCalls):
         if self.level:
             raise JetError(Err.InTransaction)
         self.instance.check_no_backup()
-        await copy_database(self.instance, safe_path(source), safe_path(destination), grbit)
+        async with self.instance.attaching:
+            await copy_database(self.instance, safe_path(source), safe_path(destination), grbit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from jetwire_protocol.data.flags import AttachDatabaseGrbit, CreateDatabaseGrbit, DetachDatabaseGrbit, OpenDatabaseGrbit, OpenTableGrbit
@@ -104,3 +106,24 @@ async def test_one_database_per_session(engine: Engine) -> None:
     await session.create_database("a.edb")
     await session.open_database("a.edb")
     await refused(session.create_database("b.edb"), Err.OneDatabasePerSession)
+
+
+async def test_a_database_closed_in_a_transaction_stays_attached_until_its_end(session: Session, other: Session, dbid: int) -> None:
+    await session.begin_transaction()
+    await session.create_table(dbid, "t")
+    await session.close_database(dbid)
+    await refused(other.detach_database("test.edb"), Err.DatabaseInUse)
+    await session.commit_transaction()
+    theirs = await other.open_database("test.edb")
+    await other.open_table(theirs, "t")
+    await other.close_database(theirs)
+    await other.detach_database("test.edb")
+
+
+async def test_two_who_attach_at_once_share_one_database(session: Session, other: Session, dbid: int) -> None:
+    await session.close_database(dbid)
+    await session.detach_database("test.edb")
+    await asyncio.gather(session.attach_database("test.edb"), other.attach_database("test.edb"))
+    assert sorted((session.take_warning(), other.take_warning())) == [0, Wrn.DatabaseAttached]
+    first, second = await session.open_database("test.edb"), await other.open_database("test.edb")
+    assert session.database(first).database is other.database(second).database

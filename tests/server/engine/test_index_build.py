@@ -124,3 +124,14 @@ async def test_a_new_auto_increment_column_numbers_the_rows(session: Session, cu
         rows = await txn.scan(cursor.table.tree, limit=2 * ROWS)
     codec = plan_of(cursor.table).codec
     assert [codec.decode(row)[column] for _, row in rows] == list(range(1, ROWS + 1))
+
+
+async def test_statistics_count_records_entries_and_keys(session: Session, cursor: Cursor) -> None:
+    await fill(session, cursor, lambda n: n % 10)
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",))])
+    assert (await session.get_table_info(cursor))["records"] == 0
+    await session.compute_stats(cursor)
+    assert (await session.get_table_info(cursor))["records"] == ROWS
+    row = (await session.get_table_index_info(cursor, "byN"))[0]
+    assert (row["keyCount"], row["entryCount"]) == (10, ROWS)
+    assert row["pageCount"] > 1
