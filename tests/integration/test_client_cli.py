@@ -232,7 +232,10 @@ def test_a_shell_at_a_terminal(shared_server: ServerProcess, home: dict[str, str
     terminal.wait_for("JET_errInvalidSesid")
     terminal.type(".help\r")
     terminal.wait_for("ends the shell")
+    terminal.wait_for("jetwire>")
     terminal.type("half a li\x03")  # Ctrl-C throws the line away
+    terminal.wait_for("li")
+    terminal.wait_for("jetwire>")
     terminal.type("\x04")
     assert terminal.end() == 0
     history = (tmp_path / ".local" / "state" / "jetwire" / "history").read_text()
