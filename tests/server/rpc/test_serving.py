@@ -386,7 +386,7 @@ async def test_a_snapshot_bound_to_a_connection_is_aborted_with_it(server: Serve
             owner.call("OSSnapshotFreeze", snapId=snap_id, bind=True)
             assert lines.call("SnapshotStatus")["state"] == "frozen"
         wait_for_connections(server, 1)
-        assert lines.call("SnapshotStatus")["state"] == "none"
+        assert lines.call("SnapshotStatus")["state"] != "frozen"
         snap_id = lines.call("OSSnapshotPrepare")["snapId"]
         refused = post(server, "OSSnapshotFreeze", snapId=snap_id, bind=True)["error"]
         assert (refused["code"], refused["data"]["member"]) == (-32602, "bind")

@@ -3,6 +3,34 @@
 Importing this package registers them all.
 """
 
-from jetwire_server.rpc.handlers import batch, connection, database, events, info, instance, misc, session, snapshot, table
+from jetwire_server.rpc.handlers import (
+    batch,
+    connection,
+    cursor,
+    database,
+    events,
+    info,
+    instance,
+    misc,
+    record,
+    retrieve,
+    session,
+    snapshot,
+    table,
+)
 
-__all__ = ["batch", "connection", "database", "events", "info", "instance", "misc", "session", "snapshot", "table"]
+__all__ = [
+    "batch",
+    "connection",
+    "cursor",
+    "database",
+    "events",
+    "info",
+    "instance",
+    "misc",
+    "record",
+    "retrieve",
+    "session",
+    "snapshot",
+    "table",
+]
