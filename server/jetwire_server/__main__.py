@@ -23,12 +23,14 @@ from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.config import Address, Settings, load
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.offline import commands as offline_commands
 from jetwire_server.rpc.security import Token, UnsafeStart, tokens_to_json
 from jetwire_server.server import TOKENS_FILE, Server, jetwire_version, read_tokens
 
 app = typer.Typer(help="The Jetwire server.", no_args_is_help=True, add_completion=False)
 token_app = typer.Typer(help="The tokens that clients authenticate with.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
+offline_commands.register(app)
 
 HEALTH_SECONDS = 3.0
 SWITCH_SECONDS = 0.0005  # the log's and the pages' threads must get the interpreter soon

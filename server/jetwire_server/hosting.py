@@ -11,19 +11,16 @@ from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
-from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
-from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
 from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FreezeMemo
 from jetwire_server.snapshot.service import SnapshotService
-from jetwire_server.store.embedded.store import EmbeddedStore
+from jetwire_server.store.embedded.assemble import assemble
 from jetwire_server.store.interface import Store
 
 DEFAULT_INSTANCE = "default"
 RUNNING_FILE = "running"  # in the directory of an instance that a client initialised and did not terminate
-SCRATCH_DIRECTORY = "scratch"  # sorts and temporary tables: unlogged, in no manifest, emptied at start
 SERVER_DIRECTORY = ".server"  # the event table and the snapshot memo: of the server, not of an instance
 
 
@@ -68,7 +65,7 @@ class Hosting:
 
     async def stop(self) -> list[BaseException]:
         """Ends every instance, whatever the others do; the errors there were. What is frozen stays frozen."""
-        ended = await asyncio.gather(*(one.term() for one in list(self.engine.instances.values())), return_exceptions=True)
+        ended = await asyncio.gather(*(one.shut_down() for one in list(self.engine.instances.values())), return_exceptions=True)
         await self.snapshots.stop()
         await self.event_table.stop()
         return [error for error in ended if error is not None]
@@ -89,19 +86,15 @@ class Hosting:
     # -- one instance -------------------------------------------------------------------------------------------
     def _new_store(self, instance: Instance) -> Store:
         parameters = instance.parameters
-        gate = Gate(self._clock)
-        root = f"{self._files.root}/{instance.name}"
-        files = LocalFiles(root, watch=gate.wrote)
-        files.make_directory("")
-        names = LogNames(directory_of(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName))
-        if names.directory:
-            files.make_directory(names.directory)
-        log = Log(files, gate, self._clock, names=names, file_kb=parameters.number(Param.LogFileSize))
-        scratch = LocalFiles(f"{root}/{SCRATCH_DIRECTORY}")
-        scratch.make_directory("")
-        store = EmbeddedStore(log, files, scratch, gate, self._clock, circular=bool(parameters.get(Param.CircularLog)))
-        self._participants[instance.handle] = InstanceParticipant(instance, store, log, {instance.name: files})
-        return store
+        storage = assemble(
+            f"{self._files.root}/{instance.name}",
+            self._clock,
+            names=LogNames(directory_of(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName)),
+            file_kb=parameters.number(Param.LogFileSize),
+            circular=bool(parameters.get(Param.CircularLog)),
+        )
+        self._participants[instance.handle] = InstanceParticipant(instance, storage.store, storage.log, {instance.name: storage.files})
+        return storage.store
 
     def _running(self) -> list[InstanceParticipant]:
         instances = self.engine.instances

@@ -1,0 +1,182 @@
+"""`jetwired verify`: proves that a copy is what its manifest says, by doing with it what a restore would do.
+
+Before recovery: the files and sizes, the marker on every root, the log up to exactly the frozen position. After it:
+every page read, tables, records and digests of every database. The result is noted in a file beside the copy.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from jetwire_protocol.errors import JetError
+from jetwire_server.clock import Clock
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.offline.checking import Progress, check_instance
+from jetwire_server.offline.places import Place, instances_at
+from jetwire_server.offline.recovering import digests, recovered, scrubbed
+from jetwire_server.redo.position import Position
+from jetwire_server.redo.reader import LogReader, discover
+from jetwire_server.snapshot import marker
+from jetwire_server.snapshot.instance import check_roots, read_file
+from jetwire_server.snapshot.manifest import InstanceRow, Manifest
+
+RECORD_SUFFIX = ".verified.jsonl"
+
+
+@dataclass
+class Result:
+    """`problems` is empty if the copy is good; `notes` say what could not be compared."""
+
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    instances: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return not self.problems
+
+
+def load_manifest(path: Path) -> list[Manifest]:
+    """The manifests of a run, one a server. A file that is none is a `ValueError`."""
+    return msgspec.json.decode(path.read_bytes(), type=list[Manifest])
+
+
+async def verify(path: Path, manifests: Sequence[Manifest], clock: Clock, progress: Progress) -> Result:
+    """Everything there is to know about a copy. Recovery changes it, as a restore's would."""
+    result = Result()
+    try:
+        places = instances_at(path)
+    except JetError as error:
+        result.problems.append(error.detail)
+        return result
+    try:
+        expected = _expected(places, manifests, result)
+    except JetError as error:
+        result.problems.append(error.detail)
+        return result
+    for place in places:
+        await _verify_instance(place, expected.get(place.name), clock, progress, result)
+    return result
+
+
+def _expected(places: list[Place], manifests: Sequence[Manifest], result: Result) -> dict[str, InstanceRow]:
+    """Which manifest belongs to this copy: the one whose marker it bears."""
+    if not manifests:
+        result.notes.append("no manifest was given: the copy is checked, but compared with nothing")
+        return {}
+    markers = {place.name: _sealed(place) for place in places}
+    for manifest in manifests:
+        rows = {row.name: row for row in manifest.instances}
+        if len(places) == 1 and len(rows) == 1:  # a copy of one instance may have any name
+            rows = {places[0].name: next(iter(rows.values()))}
+        if not any(markers[name] == manifest.marker for name in rows if name in markers):
+            continue
+        for name in rows:
+            if name not in markers:
+                result.problems.append(f"instance {name} is in the manifest, but not in the copy")
+            elif markers[name] != manifest.marker:
+                result.problems.append(f"{name} does not bear the marker of this snapshot: it was copied at another time")
+        return rows
+    wanted = ", ".join(manifest.marker for manifest in manifests)
+    result.problems.append(f"no instance here bears the marker of the manifest ({wanted}): this is a copy of something else")
+    return {}
+
+
+def _sealed(place: Place) -> str | None:
+    sealed = marker.read(read_file(place.files, marker.FILE_NAME), place.name).sealed
+    return sealed.marker_id if sealed else None
+
+
+async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, progress: Progress, result: Result) -> None:
+    say = result.problems.append
+    before = len(result.problems)
+    try:
+        check_roots({place.name: place.files})
+        if row is not None:
+            for problem in (*_compare_files(place, row), *_compare_log(place, row)):
+                say(problem)
+        for fault in check_instance(place, progress):
+            say(f"{place.name}: {fault}")
+        if len(result.problems) > before:
+            return
+        progress(f"{place.name}: recovery")
+        async with recovered(place, clock) as storage:
+            for fault in await scrubbed(storage):
+                say(f"{place.name}: {fault}")
+            progress(f"{place.name}: digests")
+            found = {one.name: one for one in await digests(storage)}
+            result.instances.append(
+                {"name": place.name, "position": str(storage.log.end), "databases": msgspec.to_builtins(list(found.values()))}
+            )
+        if row is None:
+            return
+        for wanted in row.databases:
+            there = found.get(wanted.name)
+            if there is None:
+                say(f"{place.name}: database {wanted.name} is not there after recovery")
+            elif wanted.digest is None:
+                result.notes.append(f"{place.name}: the manifest has no digest of {wanted.name}")
+            elif (there.tables, there.records, there.digest) != (wanted.tables, wanted.records, wanted.digest):
+                say(
+                    f"{place.name}: {wanted.name} holds {there.tables} tables, {there.records} records, digest {there.digest}; "
+                    f"frozen were {wanted.tables} tables, {wanted.records} records, digest {wanted.digest}"
+                )
+        for name in sorted(set(found) - {wanted.name for wanted in row.databases}):
+            say(f"{place.name}: database {name} is not in the manifest")
+    except (JetError, OSError, ValueError) as error:
+        say(f"{place.name}: {error}")
+
+
+def _compare_files(place: Place, row: InstanceRow) -> list[str]:
+    problems = []
+    for wanted in row.files:
+        path = place.root / wanted.path
+        if not path.is_file():
+            problems.append(f"{place.name}: {wanted.path} is missing")
+        elif path.stat().st_size != wanted.size:
+            problems.append(f"{place.name}: {wanted.path} has {path.stat().st_size} bytes, frozen were {wanted.size}")
+    return problems
+
+
+def _compare_log(place: Place, row: InstanceRow) -> list[str]:
+    """The log must hold the frozen position and nothing after it."""
+    generation, sector, byte = (int(part, 16) for part in row.log.position.split(":"))
+    frozen = Position(generation, sector, byte)
+    generations = discover(place.files, place.names)
+    if generations[0].number > row.log.gen_low:
+        return [f"{place.name}: log generation {row.log.gen_low:X} is missing; the copy begins with {generations[0].number:X}"]
+    beyond = next(iter(LogReader(place.files, generations).records(frozen)), None)
+    if beyond is not None:
+        return [f"{place.name}: the log goes on beyond the frozen position {row.log.position}: it was copied after the thaw"]
+    return []
+
+
+def note(path: Path, result: Result, manifest: Path | None, clock: Clock) -> Path:
+    """Appends who verified the copy, when, and what was found, to a file beside it."""
+    path = path.resolve()
+    beside = LocalFiles(path.parent)
+    line = {
+        "time": clock.now(),
+        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "copy": str(path),
+        "manifest": str(manifest) if manifest else None,
+        "result": "good" if result.good else "bad",
+        "problems": result.problems,
+        "notes": result.notes,
+        "instances": result.instances,
+    }
+    name = path.name + RECORD_SUFFIX
+    file = beside.open(name, create=True)
+    try:
+        file.write(file.size(), msgspec.json.encode(line) + b"\n")
+        file.sync()
+    finally:
+        file.close()
+    return path.parent / name
