@@ -63,6 +63,7 @@ class Instance:
         self.attaching = asyncio.Lock()  # one create, attach or detach at a time: they wait for files
         self.sessions: dict[int, Session] = {}
         self.cursors: dict[int, Cursor] = {}
+        self.unused_scratch: list[Any] = []  # of closed temporary tables, to be freed
         self.snapshot_holds: set[int] = set()  # snapshot sessions from their freeze to their end
         self.backups = 0  # streaming backups under way
         self.commit_default = 0

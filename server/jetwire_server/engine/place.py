@@ -43,6 +43,7 @@ class Place:
 
     def __init__(self, session: Session, handle: OpenDatabase, table: Table, tableid: int, grbit: int) -> None:
         self.session = session
+        self.store: Any = session.instance.store  # where drafts of long values get their space
         self.database: Database = handle.database
         self.dbid = handle.dbid
         self.table = table
@@ -119,12 +120,15 @@ class Place:
             if self._schema_held != session.began:
                 txn.lock_schema(self.table.tree)
                 self._schema_held = session.began
-            return await work(txn, *args, **kwargs)
+            result = await work(txn, *args, **kwargs)
         except BaseException:
             txn.rollback_to(mark)
+            txn.forget(mark)
             session.writes += 1
             self._schema_held = -1
             raise
+        txn.forget(mark)  # a save point for each call would weigh on a long transaction
+        return result
 
     def check_updatable(self) -> None:
         if self.grbit & _READ_ONLY:

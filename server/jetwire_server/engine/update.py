@@ -356,7 +356,7 @@ class Updates(Bookmarks):
         else:
             data = b"" if value is None else to_bytes(column, plan.checked(value)[0] if not isinstance(value, bytes) else value)
             size = None
-        draft = old if isinstance(old, Draft) else Draft(self.session.instance.store, self.table, old if isinstance(old, LongRef) else None)
+        draft = old if isinstance(old, Draft) else Draft(self.store, self.table, old if isinstance(old, LongRef) else None)
         start = draft.size
         if old is not None and draft.size == 0 and not isinstance(old, (Draft, LongRef)):
             start = size_of(column, old)
@@ -389,7 +389,7 @@ class Updates(Bookmarks):
         size = size_of(plan.column, value)
         if not grbit & _SEPARATE and (size <= limits.LONG_VALUE_INTRINSIC_BYTES_MAX or grbit & _INTRINSIC):
             return value
-        draft = Draft(self.session.instance.store, self.table)
+        draft = Draft(self.store, self.table)
         data = to_bytes(plan.column, value)
 
         async def work(txn: Transaction) -> None:
@@ -452,7 +452,7 @@ class Updates(Bookmarks):
                             best, place, most = columnid, i, size_of(column, member)
             if not best:
                 raise JetError(Err.RecordTooBig, f"{len(row)} bytes")
-            draft = Draft(self.session.instance.store, self.table)
+            draft = Draft(self.store, self.table)
             members = list(values[best]) if type(values[best]) is list else [values[best]]
             await draft.write(txn, 0, to_bytes(self.plan.columns[best].column, members[place]))
             members[place] = await draft.save(txn, self.database.counters(self.session.instance))
@@ -481,6 +481,8 @@ class Updates(Bookmarks):
         if buffer.prep in _MOVES:
             await self._delete_row(txn, buffer.bookmark, buffer.base, keep_long_values=True)
         values = buffer.merged()
+        if plan.escrow:  # a sum needs its place in the row from the beginning: adds change it there
+            values = {**{c: plan.defaults.get(c) for c in plan.escrow}, **values}
         for columnid in plan.required:
             if values.get(columnid) is None:
                 raise JetError(Err.NullInvalid, f"column {plan.columns[columnid].column.name}", column=plan.columns[columnid].column.name)

@@ -86,8 +86,7 @@ async def walk(cursor: Cursor, name: str = "id", *, step: int = 1, grbit: int = 
         out.append(await get(cursor, name))
         try:
             await cursor.move(step, grbit)
-        except JetError as error:
-            assert error.name == "JET_errNoCurrentRecord"
+        except JetError:
             return out
 
 

@@ -244,7 +244,8 @@ async def test_bookmarks(cursor: Cursor) -> None:
     await cursor.set_current_index("byN", 2)
     assert await get(cursor, "id") == 40
     secondary, primary = await cursor.get_secondary_index_bookmark()
-    assert primary == bookmark and secondary == b"\x7f\x80\x00\x00\x02"
+    assert primary == bookmark
+    assert secondary == b"\x7f\x80\x00\x00\x02"
     await cursor.move(FIRST)
     await cursor.goto_secondary_index_bookmark(secondary, primary)
     assert await get(cursor, "id") == 40

@@ -1,0 +1,169 @@
+"""Where temporary tables and sorts live: in memory, and beyond a bound in a scratch tree that vanishes with the process.
+
+`Scratch` offers what a cursor asks of a store transaction. Nothing of it is versioned, locked or logged: only one session knows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, UnpublishedTree
+from jetwire_server.store.sortedkeys import SortedKeys
+
+if TYPE_CHECKING:
+    from jetwire_server.store.interface import Store
+
+
+def _place(tree: Tree, key: bytes) -> bytes:
+    return tree.to_bytes(8, "big") + key
+
+
+class Scratch:
+    """The trees of one temporary table."""
+
+    snapshot = 0
+    changed = False
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: dict[bytes, bytes | None] = {}  # newer than what was spilled; None: deleted there
+        self._order = SortedKeys(self._rows)
+        self._bytes = 0
+        self._undo: list[tuple[bytes, bytes | None, bool]] = []
+        self._spilled: UnpublishedTree | None = None
+        self._whole: dict[Tree, UnpublishedTree] = {}  # long values with a tree of their own
+
+    # -- writes ---------------------------------------------------------------------------------------------------
+    def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
+        """A key that is not there: what was spilled must be looked at before (`get`)."""
+        if self._rows.get(_place(tree, key)) is not None:
+            raise JetError(Err.KeyDuplicate)
+        self.put(tree, key, value)
+
+    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
+        self._set(_place(tree, key), value)
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        self._set(_place(tree, key), None)
+
+    def _set(self, place: bytes, value: bytes | None) -> None:
+        had = place in self._rows
+        old = self._rows.get(place)
+        self._undo.append((place, old, had))
+        self._rows[place] = value
+        self._bytes += len(place) + 100 + len(value or b"") - (len(old or b"") + len(place) + 100 if had else 0)
+        if not had:
+            self._order.added([place])
+
+    def savepoint(self) -> Savepoint:
+        self._undo.clear()
+        return Savepoint(0)
+
+    def rollback_to(self, savepoint: Savepoint) -> None:
+        """Undoes what the running call has written."""
+        while self._undo:
+            place, old, had = self._undo.pop()
+            if had:
+                self._rows[place] = old
+            else:
+                del self._rows[place]
+                self._order.forget()
+
+    def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
+        raise JetError(Err.InvalidOperation, "a temporary table takes no escrow updates")
+
+    def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
+        return None
+
+    def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
+        return None
+
+    def new_tree(self, slot: int) -> Tree:
+        raise JetError(Err.InvalidOperation)
+
+    def adopt(self, tree: UnpublishedTree) -> Tree:
+        self._whole[tree.tree] = tree
+        return tree.tree
+
+    def drop_tree(self, tree: Tree) -> None:
+        self._whole.pop(tree, None)
+
+    # -- reads ----------------------------------------------------------------------------------------------------
+    async def get(self, tree: Tree, key: bytes) -> bytes | None:
+        if tree in self._whole:
+            return await self._whole[tree].get(key)
+        place = _place(tree, key)
+        if place in self._rows:
+            return self._rows[place]
+        return await self._spilled.get(place) if self._spilled is not None else None
+
+    async def scan(
+        self, tree: Tree, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000
+    ) -> list[Row]:
+        if tree in self._whole:
+            return await self._whole[tree].scan(low, high, reverse=reverse, limit=limit)
+        first = _place(tree, low or b"")
+        last = _place(tree, high) if high is not None else _place(Tree(tree + 1), b"")
+        out: list[Row] = []
+        while len(out) < limit and first < last:
+            rows, end = await self._stretch(first, last, reverse, limit - len(out))
+            out += [(key[8:], value) for key, value in rows]
+            if end is None:
+                break
+            if reverse:
+                last = end
+            else:
+                first = end + b"\0"
+        return out[:limit]
+
+    async def _stretch(self, low: bytes, high: bytes, reverse: bool, limit: int) -> tuple[list[Row], bytes | None]:
+        """Memory laid over what was spilled, as far as both are known, and where that ends."""
+        want = max(limit, 64)
+        mine = self._order.run(low, high, reverse, want)
+        theirs = [] if self._spilled is None else await self._spilled.scan(low, high, reverse=reverse, limit=want)
+        ends = [mine[-1]] if len(mine) == want else []
+        if len(theirs) == want:
+            ends.append(theirs[-1][0])
+        end = (max(ends) if reverse else min(ends)) if ends else None
+        merged: dict[bytes, bytes | None] = dict(theirs)
+        for key in mine:
+            merged[key] = self._rows[key]
+        inside = [k for k in merged if end is None or (k >= end if reverse else k <= end)]
+        found = [(k, v) for k in sorted(inside, reverse=reverse) if (v := merged[k]) is not None]
+        return found, end
+
+    # -- space ----------------------------------------------------------------------------------------------------
+    async def spill(self) -> None:
+        """Puts what is in memory aside, if it is too much."""
+        if self._bytes <= limits.TEMPORARY_BYTES_IN_MEMORY_MAX:
+            return
+        if self._spilled is None:
+            self._spilled = await self._store.new_scratch()
+        await self._spilled.delete_many([k for k, v in self._rows.items() if v is None])
+        rows = sorted((k, v) for k, v in self._rows.items() if v is not None)
+        for i in range(0, len(rows), limits.READ_AHEAD_ROWS_MAX):
+            await self._spilled.put_many(rows[i : i + limits.READ_AHEAD_ROWS_MAX])
+        self._rows.clear()
+        self._order.forget()
+        self._undo.clear()
+        self._bytes = 0
+
+    @property
+    def spilled(self) -> bool:
+        return self._spilled is not None
+
+    async def free(self) -> None:
+        for tree in [*self._whole.values(), *([self._spilled] if self._spilled is not None else [])]:
+            await tree.free()
+        self._whole.clear()
+        self._spilled = None
+        self._rows.clear()
+        self._order.forget()
+
+    async def commit(self, *, lazy: bool = False) -> Commit:
+        raise AssertionError("a scratch is not committed")
+
+    async def rollback(self) -> None:
+        raise AssertionError("a scratch is not rolled back")

@@ -1,0 +1,284 @@
+"""Temporary tables: rows that one session collects, in the order of their key columns.
+
+Without TTUpdatable or TTForceMaterialization they are sorts: the first Move or Seek ends the inserting. With TTUnique, records of
+equal keys are one; which of them stays is not defined. Defaults, auto-increment and multi-values are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from jetwire_protocol.data.flags import AddColumnGrbit, CreateIndexGrbit, OpenTempTableGrbit, Prep
+from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.catalog import Stats
+from jetwire_server.engine.columns import ColumnCreate, with_column
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.place import BEFORE, FRESH
+from jetwire_server.engine.schema import Index, Segment, Table
+from jetwire_server.engine.sorts import Scratch
+from jetwire_server.engine.update import CopyBuffer
+from jetwire_server.store.interface import Transaction, Tree, UnpublishedTree, tree_id
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.session import Session
+
+T = OpenTempTableGrbit
+_BITS = 0
+for _bit in OpenTempTableGrbit:
+    _BITS |= int(_bit)
+_KEY, _DESCENDING = int(AddColumnGrbit.ColumnTTKey), int(AddColumnGrbit.ColumnTTDescending)
+_KEPT = int(AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnTagged | AddColumnGrbit.ColumnVariable)
+_KNOWN_COLUMN_BITS = 0
+for _column_bit in AddColumnGrbit:
+    _KNOWN_COLUMN_BITS |= int(_column_bit)
+_MATERIALIZED = int(T.TTIndexed | T.TTUpdatable | T.TTScrollable | T.TTForceMaterialization)
+_INSERTS_LATER = int(T.TTUpdatable | T.TTForceMaterialization)
+_SCRATCH_SLOT = 0xFFFF
+_ROWS, _LONG, _INDEX = (tree_id(_SCRATCH_SLOT, n) for n in (1, 2, 3))
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class TempTableCreate:
+    """JET_OPENTEMPORARYTABLE."""
+
+    columns: tuple[ColumnCreate, ...]
+    grbit: int = 0
+    locale: str = "en-US"
+    lcmap_flags: int = 0x00030401
+    key_most: int = 0
+    var_seg_mac: int = 0
+
+
+class _Numbers:
+    """Numbers nobody else takes: see `autoincrement.Counters`."""
+
+    def __init__(self) -> None:
+        self._next = 0
+
+    def ready(self, objid: int, kind: bytes) -> int | None:
+        self._next += 1
+        return self._next
+
+
+class _Catalog:
+    """A catalog of one table that never changes."""
+
+    stamp = newest = 0
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def fresh(self, snapshot: int) -> int:
+        return 0
+
+    async def by_objid(self, txn: Transaction, objid: int) -> Table:
+        return self._table
+
+    async def stats(self, txn: Transaction, objid: int) -> Stats:
+        return Stats()
+
+
+class _TemporaryDatabase:
+    """What a cursor asks of its database, for one temporary table."""
+
+    slot = _SCRATCH_SLOT
+    read_only = False
+
+    def __init__(self, session: Session, table: Table, storage: Scratch) -> None:
+        self.catalog = _Catalog(table)
+        self._numbers = _Numbers()
+        self._session = session
+        self._storage = storage
+
+    def counters(self, instance: object) -> _Numbers:
+        return self._numbers
+
+    def release(self, cursor: Cursor) -> None:
+        self._session.instance.unused_scratch.append(self._storage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    dbid: int
+    database: Any
+
+
+class _ScratchStore:
+    """Gives drafts of long values their space."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def new_unpublished(self, slot: int) -> UnpublishedTree:
+        return await self._session.instance.store.new_scratch()
+
+
+class TempCursor(Cursor):
+    """The one cursor of a temporary table."""
+
+    def __init__(self, session: Session, table: Table, tableid: int, tt: int) -> None:
+        self.storage = Scratch(session.instance.store)
+        self.tt = tt
+        database = _TemporaryDatabase(session, table, self.storage)
+        super().__init__(session, _Handle(0, database), table, tableid, 0)  # type: ignore[arg-type]
+        self.stamp = 0
+        self.read = False  # the inserting is over
+        if self.plan.secondary:
+            self._on_index(self.plan.secondary[0])
+        self.state = BEFORE
+        self.store = _ScratchStore(session)
+
+    # -- a call's way to the rows -----------------------------------------------------------------------------------
+    async def _read(self, work: Callable[Concatenate[Transaction, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        self.session.check()
+        storage: Any = self.storage
+        return await work(storage, *args, **kwargs)
+
+    async def _write(self, work: Callable[Concatenate[Transaction, P], Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        self.session.check()
+        self.session.writes += 1
+        storage: Any = self.storage
+        mark = storage.savepoint()
+        try:
+            result = await work(storage, *args, **kwargs)
+        except BaseException:
+            storage.rollback_to(mark)
+            self.session.writes += 1
+            raise
+        await self.storage.spill()
+        return result
+
+    def check_updatable(self) -> None:
+        return None
+
+    # -- what sorts do not do ---------------------------------------------------------------------------------------
+    def _start_reading(self, *, forward: bool) -> None:
+        if not forward and (self.tt & T.TTForwardOnly or not self.tt & _MATERIALIZED):
+            raise JetError(Err.IllegalOperation, "a sort is read forward only")
+        if not self.read:
+            self.read = True
+            if self.state == FRESH:
+                self.state = BEFORE
+
+    async def move(self, rows: int, grbit: int = 0) -> None:
+        self.session.check()
+        self._start_reading(forward=rows >= 0 and rows != (1 << 31) - 1 or rows == -(1 << 31))
+        await super().move(rows, grbit)
+
+    async def seek(self, grbit: int) -> None:
+        self.session.check()
+        if not self.tt & T.TTIndexed:
+            raise JetError(Err.IllegalOperation, "Seek needs TTIndexed")
+        self._start_reading(forward=True)
+        await super().seek(grbit)
+
+    async def prepare_update(self, prep: int) -> None:
+        if prep == Prep.Insert:
+            if self.read and not self.tt & _INSERTS_LATER:
+                raise JetError(Err.IllegalOperation, "the first Move or Seek ended the inserting")
+        elif prep != Prep.Cancel and not self.tt & T.TTUpdatable:
+            raise JetError(Err.IllegalOperation, "changing records needs TTUpdatable")
+        await super().prepare_update(prep)
+
+    async def delete(self) -> None:
+        if not self.tt & T.TTUpdatable:
+            raise JetError(Err.IllegalOperation, "deleting records needs TTUpdatable")
+        await super().delete()
+
+    async def set_current_index(self, name: str | None = None, grbit: int = 0, itag: int = 1, indexid: bytes | None = None) -> None:
+        raise JetError(Err.IllegalOperation, "a temporary table has one index")
+
+    async def dup_cursor(self, grbit: int = 0) -> Cursor:
+        raise JetError(Err.IllegalOperation, "a temporary table has one cursor")
+
+    def get_current_index(self) -> str:
+        self.session.check()
+        return ""
+
+    async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
+        maker = self.plan.rows.maker
+        if maker is not None:
+            key = maker.key([buffer.get(c, {}) for c in self.plan.rows.columns]) if self._plain_key(buffer) else None
+            if key is not None and await txn.get(self.plan.rows.tree, key) is not None:
+                return self._duplicate(key)
+        try:
+            return await super()._insert(txn, buffer)
+        except JetError as error:
+            if error.code == Err.KeyDuplicate and not self.tt & T.TTErrorOnDuplicateInsertion:
+                return b""
+            raise
+
+    def _plain_key(self, buffer: CopyBuffer) -> bool:
+        return all(
+            not isinstance(buffer.get(c, {}), (list, tuple)) and not hasattr(buffer.get(c, {}), "save") for c in self.plan.rows.columns
+        )
+
+    def _duplicate(self, key: bytes) -> bytes:
+        if self.tt & T.TTErrorOnDuplicateInsertion:
+            raise JetError(Err.KeyDuplicate)
+        return key
+
+
+async def open_temp_table(session: Session, create: TempTableCreate) -> tuple[TempCursor, list[int]]:
+    """A temporary table, and the ids of its columns in order."""
+    session.check()
+    tt = create.grbit
+    if tt & ~_BITS:
+        raise JetError(Err.InvalidGrbit)
+    if tt & T.TTForwardOnly and tt & _MATERIALIZED:
+        raise JetError(Err.CannotMaterializeForwardOnlySort)
+    await _free_unused(session)
+    parameters = session.instance.parameters
+    if sum(isinstance(c, TempCursor) for c in session.instance.cursors.values()) >= parameters.number(Param.MaxTemporaryTables):
+        raise JetError(Err.TooManySorts)
+    if len(session.instance.cursors) >= parameters.number(Param.MaxCursors):
+        raise JetError(Err.OutOfCursors)
+    table, columnids = _table(create)
+    cursor = TempCursor(session, table, session.instance.engine.new_handle(), tt)
+    session.cursors[cursor.id] = cursor
+    session.instance.cursors[cursor.id] = cursor
+    return cursor, columnids
+
+
+def _table(create: TempTableCreate) -> tuple[Table, list[int]]:
+    table = Table("", 0, _ROWS, _LONG)
+    columnids: list[int] = []
+    segments: list[Segment] = []
+    for number, given in enumerate(create.columns):
+        if given.grbit & ~_KNOWN_COLUMN_BITS:
+            raise JetError(Err.InvalidGrbit)
+        plain = ColumnCreate(f"c{number}", given.coltyp, given.max, given.grbit & _KEPT, None, given.cp)
+        table, column, _ = with_column(table, plain, exclusive=True)
+        columnids.append(column.id)
+        if given.grbit & _KEY:
+            segments.append(Segment(column.id, bool(given.grbit & _DESCENDING)))
+    if len(segments) > limits.INDEX_SEGMENTS_MAX:
+        raise JetError(Err.IndexInvalidDef, f"{len(segments)} key columns")
+    if not segments:
+        return table, columnids
+    unique = bool(create.grbit & T.TTUnique)
+    bits = CreateIndexGrbit.IndexPrimary if unique else CreateIndexGrbit(0)
+    if create.grbit & T.TTSortNullsHigh:
+        bits |= CreateIndexGrbit.IndexSortNullsHigh
+    if create.grbit & T.TTDotNetGuid:
+        bits |= CreateIndexGrbit.IndexDotNetGuid
+    key_most = create.key_most or limits.KEY_BYTES_DEFAULT
+    if not 0 < key_most <= limits.KEY_BYTES_MAX or create.var_seg_mac > key_most:
+        raise JetError(Err.IndexInvalidDef, f"keyMost {key_most}")
+    tree: Tree = _ROWS if unique else _INDEX
+    index = Index("key", tuple(segments), bits, tree, key_most, create.var_seg_mac, create.locale, create.lcmap_flags)
+    return replace(table, indexes=(index,)), columnids
+
+
+async def _free_unused(session: Session) -> None:
+    """Gives back the space of temporary tables that were closed: closing itself never waits."""
+    unused: list[Scratch] = session.instance.unused_scratch
+    while unused:
+        await unused.pop().free()

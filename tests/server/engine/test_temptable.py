@@ -1,0 +1,143 @@
+"""Temporary tables and sorts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.temptable import TempCursor, TempTableCreate, open_temp_table
+
+from .tables_for_tests import FIRST, LAST, refuses
+
+T = OpenTempTableGrbit
+KEY, DESCENDING = AddColumnGrbit.ColumnTTKey, AddColumnGrbit.ColumnTTDescending
+
+
+async def temp(session: Session, grbit: int, *, descending: bool = False, key: bool = True) -> tuple[TempCursor, list[int]]:
+    bits = (int(KEY) if key else 0) | (int(DESCENDING) if descending else 0)
+    columns = (ColumnCreate("", Coltyp.Long, grbit=bits), ColumnCreate("", Coltyp.LongText, cp=1200))
+    return await open_temp_table(session, TempTableCreate(columns, grbit))
+
+
+async def fill(cursor: TempCursor, ids: list[int], rows: list[tuple[Any, str]]) -> None:
+    for number, text in rows:
+        await cursor.prepare_update(0)
+        await cursor.set_column(ids[0], number)
+        await cursor.set_column(ids[1], text)
+        await cursor.update()
+
+
+async def read(cursor: TempCursor, ids: list[int]) -> list[tuple[Any, Any]]:
+    out = []
+    step = FIRST
+    while True:
+        try:
+            await cursor.move(step)
+        except JetError:
+            return out
+        values = await cursor.retrieve_all()
+        out.append((values.get(ids[0]), values.get(ids[1])))
+        step = 1
+
+
+async def test_a_sort_sorts_and_keeps_equal_keys(session: Session) -> None:
+    cursor, ids = await temp(session, 0)
+    await fill(cursor, ids, [(3, "c"), (1, "a"), (2, "b"), (1, "again")])
+    assert await read(cursor, ids) == [(1, "a"), (1, "again"), (2, "b"), (3, "c")]
+
+
+async def test_unique_drops_equal_keys_without_a_word(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTUnique, descending=True)
+    await fill(cursor, ids, [(1, "a"), (3, "c"), (1, "b")])
+    assert [n for n, _ in await read(cursor, ids)] == [3, 1]
+
+
+async def test_unique_answers_if_it_was_asked_to(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTUnique | T.TTErrorOnDuplicateInsertion)
+    await fill(cursor, ids, [(1, "a")])
+    with refuses(Err.KeyDuplicate):
+        await fill(cursor, ids, [(1, "b")])
+
+
+async def test_a_table_without_keys_keeps_the_order_of_insertion(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTScrollable, key=False)
+    await fill(cursor, ids, [(3, "c"), (1, "a")])
+    assert await read(cursor, ids) == [(3, "c"), (1, "a")]
+    await cursor.move(LAST)
+    assert (await cursor.retrieve_column(ids[0])).value == 1
+
+
+async def test_reading_ends_the_inserting_unless_it_is_materialized(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTScrollable)
+    await fill(cursor, ids, [(1, "a")])
+    await cursor.move(FIRST)
+    with refuses(Err.IllegalOperation):
+        await cursor.prepare_update(0)
+    with refuses(Err.IllegalOperation):
+        await cursor.delete()
+    free, ids = await temp(session, T.TTUpdatable | T.TTIndexed)
+    await fill(free, ids, [(1, "a"), (3, "c")])
+    assert len(await read(free, ids)) == 2
+    await fill(free, ids, [(2, "b")])
+    free.make_key(2, 1)
+    await free.seek(1)
+    await free.prepare_update(2)
+    await free.set_column(ids[1], "changed")
+    await free.update()
+    free.make_key(3, 1)
+    await free.seek(1)
+    await free.delete()
+    assert await read(free, ids) == [(1, "a"), (2, "changed")]
+
+
+async def test_what_a_sort_does_not_do(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTForwardOnly)
+    await fill(cursor, ids, [(1, "a"), (2, "b")])
+    await cursor.move(FIRST)
+    with refuses(Err.IllegalOperation):
+        await cursor.move(LAST)
+    with refuses(Err.IllegalOperation):
+        await cursor.seek(1)
+    with refuses(Err.IllegalOperation):
+        await cursor.set_current_index(None)
+    with refuses(Err.CannotMaterializeForwardOnlySort):
+        await temp(session, T.TTForwardOnly | T.TTIndexed)
+    with refuses(Err.InvalidGrbit):
+        await temp(session, 1 << 20)
+
+
+async def test_nulls_high(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTSortNullsHigh)
+    await fill(cursor, ids, [(None, "null"), (5, "five")])
+    assert [n for n, _ in await read(cursor, ids)] == [5, None]
+
+
+@pytest.mark.parametrize("grbit", [T.TTUnique | T.TTUpdatable, T.TTUpdatable])
+async def test_what_does_not_fit_memory_spills(session: Session, monkeypatch: pytest.MonkeyPatch, grbit: int) -> None:
+    monkeypatch.setattr(limits, "TEMPORARY_BYTES_IN_MEMORY_MAX", 2_000)
+    cursor, ids = await temp(session, grbit)
+    numbers = [(i * 37) % 101 for i in range(101)]
+    await fill(cursor, ids, [(n, f"text {n}") for n in numbers])
+    assert cursor.storage.spilled
+    assert await read(cursor, ids) == [(n, f"text {n}") for n in range(101)]
+    await cursor.move(FIRST)
+    await cursor.move(49)
+    await cursor.delete()
+    assert [n for n, _ in await read(cursor, ids)] == [n for n in range(101) if n != 49]
+
+
+async def test_closing_frees_and_the_handle_is_dead(session: Session) -> None:
+    cursor, ids = await temp(session, 0)
+    await fill(cursor, ids, [(1, "x" * 5000)])
+    assert await read(cursor, ids) == [(1, "x" * 5000)]
+    await session.close_table(cursor.id)
+    with refuses(Err.InvalidTableId):
+        session.cursor(cursor.id)
+    await temp(session, 0)
+    assert session.instance.unused_scratch == []

@@ -1,0 +1,481 @@
+"""Preparing, setting, updating, deleting; values in and out; long values; indexes kept true."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
+from jetwire_protocol.errors import Err, Wrn
+from jetwire_server import limits
+from jetwire_server.engine import longvalue
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.retrieve import RetInfo, RetrieveColumn
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.tables import TableCreate
+from jetwire_server.engine.update import SetColumn, SetInfo
+
+from .tables_for_tests import FIRST, LAST, all_of, get, ids, insert, key, make_table, refuses, replace
+
+COPY, FROM_INDEX = 1, 2
+APPEND, OVERWRITE, SIZE, ZERO, SEPARATE, UNIQUE_MV, REVERT = 1, 4, 8, 32, 64, 128, 512
+
+
+@pytest.fixture
+async def cursor(session: Session, dbid: int) -> Cursor:
+    return await make_table(session, dbid)
+
+
+# -- prepare and update -------------------------------------------------------------------------------------------------
+async def test_pending_values_are_read_from_the_copy_alone(cursor: Cursor) -> None:
+    await insert(cursor, id=1, name="old")
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(ids(cursor)["name"], "new")
+    assert (await get(cursor, "name"), await get(cursor, "name", COPY)) == ("old", "new")
+    await cursor.update()
+    assert await get(cursor, "name") == "new"
+
+
+async def test_update_after_an_insert_does_not_move(cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    await cursor.move(FIRST)
+    bookmark = await insert(cursor, id=2)
+    assert await get(cursor, "id") == 1
+    await cursor.goto_bookmark(bookmark)
+    assert await get(cursor, "id") == 2
+
+
+async def test_a_failed_update_stays_prepared(cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    with refuses(Err.KeyDuplicate):
+        await cursor.update()
+    with refuses(Err.AlreadyPrepared):
+        await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 2)
+    await cursor.update()
+    with refuses(Err.UpdateNotPrepared):
+        await cursor.update()
+    with refuses(Err.UpdateNotPrepared):
+        await cursor.prepare_update(Prep.Cancel)
+    assert await all_of(cursor) == [1, 2]
+
+
+async def test_a_duplicate_in_a_later_index_leaves_nothing_behind(session: Session, cursor: Cursor) -> None:
+    await session.begin_transaction()
+    await insert(cursor, id=1, n=5, name="one")
+    with refuses(Err.KeyDuplicate):
+        await insert(cursor, id=2, n=6, name="ONE")
+    await cursor.prepare_update(Prep.Cancel)
+    await cursor.set_current_index("byN")
+    assert await all_of(cursor) == [1]
+    await session.commit_transaction()
+
+
+async def test_replace_locks_at_once_and_not_outside_a_transaction(
+    session: Session, other: Session, other_dbid: int, cursor: Cursor
+) -> None:
+    await insert(cursor, id=1, name="a")
+    theirs = await other.open_table(other_dbid, "t")
+    await session.begin_transaction()
+    await cursor.prepare_update(Prep.Replace)
+    await other.begin_transaction()
+    with refuses(Err.WriteConflict):
+        await theirs.prepare_update(Prep.Replace)
+    await session.rollback()
+    await other.rollback()
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(ids(cursor)["name"], "mine")
+    await replace(theirs, name="theirs")
+    with refuses(Err.WriteConflict):
+        await cursor.update()
+
+
+async def test_a_clash_with_uncommitted_work(session: Session, other: Session, other_dbid: int, cursor: Cursor) -> None:
+    theirs = await other.open_table(other_dbid, "t")
+    await other.begin_transaction()
+    await insert(theirs, id=1, name="a")
+    with refuses(Err.KeyDuplicate):
+        await insert(cursor, id=1)
+    await cursor.prepare_update(Prep.Cancel)
+    with refuses(Err.KeyDuplicate):
+        await insert(cursor, id=2, name="A")
+    await other.commit_transaction()
+    await cursor.prepare_update(Prep.Cancel)
+    await cursor.move(FIRST)
+    await cursor.get_cursor_info()
+    await other.begin_transaction()
+    await theirs.move(FIRST)
+    await theirs.delete()
+    with refuses(Err.WriteConflict):
+        await cursor.get_cursor_info()
+    with refuses(Err.WriteConflict):
+        await cursor.delete()
+
+
+async def test_locks(session: Session, other: Session, other_dbid: int, cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    theirs = await other.open_table(other_dbid, "t")
+    with refuses(Err.NotInTransaction):
+        await cursor.get_lock(1)
+    await session.begin_transaction()
+    await other.begin_transaction()
+    await cursor.get_lock(1)
+    await theirs.get_lock(1)
+    with refuses(Err.WriteConflict):
+        await theirs.get_lock(2)
+    with refuses(Err.InvalidGrbit):
+        await cursor.get_lock(3)
+
+
+async def test_copies(session: Session, cursor: Cursor) -> None:
+    await insert(cursor, id=1, name="a", n=4, tags="x" * 3000)
+    await cursor.prepare_update(Prep.InsertCopy)
+    await cursor.set_column(ids(cursor)["id"], 2)
+    await cursor.set_column(ids(cursor)["name"], "b")
+    copy = await cursor.update()
+    refs = await cursor.retrieve_column(ids(cursor)["tags"], 128)
+    assert refs.value == b"\x02\0\0\0"
+    await cursor.delete()
+    await cursor.goto_bookmark(copy)
+    assert await get(cursor, "tags") == "x" * 3000
+    await cursor.prepare_update(Prep.InsertCopyDeleteOriginal)
+    await cursor.set_column(ids(cursor)["id"], 3)
+    await cursor.update()
+    assert await all_of(cursor) == [3]
+    assert await all_of(cursor, "tags") == ["x" * 3000]
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.ReadOnlyCopy)
+    with refuses(Err.UpdateNotPrepared):
+        await cursor.set_column(ids(cursor)["n"], 1)
+
+
+async def test_the_primary_key_does_not_change(cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    await cursor.move(FIRST)
+    with refuses(Err.RecordPrimaryChanged):
+        await replace(cursor, id=2)
+
+
+async def test_the_version_column_counts(cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    await cursor.move(FIRST)
+    assert await get(cursor, "version") == 0
+    await replace(cursor, n=1)
+    await replace(cursor, n=2)
+    assert await get(cursor, "version") == 2
+    await cursor.prepare_update(Prep.Replace)
+    with refuses(Err.ColumnNotUpdatable):
+        await cursor.set_column(ids(cursor)["version"], 9)
+
+
+# -- values -------------------------------------------------------------------------------------------------------------
+async def test_null_empty_and_default(session: Session, cursor: Cursor) -> None:
+    columns = ids(cursor)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    await cursor.set_column(columns["name"], "")
+    await cursor.set_column(columns["code"], "", ZERO)
+    await cursor.update()
+    await cursor.move(FIRST)
+    assert (await get(cursor, "name"), session.take_warning()) == (None, Wrn.ColumnNull)
+    assert await get(cursor, "code") == ""
+    assert await get(cursor, "size") == 7
+    assert await get(cursor, "size", 32) is None
+    await replace(cursor, size=None)
+    assert await get(cursor, "size") is None
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(columns["size"], None, REVERT)
+    await cursor.update()
+    assert await get(cursor, "size") == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("id", "x", Err.InvalidParameter),
+        ("id", 1 << 31, Err.InvalidParameter),
+        ("size", 40_000, Err.InvalidParameter),
+        ("name", 5, Err.InvalidParameter),
+        ("code", "日本", Err.InvalidParameter),
+        ("id", b"\1\2", Err.InvalidBufferSize),
+    ],
+)
+async def test_values_that_do_not_fit(cursor: Cursor, name: str, value: Any, error: Err) -> None:
+    await cursor.prepare_update(Prep.Insert)
+    with refuses(error):
+        await cursor.set_column(ids(cursor)[name], value)
+
+
+async def test_what_is_too_long_is_cut_with_a_warning(session: Session, cursor: Cursor) -> None:
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    await cursor.set_column(ids(cursor)["name"], "n" * 200)
+    assert session.take_warning() == Wrn.ColumnMaxTruncated
+    await cursor.update()
+    assert await all_of(cursor, "name") == ["n" * 127]
+    with refuses(Err.ColumnNotFound):
+        await cursor.retrieve_column(99)
+    with refuses(Err.BadColumnId):
+        await cursor.retrieve_column(70_000)
+
+
+async def test_multi_values(cursor: Cursor) -> None:
+    tags = (columns := ids(cursor))["tags"]
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    for text in ("red", "green", "blue"):
+        await cursor.set_column(tags, text, 0, SetInfo(itag=0))
+    with refuses(Err.MultiValuedDuplicate):
+        await cursor.set_column(tags, "red", UNIQUE_MV, SetInfo(itag=0))
+    await cursor.update()
+    await cursor.move(FIRST)
+    wanted = RetrieveColumn(tags, itag=0)
+    await cursor.retrieve_columns([wanted])
+    assert wanted.itag == 3
+    with refuses(Err.BadItagSequence):
+        await cursor.retrieve_column(tags, 0, RetInfo(itag=0))
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(tags, None, 0, SetInfo(itag=2))  # the rest moves up
+    await cursor.set_column(tags, "RED", 0, SetInfo(itag=1))
+    await cursor.update()
+    assert [(await cursor.retrieve_column(tags, 0, RetInfo(itag=i))).value for i in (1, 2, 3)] == ["RED", "blue", None]
+    await cursor.set_current_index("byTags")
+    assert await all_of(cursor) == [1, 1]
+    await cursor.move(LAST)
+    assert (await cursor.retrieve_column(tags, FROM_INDEX)).value == "RED"
+    await cursor.move(FIRST)
+    got = await cursor.retrieve_column(tags, FROM_INDEX)
+    assert (got.value, got.itag) == ("blue", 2)
+    await cursor.set_current_index(None)
+    await cursor.set_current_index("byTags", 2, 2)
+    assert (await cursor.retrieve_column(tags, FROM_INDEX)).itag == 2
+
+
+async def test_several_columns_at_once(session: Session, cursor: Cursor) -> None:
+    columns = ids(cursor)
+    await cursor.prepare_update(Prep.Insert)
+    entries = [SetColumn(columns["id"], 1), SetColumn(columns["name"], "n" * 200), SetColumn(columns["n"], 3)]
+    await cursor.set_columns(entries)
+    assert [e.err for e in entries] == [0, Wrn.ColumnMaxTruncated, 0]
+    await cursor.update()
+    await cursor.move(FIRST)
+    found = await cursor.enumerate_columns()
+    assert {c.columnid for c in found} == {columns[n] for n in ("id", "name", "n", "sum", "version", "size")}
+    compressed = await cursor.enumerate_columns([(columns["n"], ()), (0, ()), (columns["code"], ())], None, 524288)
+    assert [(c.err, c.value) for c in compressed] == [(Wrn.ColumnSingleValue, 3), (Wrn.ColumnSkipped, None), (Wrn.ColumnNull, None)]
+
+
+# -- indexes ------------------------------------------------------------------------------------------------------------
+async def test_entries_follow_the_record(cursor: Cursor) -> None:
+    for i in range(1, 6):
+        await insert(cursor, id=i, n=10 - i, name=f"n{i}")
+    await cursor.set_current_index("byN")
+    assert await all_of(cursor) == [5, 4, 3, 2, 1]
+    await cursor.move(FIRST)
+    await replace(cursor, n=100, name="other")
+    assert await all_of(cursor) == [4, 3, 2, 1, 5]
+    await cursor.move(FIRST)
+    await cursor.delete()
+    assert await all_of(cursor) == [3, 2, 1, 5]
+    await cursor.set_current_index("byName")
+    assert await all_of(cursor, "name") == ["n1", "n2", "n3", "other"]
+
+
+async def test_an_index_built_on_rows_is_the_one_kept_by_updates(session: Session, dbid: int, cursor: Cursor) -> None:
+    for i in range(50):
+        await insert(cursor, id=i, n=i * 7 % 11, name=f"n{i}")
+    alone = await session.open_table(dbid, "t", 2 | 16)  # DenyRead, PermitDDL: nobody else has it
+    await session.create_index(alone, [IndexCreate("late", ("+n", "-id"))])
+    await alone.set_current_index("late")
+    expected = sorted(range(50), key=lambda i: (i * 7 % 11, -i))
+    assert await all_of(alone) == expected
+    with refuses(Err.KeyDuplicate):
+        await session.create_index(alone, [IndexCreate("bad", ("+n",), CreateIndexGrbit.IndexUnique)])
+
+
+# -- long values --------------------------------------------------------------------------------------------------------
+async def test_a_long_value_in_pieces(session: Session, cursor: Cursor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LONG_VALUE_STREAM_BYTES", 50_000)
+    data = (columns := ids(cursor))["data"]
+    expected = bytearray()
+    await session.begin_transaction()
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    for i in range(30):
+        piece = bytes((i,)) * 7_001
+        await cursor.set_column(data, piece, APPEND)
+        expected += piece
+    await cursor.set_column(data, b"middle", OVERWRITE, SetInfo(100_000))
+    expected[100_000:100_006] = b"middle"
+    assert (await cursor.retrieve_column(data, COPY, RetInfo(99_990), 30)).value == expected[99_990:100_020]
+    await cursor.update()
+    await session.commit_transaction()
+    await cursor.move(FIRST)
+    assert await get(cursor, "data") == bytes(expected)
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(data, 150_000, SIZE)
+    await cursor.set_column(data, b"tail", APPEND)
+    await cursor.set_column(data, b"head", OVERWRITE)
+    await cursor.update()
+    expected = bytearray(b"head" + expected[4:150_000] + b"tail")
+    got = await cursor.retrieve_column(data, 0, RetInfo(149_999), 3)
+    assert (got.value, got.size, session.take_warning()) == (bytes(expected[149_999:150_002]), 5, Wrn.BufferTruncated)
+    assert await get(cursor, "data") == bytes(expected)
+    assert (await cursor.retrieve_all())[data] == bytes(expected)
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(data, 200_000, SIZE)
+    await cursor.update()
+    assert await get(cursor, "data") == bytes(expected).ljust(200_000, b"\0")
+    with refuses(Err.ColumnNoChunk):
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(data, b"x", OVERWRITE, SetInfo(300_000))
+
+
+async def test_deleting_a_record_takes_its_long_values_along(session: Session, cursor: Cursor) -> None:
+    await insert(cursor, id=1, data=b"d" * 100_000)
+    await insert(cursor, id=2, tags="t" * 5_000)
+    store = session.instance.store
+    assert await store.count(cursor.table.long_values) > 10
+    for _ in range(2):
+        await cursor.move(FIRST)
+        await cursor.delete()
+    assert await store.count(cursor.table.long_values) == 0
+
+
+async def test_a_copied_record_shares_until_one_is_written(cursor: Cursor) -> None:
+    data = (columns := ids(cursor))["data"]
+    await insert(cursor, id=1, data=b"a" * 20_000)
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.InsertCopy)
+    await cursor.set_column(columns["id"], 2)
+    await cursor.update()
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(data, b"b", APPEND)
+    await cursor.update()
+    assert [len(v) for v in await all_of(cursor, "data")] == [20_001, 20_000]
+
+
+async def test_a_row_too_big_moves_long_values_out(cursor: Cursor) -> None:
+    columns = ids(cursor)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    for _ in range(60):
+        await cursor.set_column(columns["tags"], "t" * 500, 0, SetInfo(itag=0))
+    await cursor.set_column(columns["data"], b"x" * 1000)
+    bookmark = await cursor.update()
+    await cursor.goto_bookmark(bookmark)
+    assert (await cursor.retrieve_column(columns["tags"], 0, RetInfo(itag=60))).value == "t" * 500
+    assert await get(cursor, "data") == b"x" * 1000
+
+
+async def test_text_of_odd_bytes_stays_bytes(cursor: Cursor) -> None:
+    await insert(cursor, id=1, tags="abc")
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(ids(cursor)["tags"], 5, SIZE)
+    await cursor.update()
+    assert await get(cursor, "tags") == "abc".encode("utf-16-le")[:5]
+
+
+# -- numbers ------------------------------------------------------------------------------------------------------------
+async def test_escrow(session: Session, other: Session, other_dbid: int, cursor: Cursor) -> None:
+    total = ids(cursor)["sum"]
+    await insert(cursor, id=1)
+    theirs = await other.open_table(other_dbid, "t")
+    with refuses(Err.NotInTransaction):
+        await cursor.escrow_update(total, 1)
+    await session.begin_transaction()
+    await other.begin_transaction()
+    assert await cursor.escrow_update(total, 5) == 0
+    assert await theirs.escrow_update(total, 7) == 0
+    assert (await get(cursor, "sum"), await get(theirs, "sum")) == (5, 7)
+    await session.commit_transaction()
+    await other.commit_transaction()
+    assert await get(cursor, "sum") == 12
+    await session.begin_transaction()
+    with refuses(Err.InvalidOperation):
+        await cursor.escrow_update(ids(cursor)["n"], 1)
+    await cursor.prepare_update(Prep.Replace)
+    with refuses(Err.AlreadyPrepared):
+        await cursor.escrow_update(total, 1)
+
+
+async def test_auto_increment_is_never_given_twice(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
+    columns = (ColumnCreate("auto", Coltyp.Long, grbit=AddColumnGrbit.ColumnAutoincrement), ColumnCreate("n", Coltyp.Long))
+    made = await session.create_table_column_index(dbid, TableCreate("auto", columns=columns))
+    made.cursor.close()
+    cursor, theirs = await session.open_table(dbid, "auto"), await other.open_table(other_dbid, "auto")
+    await session.begin_transaction()
+    await insert(cursor, n=1)
+    await other.begin_transaction()
+    await insert(theirs, n=2)
+    await session.rollback()
+    await other.commit_transaction()
+    cursor = await session.open_table(dbid, "auto")
+    await cursor.prepare_update(Prep.Insert)  # burns 3
+    await cursor.prepare_update(Prep.Cancel)
+    await insert(cursor, n=4)
+    assert await all_of(cursor, "auto") == [2, 4]
+
+
+async def test_a_table_without_a_primary_index_keeps_the_order_of_insertion(session: Session, dbid: int) -> None:
+    made = await session.create_table_column_index(dbid, TableCreate("heap", columns=(ColumnCreate("n", Coltyp.Long),)))
+    for n in (3, 1, 2):
+        await insert(made.cursor, n=n)
+    assert await all_of(made.cursor, "n") == [3, 1, 2]
+    await made.cursor.move(FIRST)
+    assert await made.cursor.get_bookmark() == b"\0\0\0\1"
+    with refuses(Err.NoCurrentIndex):
+        made.cursor.make_key(1, 1)
+
+
+async def test_rollback_closes_the_cursors_opened_inside_and_drops_updates(session: Session, dbid: int, cursor: Cursor) -> None:
+    await session.begin_transaction()
+    inside = await session.open_table(dbid, "t")
+    await insert(inside, id=1)
+    await cursor.prepare_update(Prep.Insert)
+    await session.rollback()
+    with refuses(Err.InvalidTableId):
+        session.cursor(inside.id)
+    with refuses(Err.UpdateNotPrepared):
+        await cursor.update()
+    assert await all_of(cursor) == []
+
+
+async def test_a_read_only_cursor_and_transaction(session: Session, dbid: int, cursor: Cursor) -> None:
+    await insert(cursor, id=1)
+    readonly = await session.open_table(dbid, "t", 4)
+    with refuses(Err.PermissionDenied):
+        await readonly.prepare_update(Prep.Insert)
+    with refuses(Err.PermissionDenied):
+        await readonly.delete()
+    await session.begin_transaction(1)
+    for call in (cursor.prepare_update(Prep.Insert), cursor.delete(), cursor.escrow_update(ids(cursor)["sum"], 1)):
+        with refuses(Err.TransReadOnly):
+            await call
+
+
+async def test_record_sizes_add_up(cursor: Cursor) -> None:
+    await insert(cursor, id=1, name="abc", data=b"x" * 5000)
+    await cursor.move(FIRST)
+    size = await cursor.get_record_size()
+    assert (size.long_value_data, size.long_values, size.tagged_columns) == (5000, 1, 1)
+    assert (await cursor.get_record_size(size, 2)).long_value_data == 10_000
+
+
+async def test_a_new_key_is_found_by_seek_within_the_transaction(session: Session, cursor: Cursor) -> None:
+    await session.begin_transaction()
+    await insert(cursor, id=1, name="Straße")
+    await cursor.set_current_index("byName")
+    key(cursor, "straße")
+    await cursor.seek(1)
+    assert await get(cursor, "id") == 1
+
+
+def test_chunks_are_smaller_than_what_streams() -> None:
+    assert longvalue.CHUNK * 4 < limits.LONG_VALUE_STREAM_BYTES
