@@ -1,7 +1,7 @@
 """Reads everything in a page file and names each fault: file, tree, key.
 
-Three nets: a checksum on every row, ascending keys, and the count and digest per tree that every checkpoint chunk keeps.
-The third finds what the first two cannot: rows that damage to LMDB's own pages has made unreachable.
+Four nets: LMDB's own page structure (`structure`), a checksum on every row, ascending keys, and the count and digest per
+tree that every checkpoint chunk keeps. The last finds what the others cannot: pages that are whole, but of another time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from jetwire_server.store.embedded.layout import checksum_of, intact, split_key
 from jetwire_server.store.embedded.pages import DIGEST_MASK, PageFile, Statistic, View
 
 SLICE_ROWS = 1_000
+_TRIES = 1_000  # a view is taken again this often before its meta page counts as damaged
 
 ROWS_CHECKED = Counter("jetwire_checked_rows_total", "Rows read by checks and scrubs.")
 FAULTS_FOUND = Counter("jetwire_check_faults_total", "Faults found by checks and scrubs.")
@@ -54,7 +55,20 @@ def check_file(file: PageFile) -> Generator[Fault | None, None, None]:
     """Checks one state of an open page file, while it may go on changing."""
     view = file.view()
     try:
-        yield from _check_rows(file.path, view)
+        for _ in range(_TRIES):
+            if (meta := file.meta_of(view)) is not None:
+                break
+            view.close()  # two commits since, and its meta page was written over
+            view = file.view()
+        else:
+            yield Fault(file.path, -1, b"", "the meta page cannot be read")
+            return
+        damaged = False
+        for what in file.walk(meta):
+            damaged = damaged or what is not None
+            yield None if what is None else Fault(file.path, -1, b"", f"the page structure is damaged: {what}")
+        if not damaged:  # else reading on could end the process
+            yield from _check_rows(file.path, view)
     except JetError as error:
         yield Fault(file.path, -1, b"", error.detail)
     finally:

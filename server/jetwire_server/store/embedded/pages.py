@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any, cast
 
@@ -34,6 +35,7 @@ from jetwire_server.store.embedded.layout import (
     tree_prefix,
     value_of,
 )
+from jetwire_server.store.embedded.structure import Meta, read_metas, walk
 from jetwire_server.store.interface import Row
 
 FORMAT = 1
@@ -210,6 +212,11 @@ class View:
         rows = self.chunk(META, kind[1:], kind[1:] + b"\xff", False, 1 << 30)
         return [split_key(key[1:])[0] for key, _ in rows]
 
+    @property
+    def transaction(self) -> int:
+        """LMDB's number of the state that is read."""
+        return self._txn.id()
+
     def counted_trees(self) -> list[int]:
         return self.noted(STATISTIC)
 
@@ -282,6 +289,16 @@ class PageFile:
 
     def close(self) -> None:
         self._env.close()
+
+    def meta_of(self, view: View) -> Meta | None:
+        """The meta page of the state that `view` reads; None if it is gone already."""
+        with closing(self._files.open(self.path, read_only=True)) as file:
+            return next((meta for meta in read_metas(file) if meta.transaction == view.transaction), None)
+
+    def walk(self, meta: Meta) -> Iterator[str | None]:
+        """See `structure.walk`. A view on the same state must be open meanwhile."""
+        with closing(self._files.open(self.path, read_only=True)) as file:
+            yield from walk(file, meta)
 
     def size(self) -> int:
         """Bytes of the file that hold something, or did."""
