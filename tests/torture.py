@@ -164,7 +164,7 @@ def _run_part(name: str, seed: int, seconds: float) -> Found:
 # -- the page -------------------------------------------------------------------------------------------------------
 def _machine() -> str:
     model = next((line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return f"{os.cpu_count()} cores of {model}, Linux {platform.release().partition("-")[0]}, Python {platform.python_version()}"
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release().partition('-')[0]}, Python {platform.python_version()}"
 
 
 def _revision() -> str:

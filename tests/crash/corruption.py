@@ -42,11 +42,12 @@ RAISED = "read raised"
 CHECKED = "check reported"
 TORN = "taken for a torn end"
 DIED = "process died"
+DIED_NAMED = "process died, check names it"
 HUNG = "process hung"
 SILENT = "SILENT"
 UNNAMED = "unnamed error"
 DETECTED = (REFUSED, RAISED, CHECKED)
-BAD = (SILENT, UNNAMED, HUNG)
+BAD = (SILENT, UNNAMED, HUNG, DIED)
 
 
 @dataclass
@@ -360,9 +361,26 @@ def _batch(specimen: Specimen, root: Path, seed: int, first: int, end: int, kind
     after = first + len(lines)
     if after < end:
         how = HUNG if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL else DIED
+        if how == DIED and _check_names(root):
+            how = DIED_NAMED
         result.note(kinds[after % len(kinds)], how, f"seed {seed}, harm {after}: {_harm(specimen, seed, after, kinds)[1]}")
         after += 1
     return after
+
+
+def _check_names(root: Path) -> bool:
+    """Whether an offline check, in a process of its own, survives what the store did not, and names it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            files = LocalFiles(root)
+            named = [fault for path in ("a.edb", "b.edb") for fault in check_module.check_database(files, path) if fault is not None]
+            code = 0 if named else 1
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def _harm(specimen: Specimen, seed: int, number: int, kinds: tuple[str, ...]) -> Harmed:
