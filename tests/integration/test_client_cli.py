@@ -362,7 +362,7 @@ def test_a_dump_is_one_snapshot(run: Run, filled: str, shared_server: ServerProc
         for _ in range(3):
             process = subprocess.Popen(line, env=home, stdout=subprocess.PIPE, text=True)
             number = 0
-            while process.poll() is None and number < 3000:
+            while process.poll() is None and number < 50:
                 number += 1
                 with session.transaction():
                     table.replace({"id": 1, "text": f"change {number}"}, {"id": 3499, "text": f"change {number}"})
