@@ -155,7 +155,7 @@ class Navigation(Place):
         self._on_index(target)
         self._put_at(BEFORE)
         if not grbit and not await self._step_filtered(txn, True):
-            raise JetError(Err.NoCurrentRecord)
+            self._put_at(FRESH)  # an empty index: not an error, the first use looks again
 
     def _index_named(self, name: str | None, indexid: bytes | None) -> IndexPlan:
         if indexid is not None:
@@ -180,8 +180,6 @@ class Navigation(Place):
     async def _change_index(self, txn: Transaction, target: IndexPlan, itag: int) -> None:
         """To the entry of the same record: of its value number `itag`, where the key is multi-valued."""
         row = await self._record(txn)
-        if target is self.at:
-            return
         bookmark = self.bookmark
         if target.kind == PRIMARY:
             self._on_index(target)

@@ -202,15 +202,17 @@ class Place:
         return self.key[: len(self.key) - len(self.bookmark)] if self.at.kind == MANY else self.key
 
     async def _settle(self, txn: Transaction) -> None:
-        """A cursor just opened goes to its first entry."""
-        self._put_at(BEFORE)
-        if not await self._step(txn, True):
-            self._put_at(BEFORE)
+        """A cursor just opened goes to its first entry, whatever its range; where there is none it looks again next time."""
+        rows = await txn.scan(self.at.tree, limit=1)
+        if rows:
+            self._put_on(*rows[0])
 
     async def _step(self, txn: Transaction, forward: bool) -> bool:
         """To the next entry of the index, within the range. False, and not moved, if there is none."""
         if self.state == FRESH:
             await self._settle(txn)
+            if self.state == FRESH:
+                return False
         chunk = self._chunk
         if chunk and self._chunk_forward is forward and self._kept():
             i = self._chunk_i + 1

@@ -169,7 +169,7 @@ class TempCursor(Cursor):
 
     async def move(self, rows: int, grbit: int = 0) -> None:
         self.session.check()
-        self._start_reading(forward=rows >= 0 and rows != (1 << 31) - 1 or rows == -(1 << 31))
+        self._start_reading(forward=(rows >= 0 and rows != (1 << 31) - 1) or rows == -(1 << 31))
         await super().move(rows, grbit)
 
     async def seek(self, grbit: int) -> None:

@@ -230,6 +230,9 @@ class Updates(Bookmarks):
             raise JetError(session.refusal)
         buffer = self._writable()
         plan = self._column(columnid)
+        if not grbit and info is None and type(value) is str and 0 < len(value) <= plan.ascii_most and value.isascii():
+            buffer.changes[columnid] = value
+            return
         if plan.simple and not grbit and info is None:
             if value is None or value == "" or value == b"":
                 self._check_settable(plan, buffer)

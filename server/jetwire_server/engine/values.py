@@ -112,7 +112,7 @@ def size_of(column: Column, value: Any) -> int:
 class ColumnPlan:
     """One column, as updates ask about it."""
 
-    __slots__ = ("column", "id", "long", "max", "multi", "read_only", "simple", "struct", "tagged", "text")
+    __slots__ = ("ascii_most", "column", "id", "long", "max", "multi", "read_only", "simple", "struct", "tagged", "text")
 
     def __init__(self, column: Column) -> None:
         self.column = column
@@ -127,6 +127,10 @@ class ColumnPlan:
         self.struct = struct.Struct(code) if code else None
         # a short ASCII text or a number that needs nothing but a look
         self.simple = not self.tagged and not self.read_only and not column.fixed
+        # ASCII text of up to so many characters needs no look but this one
+        self.ascii_most = (
+            0 if not self.text or column.fixed or not self.simple else min(self.max, 1_024) // (2 if column.cp == UNICODE_PAGE else 1)
+        )
 
     def checked(self, value: Any) -> tuple[Any, bool]:
         """A value that is not None as the row takes it, and whether it was cut at the column's size."""

@@ -5,7 +5,7 @@ Rows are handed on without being decoded (see `rows.json_view`); only separated 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ _NEW_KEY = int(MakeKeyGrbit.NewKey)
 _EQ = int(SeekGrbit.SeekEQ)
 _ZERO_LENGTH = int(SetColumnGrbit.SetZeroLength)
 _ONE_MORE = SetInfo(itag=0)
+_TOLD_AT_ONCE = 256  # records between two looks at how much was told
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ async def _record_by_key(txn: Transaction, cursor: Cursor, key: Sequence[Any], w
 
 
 async def records_from(cursor: Cursor, limit: int, wanted: Wanted, *, forward: bool = True) -> tuple[list[bytes], bool]:
-    """At most `limit` records from the cursor's place on, as JSON, and whether there are more.
+    """At most `limit` records from the cursor's place on, as JSON objects to be joined by commas, and whether there are more.
 
     In the current index, range and filter. The cursor ends on the first record that was not returned, or past the end.
     """
@@ -72,27 +73,38 @@ async def records_from(cursor: Cursor, limit: int, wanted: Wanted, *, forward: b
 
 async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wanted, forward: bool) -> tuple[list[bytes], bool]:
     out: list[bytes] = []
-    weight = 0
+    count = weight = 0
     if cursor.state == FRESH:
         await cursor._settle(txn)
     low, high = _bounds(cursor, forward)
+    as_they_are = wanted.columns is None and not cursor.plan.has_long
     while True:
-        size = min(limit - len(out) + 1, limits.BULK_READ_ROWS)
+        size = min(limit - count + 1, limits.BULK_READ_ROWS)
         entries: list[Row] = []
         if low is None or high is None or low < high:
             entries = await txn.scan(cursor.at.tree, low, high, reverse=not forward, limit=size)
         if not entries:
             cursor._run_out(forward)
             return out, False
-        for entry, row in await _rows_of(txn, cursor, entries):
-            if cursor.filters and not cursor._passes(row):
-                continue
-            if len(out) == limit or weight > limits.RECORDS_BYTES:
-                cursor._put_on(*entry)
+        pairs = await _rows_of(txn, cursor, entries)
+        if cursor.filters:
+            pairs = [pair for pair in pairs if cursor._passes(pair[1])]
+        for start in range(0, len(pairs), _TOLD_AT_ONCE):
+            if count == limit or weight > limits.RECORDS_BYTES:
+                cursor._put_on(*pairs[start][0])
                 return out, True
-            told = await _to_json(txn, cursor, row, wanted)
-            out.append(told)
-            weight += len(told)
+            part = pairs[start : start + min(_TOLD_AT_ONCE, limit - count)]
+            rows = [row for _, row in part]
+            if as_they_are:
+                told = cursor.plan.codec.view(int64_strings=wanted.int64_strings).to_json_runs(rows)
+            else:
+                told = [await _to_json(txn, cursor, row, wanted) for row in rows]
+            out += told
+            count += len(part)
+            weight += sum(map(len, told))
+            if count == limit and start + len(part) < len(pairs):
+                cursor._put_on(*pairs[start + len(part)][0])
+                return out, True
         if forward:
             low = entries[-1][0] + b"\0"
         else:
@@ -109,7 +121,7 @@ def _bounds(cursor: Cursor, forward: bool) -> tuple[bytes | None, bytes | None]:
     return (b"", b"") if state == BEFORE else (cursor.range_low, high)
 
 
-async def _rows_of(txn: Transaction, cursor: Cursor, entries: list[Row]) -> Iterable[tuple[Row, bytes]]:
+async def _rows_of(txn: Transaction, cursor: Cursor, entries: list[Row]) -> list[tuple[Row, bytes]]:
     """Each entry with its record's row."""
     at = cursor.at
     if at.kind == PRIMARY:
