@@ -23,10 +23,12 @@ from typing import Any
 
 from jetwire_protocol.errors import JetError
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo import records as records_module
 from jetwire_server.store.embedded import check as check_module
 from jetwire_server.store.embedded import pages as pages_module
 from jetwire_server.store.embedded.layout import RESIDUE
+from jetwire_server.store.embedded.structure import read_metas
 from jetwire_server.store.interface import tree_id
 from tests.crash.history import History, same
 from tests.crash.rig import abandon, dump, fast_directory, faults, settle, started, tree_of
@@ -114,7 +116,16 @@ async def make_specimen(root: Path, rng: Random) -> Specimen:
 
 
 def _read_all(root: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(root.iterdir()) if not path.name.endswith("-lock")}
+    return {path.name: _trimmed(path) for path in sorted(root.iterdir()) if not path.name.endswith("-lock")}
+
+
+def _trimmed(path: Path) -> bytes:
+    """A page file without the room it has for more."""
+    data = path.read_bytes()
+    if path.suffix != ".edb":
+        return data
+    newest = read_metas(MemoryFiles({"it": data}).open("it", read_only=True))[0]
+    return data[: (newest.last_page + 1) * newest.page_bytes]
 
 
 def _sealed_values(root: Path, files: dict[str, bytes]) -> list[tuple[str, int, int]]:
