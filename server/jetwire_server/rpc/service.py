@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire_protocol.jsonrpc import WireLimits
 from jetwire_server import limits
+from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import State
@@ -45,6 +46,7 @@ class Service:
     engine: Engine | None = None
     remember: Callable[[], Awaitable[None]] | None = None  # which instances run, for the next start
     snapshots: SnapshotService = None  # type: ignore[assignment]  # set before anything listens
+    backups: BackupService = None  # type: ignore[assignment]
     event_table: EventTable = None  # type: ignore[assignment]
     wire_limits: WireLimits = field(default_factory=WireLimits)
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX

@@ -22,6 +22,7 @@ from jetwire_server.rpc.peer import Peer
 _SIZE = int(SetColumnGrbit.SetSizeLV)
 _PUT_MODES = frozenset({"insert", "replace", "upsert", "delete"})
 _RAW = msgspec.Raw
+_ALL, _ALL_EXACT = Wanted(), Wanted(int64_strings=True)
 
 
 # -- updates ----------------------------------------------------------------------------------------------------------
@@ -88,7 +89,9 @@ async def get_cursor_info(peer: Peer, params: Params) -> Result:
 
 # -- whole records ----------------------------------------------------------------------------------------------------
 async def _wanted(peer: Peer, cursor: Cursor, columns: list[int | str] | None) -> Wanted:
-    ids = None if columns is None else tuple([(await column_of(cursor, given)).id for given in columns])
+    if columns is None:
+        return _ALL_EXACT if peer.int64_strings else _ALL
+    ids = tuple([(await column_of(cursor, given)).id for given in columns])
     return Wanted(ids, peer.int64_strings)
 
 

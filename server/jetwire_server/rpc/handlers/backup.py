@@ -1,0 +1,85 @@
+"""Streaming backup on the wire, with and without an instance's handle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.validate import Params
+from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.instance import State as Life
+from jetwire_server.rpc.dispatch import handles
+from jetwire_server.rpc.handlers.common import Result, engine_of
+from jetwire_server.rpc.peer import Peer
+
+
+def _instance(peer: Peer, params: Params) -> Instance:
+    """The instance that is named, or the only one that runs: the older calls name none."""
+    engine = engine_of(peer)
+    return engine.instance(params["instance"]) if "instance" in params else engine.only_instance()
+
+
+@handles("BeginExternalBackup", "BeginExternalBackupInstance")
+async def begin_external_backup(peer: Peer, params: Params) -> Result:
+    backups = peer.service.backups
+    if peer.stateful and "backup" not in peer.state:
+        peer.state["backup"] = True
+        peer.at_close(lambda: backups.connection_closed(peer))
+    await backups.begin(_instance(peer, params), params["grbit"], peer if peer.stateful else None)
+    return {}
+
+
+@handles("GetAttachInfo", "GetAttachInfoInstance")
+def get_attach_info(peer: Peer, params: Params) -> Result:
+    return {"files": peer.service.backups.get_attach_info(_instance(peer, params))}
+
+
+@handles("OpenFile", "OpenFileInstance")
+async def open_file(peer: Peer, params: Params) -> Result:
+    handle, size = await peer.service.backups.open(_instance(peer, params), params["file"])
+    return {"handle": handle, "fileSize": size}
+
+
+@handles("ReadFile", "ReadFileInstance")
+async def read_file(peer: Peer, params: Params) -> dict[str, Any]:
+    return {"buffer": await peer.service.backups.read(_instance(peer, params), params["handle"], params["bufferSize"])}
+
+
+@handles("CloseFile", "CloseFileInstance")
+def close_file(peer: Peer, params: Params) -> Result:
+    peer.service.backups.close(_instance(peer, params), params["handle"])
+    return {}
+
+
+@handles("GetLogInfo", "GetLogInfoInstance")
+async def get_log_info(peer: Peer, params: Params) -> Result:
+    files, low, high, base = await peer.service.backups.get_log_info(_instance(peer, params))
+    if "instance" not in params:
+        return {"files": files}
+    return {"files": files, "logInfo": {"genLow": low, "genHigh": high, "baseName": base}}
+
+
+@handles("GetTruncateLogInfoInstance")
+async def get_truncate_log_info(peer: Peer, params: Params) -> Result:
+    return {"files": await peer.service.backups.get_truncate_log_info(_instance(peer, params))}
+
+
+@handles("TruncateLog", "TruncateLogInstance")
+async def truncate_log(peer: Peer, params: Params) -> Result:
+    await peer.service.backups.truncate(_instance(peer, params))
+    return {}
+
+
+@handles("EndExternalBackup", "EndExternalBackupInstance")
+async def end_external_backup(peer: Peer, params: Params) -> Result:
+    await peer.service.backups.end(_instance(peer, params), params.get("grbit", 0))
+    return {}
+
+
+@handles("StopBackup", "StopBackupInstance")
+def stop_backup(peer: Peer, params: Params) -> Result:
+    instance = _instance(peer, params)
+    if instance.state not in (Life.RUNNING, Life.STOPPED):
+        raise JetError(Err.InvalidParameter, "the instance is not running")
+    peer.service.backups.stop(instance)
+    return {}
