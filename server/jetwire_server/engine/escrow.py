@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from jetwire_protocol.data.flags import AddColumnGrbit, EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.retrieve import Retrieval
 from jetwire_server.store.interface import Transaction
+
+if TYPE_CHECKING:
+    from jetwire_server.engine.database import OpenDatabase
+    from jetwire_server.engine.session import Session
 
 
 class Escrow(Retrieval):
@@ -56,3 +62,42 @@ class Escrow(Retrieval):
                 database.zeroed.append(found)
 
         self.session.at_end.append(at_end)
+
+
+async def finish_zeroed(session: Session) -> int:
+    """Deletes the records whose DeleteOnZero sums were committed at zero and still are; how many. `Idle` does it."""
+    if session.level:
+        return 0
+    done = 0
+    for handle in list(session.opened.values()):
+        database = handle.database
+        waiting, database.zeroed = database.zeroed, []
+        for objid, bookmark, columnid in waiting:
+            try:
+                done += await _delete_if_zero(session, handle, objid, bookmark, columnid)
+            except JetError as error:
+                if error.code == Err.WriteConflict:  # somebody is at it: next time
+                    database.zeroed.append((objid, bookmark, columnid))
+                elif error.code not in (Err.RecordDeleted, Err.ObjectNotFound, Err.ColumnNotFound):
+                    raise
+    return done
+
+
+async def _delete_if_zero(session: Session, handle: OpenDatabase, objid: int, bookmark: bytes, columnid: int) -> bool:
+    async with session.operation(write=False) as txn:
+        table = await handle.database.catalog.by_objid(txn, objid)
+    if table is None:
+        return False
+    cursor = session._open_cursor(handle, table, 0)
+    try:
+        await session.begin_transaction()
+        await cursor.goto_bookmark(bookmark)
+        zero = bool((await cursor.retrieve_column(columnid)).value == 0)
+        if zero:
+            await cursor.delete()
+        await session.commit_transaction(1)
+        return zero
+    finally:
+        if session.level:
+            await session.rollback()
+        cursor.close()

@@ -20,6 +20,7 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.compact import copy_database
 from jetwire_server.engine.database import Database, OpenDatabase, safe_path
+from jetwire_server.engine.escrow import finish_zeroed
 from jetwire_server.engine.info import InfoCalls
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class MiscCalls(InfoCalls):
             raise JetError(Err.InvalidParameter)
         if grbit & IdleGrbit.IdleFlushBuffers:
             raise JetError(Err.InvalidGrbit)
+        await finish_zeroed(self)  # type: ignore[arg-type]  # every holder of these calls is a session
         if grbit & IdleGrbit.IdleCompact:
             await self.instance.store.checkpoint()
         if grbit & IdleGrbit.IdleStatus and self.instance.store.fullness() > limits.VERSION_FULLNESS_WARNED:

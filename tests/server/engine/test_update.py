@@ -405,6 +405,26 @@ async def test_escrow(session: Session, other: Session, other_dbid: int, cursor:
         await cursor.escrow_update(total, 1)
 
 
+async def test_delete_on_zero_acts_after_the_commit(session: Session, dbid: int) -> None:
+    bits = AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnEscrowUpdate | AddColumnGrbit.ColumnDeleteOnZero
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("refs", Coltyp.Long, grbit=bits, default=1))
+    made = await session.create_table_column_index(dbid, TableCreate("z", columns=columns, indexes=(IndexCreate("pk", ("+id",), 2),)))
+    made.cursor.close()
+    cursor = await session.open_table(dbid, "z")
+    for i in (1, 2, 3):
+        await insert(cursor, id=i)
+    refs = ids(cursor)["refs"]
+    for i, delta, committed in ((1, -1, True), (2, -1, False), (3, 5, True)):
+        await session.begin_transaction()
+        key(cursor, i)
+        await cursor.seek(1)
+        await cursor.escrow_update(refs, delta)
+        await (session.commit_transaction() if committed else session.rollback())
+    assert await all_of(cursor) == [1, 2, 3]
+    await session.idle()
+    assert await all_of(cursor) == [2, 3]
+
+
 async def test_auto_increment_is_never_given_twice(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
     columns = (ColumnCreate("auto", Coltyp.Long, grbit=AddColumnGrbit.ColumnAutoincrement), ColumnCreate("n", Coltyp.Long))
     made = await session.create_table_column_index(dbid, TableCreate("auto", columns=columns))
