@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.crash import corruption, faults, killing, powerloss
+from tests.crash import corruption, faults, killing, powerloss, served
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -65,6 +65,12 @@ def _faults(seed: int, dose: int) -> Found:
     return {"count": result.runs, "failures": result.failures, "extra": extra, "table": dict(result.faults)}
 
 
+def _served(seed: int, dose: int) -> Found:
+    result = served.run(seed, cycles=dose)
+    extra = {"commits acknowledged over the wire": result.acknowledged}
+    return {"count": result.cycles, "failures": result.failures, "extra": extra, "table": dict(result.places)}
+
+
 def _control(result: Any) -> Found:
     return {"count": 1, "failures": result.failures, "extra": {}, "table": {}}
 
@@ -95,6 +101,7 @@ PARTS: dict[str, Part] = {
         _kill,
         {"acknowledged before the commit": lambda seed: _control(killing.run(seed, cycles=60, lying=True, failures_max=1))},
     ),
+    "served": Part("cycles of kill -9 of a whole server under real clients", 60, 15, _served, {}),
     "corruption": Part(
         "damages, recovered, read and checked",
         50_000,
