@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from jetwire_protocol.data.parameters import Param
+from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance, State
@@ -16,7 +17,7 @@ from jetwire_server.redo.names import LogNames
 from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FreezeMemo
 from jetwire_server.snapshot.service import SnapshotService
-from jetwire_server.store.embedded.assemble import assemble
+from jetwire_server.store.embedded.assemble import Storage, assemble
 from jetwire_server.store.interface import Store
 
 DEFAULT_INSTANCE = "default"
@@ -36,8 +37,10 @@ class Hosting:
         self._files = files
         self._clock = clock
         self._marked: set[str] = set()
+        self._storages: dict[int, Storage] = {}
         self._participants: dict[int, InstanceParticipant] = {}
         self.engine = Engine(clock, events, self._new_store, files.root)
+        self.backups = BackupService(clock, lambda instance: self._storages[instance.handle])
         self._own_files = LocalFiles(f"{files.root}/{SERVER_DIRECTORY}")
         self.event_table = EventTable(self._own_files, events, lambda: self.snapshots.holding)
         self.snapshots = SnapshotService(
@@ -93,10 +96,12 @@ class Hosting:
             file_kb=parameters.number(Param.LogFileSize),
             circular=bool(parameters.get(Param.CircularLog)),
         )
+        self._storages[instance.handle] = storage
         self._participants[instance.handle] = InstanceParticipant(instance, storage.store, storage.log, {instance.name: storage.files})
         return storage.store
 
     def _running(self) -> list[InstanceParticipant]:
         instances = self.engine.instances
+        self._storages = {handle: one for handle, one in self._storages.items() if handle in instances}
         self._participants = {handle: one for handle, one in self._participants.items() if handle in instances}
         return [one for handle, one in self._participants.items() if instances[handle].state in (State.RUNNING, State.STOPPED)]

@@ -92,6 +92,7 @@ class Server:
         self.hosting = hosting = Hosting(self._files, self.clock, self.events)
         self.service.engine = hosting.engine
         self.service.snapshots = hosting.snapshots
+        self.service.backups = hosting.backups
         self.service.event_table = hosting.event_table
         self.service.remember = hosting.remember
 

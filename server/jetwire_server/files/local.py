@@ -128,6 +128,10 @@ class LocalFile:
             raise jet_error(error, self._path) from error
         return True
 
+    def fileno(self) -> int:
+        """For libraries that write to a descriptor themselves (LMDB, copying)."""
+        return self._fd
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

@@ -4,6 +4,7 @@ Importing this package registers them all.
 """
 
 from jetwire_server.rpc.handlers import (
+    backup,
     batch,
     connection,
     cursor,
@@ -20,6 +21,7 @@ from jetwire_server.rpc.handlers import (
 )
 
 __all__ = [
+    "backup",
     "batch",
     "connection",
     "cursor",

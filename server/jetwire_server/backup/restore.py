@@ -1,0 +1,217 @@
+"""Restore: a backup's files, checked while they are copied, the log cut where it is to end, and recovery.
+
+The order is such that a restore that was cut short is taken up again by the same call: files that are there with the
+right checksum are kept, and until the last step the target bears a mark that no server mistakes for an instance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.manifest import BackupFile, BackupManifest, check_presence, load_chain, sha256_of
+from jetwire_server.clock import Clock
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.limits import FILE_CHUNK_BYTES
+from jetwire_server.redo.checkpoint import load_checkpoint
+from jetwire_server.redo.generation import read_header
+from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.position import Position
+from jetwire_server.redo.reader import LogReader, discover
+from jetwire_server.redo.records import Record, decode_commit
+from jetwire_server.store.embedded.assemble import assemble
+
+MARK = "restore.unfinished"
+Progress = Callable[[str, int, int], None]
+"""Told which file is worked on, how many bytes are done, and how many there are in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Where to stop: before a log position, after the last commit up to a time, or after a commit. None: at the end."""
+
+    position: Position | None = None
+    time: float | None = None
+    commit: int | None = None
+
+    def beyond(self, record: Record) -> bool:
+        """Whether this record is the first that is not wanted any more."""
+        head = decode_commit(record.payload)
+        return (
+            (self.position is not None and record.position >= self.position)
+            or (self.time is not None and head.time > self.time)
+            or (self.commit is not None and head.number > self.commit)
+        )
+
+    @property
+    def end(self) -> bool:
+        return self.position is None and self.time is None and self.commit is None
+
+
+THE_END = Until()
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    digest: str
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of it."""
+
+    position: Position
+    commit: int
+    incarnation: int
+    databases: list[str]
+
+
+async def restore(source: LocalFiles, target: LocalFiles, clock: Clock, *, until: Until = THE_END, progress: Progress) -> Restored:
+    """Makes `target` an instance's directory again, in a life of its own: the logs of the old one are refused there."""
+    chain = await asyncio.to_thread(load_chain, source)
+    first, last = chain[0], chain[-1]
+    await asyncio.to_thread(check_presence, source, chain)
+    names = LogNames(first.log_directory, first.base_name)
+    mark = _Mark(last.digest, str(until))
+    await asyncio.to_thread(_take_over, target, mark)
+    await asyncio.to_thread(_copy_all, source, target, chain, progress)
+    await asyncio.to_thread(_end_log, target, names, chain, until)
+    incarnation = max(last.incarnation + 1, int(clock.now() * 1000))  # unique: two restores of one backup differ
+    storage = assemble(target.root, clock, names=names, file_kb=await asyncio.to_thread(_file_kb, target, names))
+    start = load_checkpoint(target, names)
+    assert start is not None
+    await asyncio.to_thread(storage.log.open, start.position, signature=start.signature)
+    storage.log.begin(incarnation=incarnation)
+    await storage.log.close()
+    await storage.store.start()
+    try:
+        result = Restored(storage.log.end, storage.store.published, storage.log.incarnation, list(storage.store.databases().values()))
+        await storage.store.checkpoint()
+        faults = await storage.store.scrub()
+        if faults:
+            raise JetError(Err.DatabaseCorrupted, f"the restored databases are damaged: {faults[0]}")
+    finally:
+        await storage.store.stop()
+    target.remove(MARK)
+    target.sync_directory()
+    return result
+
+
+# -- the files ------------------------------------------------------------------------------------------------------
+def _take_over(target: LocalFiles, mark: _Mark) -> None:
+    """The target is empty, or was left by an unfinished restore."""
+    target.make_directory("")
+    wanted = msgspec.json.encode(mark)
+    if target.exists(MARK):
+        file = target.open(MARK, read_only=True)
+        try:
+            same = file.read(0, file.size()) == wanted
+        finally:
+            file.close()
+        if not same:
+            raise JetError(Err.BadRestoreTargetInstance, f"{target.root} was left by the restore of something else; empty it first")
+        return
+    if target.list():
+        raise JetError(Err.BadRestoreTargetInstance, f"{target.root} is not empty; restore into a new directory, nothing was changed")
+    target.replace(MARK, wanted)
+
+
+def _copy_all(source: LocalFiles, target: LocalFiles, chain: list[BackupManifest], progress: Progress) -> None:
+    total = sum(file.size for manifest in chain for file in manifest.files)
+    done = 0
+    for manifest in chain:
+        for wanted in manifest.files:
+            progress(wanted.path, done, total)
+            if not _is_there(target, wanted):
+                _copy(source, target, wanted)
+            done += wanted.size
+    progress("", total, total)
+
+
+def _is_there(target: LocalFiles, wanted: BackupFile) -> bool:
+    return target.exists(wanted.path) and sha256_of(target, wanted.path).sha256 == wanted.sha256
+
+
+def _copy(source: LocalFiles, target: LocalFiles, wanted: BackupFile) -> None:
+    directory = wanted.path.rpartition("/")[0]
+    if directory:
+        target.make_directory(directory)
+    total = hashlib.sha256()
+    reader = source.open(wanted.path, read_only=True)
+    writer = target.open(wanted.path, create=True)
+    try:
+        writer.truncate(0)
+        offset = 0
+        while data := reader.read(offset, FILE_CHUNK_BYTES):
+            total.update(data)
+            writer.write(offset, data)
+            offset += len(data)
+        writer.sync()
+    finally:
+        reader.close()
+        writer.close()
+    target.sync_directory(directory)
+    if total.hexdigest() != wanted.sha256:
+        raise JetError(Err.ReadVerifyFailure, f"{wanted.path} is not what was backed up: its checksum does not match", path=wanted.path)
+
+
+# -- the log --------------------------------------------------------------------------------------------------------
+def _file_kb(files: LocalFiles, names: LogNames) -> int:
+    file = files.open(names.current, read_only=True)
+    try:
+        return read_header(file).file_bytes // 1024
+    finally:
+        file.close()
+
+
+def _end_log(target: LocalFiles, names: LogNames, chain: list[BackupManifest], until: Until) -> None:
+    """Gives the last generation its name as the current one, and cuts what is not wanted."""
+    archived = [n for name in target.list(names.directory) if (n := names.number(name)) is not None]
+    if not target.exists(names.current):
+        target.rename(names.archived(max(archived)), names.current)
+        target.sync_directory(names.directory)
+    if until.end:
+        return
+    start = load_checkpoint(target, names)
+    assert start is not None
+    generations = discover(target, names, since=start.position.generation, signature=start.signature)
+    reader = LogReader(target, generations)
+    cut: Record | None = None
+    last = 0
+    for record in reader.records(start.position):
+        if cut is None and until.beyond(record):
+            cut = record
+            break
+        last = decode_commit(record.payload).number
+    consistent = chain[0].consistent_commit
+    if last < consistent:
+        raise JetError(
+            Err.StartingRestoreLogTooHigh,
+            f"the databases of this backup hold commits up to {consistent}; nothing earlier can be restored from it ({last} was asked for)",
+            commit=consistent,
+        )
+    if cut is None:
+        end = reader.end.position if reader.end else None
+        if (until.position is not None and until.position != end and end is not None and until.position > end) or (
+            until.commit is not None and last < until.commit
+        ):
+            raise JetError(Err.EndingRestoreLogTooLow, f"the backup ends at {end}, commit {last}")
+        return
+    if cut.generation < generations[-1].number:
+        target.remove(names.current)
+        for number in range(generations[-1].number - 1, cut.generation, -1):
+            target.remove(names.archived(number))
+        target.rename(names.archived(cut.generation), names.current)
+        target.sync_directory(names.directory)
+    file = target.open(names.current)
+    try:
+        size = file.size()
+        file.write(cut.offset, bytes(size - cut.offset))
+        file.sync()
+    finally:
+        file.close()

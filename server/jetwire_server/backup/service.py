@@ -1,0 +1,174 @@
+"""The streaming backup calls by name, for the whole server: one backup an instance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
+from jetwire_server.backup.states import TABLE, Call, State
+from jetwire_server.backup.streaming import Backup
+from jetwire_server.clock import Clock
+from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.instance import State as Life
+from jetwire_server.store.embedded.assemble import Storage
+
+T = TypeVar("T")
+
+_NOT_YET = (Life.INITIALISING, Life.TERMINATING)
+_END_BITS = int(
+    EndExternalBackupGrbit.BackupEndNormal
+    | EndExternalBackupGrbit.BackupEndAbort
+    | EndExternalBackupGrbit.BackupTruncateDone
+    | EndExternalBackupGrbit.BackupNoDbHeaderUpdate
+)
+
+
+class BackupService:
+    """`storage_of` answers what an initialised instance stands on."""
+
+    def __init__(self, clock: Clock, storage_of: Callable[[Instance], Storage]) -> None:
+        self._clock = clock
+        self._storage_of = storage_of
+        self._running: dict[int, Backup] = {}
+
+    # -- the calls ----------------------------------------------------------------------------------------------
+    async def begin(self, instance: Instance, grbit: int = 0, owner: object | None = None) -> Backup:
+        if grbit & ~int(BackupGrbit.BackupIncremental):
+            raise JetError(Err.InvalidGrbit)
+        if instance.state in _NOT_YET:
+            raise JetError(Err.BackupNotAllowedYet, f"{instance.name} is starting or ending")
+        instance.check_serving()
+        full = not grbit
+        storage = self._storage_of(instance)
+        if not full and storage.store.circular:
+            raise JetError(Err.InvalidBackup, "an incremental backup needs logs that circular logging removes")
+        await self._forget_silent(instance)
+        instance.check_no_backup()
+        backup = Backup(instance, storage, self._clock, full=full, owner=owner)
+        self._running[instance.handle] = backup
+        try:
+            await backup.begin()
+        except BaseException:
+            self._running.pop(instance.handle, None)
+            raise
+        instance.emit(210 if full else 211)
+        return backup
+
+    def find(self, instance: Instance) -> Backup:
+        """The instance's backup, or NoBackup."""
+        if instance.state in (Life.CREATED, Life.TERMINATING, Life.ENDED):
+            raise JetError(instance.state.value or Err.NotInitialized)
+        instance.check_serving()
+        backup = self._running.get(instance.handle)
+        if backup is None:
+            raise JetError(Err.NoBackup)
+        return backup
+
+    def get_attach_info(self, instance: Instance) -> list[str]:
+        backup = self.find(instance)
+        backup.step(Call.GET_ATTACH_INFO)
+        return backup.attached()
+
+    async def open(self, instance: Instance, name: str) -> tuple[int, int]:
+        """The file's handle and size."""
+        backup = self.find(instance)
+        opened = await self._or_cancel(backup, backup.open(name), spared=Err.MissingFileToBackup)
+        instance.emit(220, file=opened.name, size=opened.size)
+        return opened.handle, opened.size
+
+    async def read(self, instance: Instance, handle: int, size: int) -> bytes:
+        backup = self.find(instance)
+        try:
+            return await self._or_cancel(backup, backup.read(handle, size), spared=Err.ReadVerifyFailure)
+        except JetError as error:
+            if error.code in (Err.ReadVerifyFailure, Err.DiskIO):
+                instance.emit(218, error=error.code)
+            raise
+
+    def close(self, instance: Instance, handle: int) -> None:
+        backup = self.find(instance)
+        opened = backup.opened
+        backup.close(handle)
+        assert opened is not None
+        instance.emit(221 if opened.ended else 222, file=opened.name)
+
+    async def get_log_info(self, instance: Instance) -> tuple[list[str], int, int, str]:
+        """The files of the log phase, and the generations among them."""
+        backup = self.find(instance)
+        await self._or_cancel(backup, backup.prepare_logs(Call.GET_LOG_INFO))
+        assert backup.manifest is not None
+        low, high = backup.manifest.gen_low, backup.manifest.gen_high
+        instance.emit(223, firstLog=low, lastLog=high)
+        return backup.log_files(), low, high, backup.manifest.base_name
+
+    async def get_truncate_log_info(self, instance: Instance) -> list[str]:
+        backup = self.find(instance)
+        await self._or_cancel(backup, backup.prepare_logs(Call.GET_TRUNCATE_LOG_INFO))
+        return backup.removable()
+
+    async def truncate(self, instance: Instance) -> None:
+        gone = await self.find(instance).truncate()
+        if gone:
+            instance.emit(224, firstLog=gone[0], lastLog=gone[-1])
+        else:
+            instance.emit(225)
+
+    async def end(self, instance: Instance, grbit: int = 0) -> None:
+        """Ends the backup in any case; an error says that what was read is no backup."""
+        if grbit & ~_END_BITS:
+            raise JetError(Err.InvalidGrbit)
+        aborts = bool(grbit & EndExternalBackupGrbit.BackupEndAbort)
+        if aborts and grbit & EndExternalBackupGrbit.BackupEndNormal:
+            raise JetError(Err.InvalidParameter, "either normal or abort")
+        backup = self.find(instance)
+        error = None if aborts else TABLE[backup.state, Call.END].error
+        if not aborts and error is None and backup.unread():
+            error = Err.BackupAbortByCaller
+        truncated = backup.state is State.TRUNCATED or bool(grbit & EndExternalBackupGrbit.BackupTruncateDone)
+        try:
+            if error is None and not aborts and truncated and not grbit & EndExternalBackupGrbit.BackupNoDbHeaderUpdate:
+                await backup.stamp()
+        finally:
+            self._running.pop(instance.handle, None)
+            await asyncio.shield(backup.finish())
+        if error is not None:
+            instance.emit(226 if error == Err.BackupAbortByServer else 215)
+            raise JetError(error, "the backup ended before everything was read")
+        instance.emit(215 if aborts else 213)
+
+    def stop(self, instance: Instance) -> None:
+        """Further calls of the backup fail, but for closing and ending."""
+        backup = self._running.get(instance.handle)
+        if backup is not None:
+            backup.state = State.STOPPED
+
+    async def connection_closed(self, owner: object) -> None:
+        """Its backups are aborted with it."""
+        for handle, backup in list(self._running.items()):
+            if backup.owner is owner:
+                self._running.pop(handle, None)
+                await backup.finish()
+                backup.instance.emit(215)
+
+    # -- within -------------------------------------------------------------------------------------------------
+    async def _forget_silent(self, instance: Instance) -> None:
+        before = self._running.get(instance.handle)
+        if before is not None and self._clock.boot() - before.last_call > limits.BACKUP_SILENT_SECONDS:
+            self._running.pop(instance.handle, None)
+            await before.finish()
+            instance.emit(226)
+
+    async def _or_cancel(self, backup: Backup, work: Awaitable[T], spared: Err | None = None) -> T:
+        """A failure ends the whole backup, as the documentation has it; a call out of order does not."""
+        try:
+            return await work
+        except JetError as error:
+            if error.code not in (Err.InvalidBackupSequence, Err.BackupAbortByServer, Err.InvalidParameter, Err.OutOfMemory, spared):
+                self._running.pop(backup.instance.handle, None)
+                await backup.finish()
+                backup.instance.emit(214, error=error.code)
+            raise

@@ -1,0 +1,200 @@
+"""Backups taken under write load, restored, compared with a model: to the end, and to many points before it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.restore import THE_END, Restored, Until, restore
+from jetwire_server.clock import SystemClock
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.store.embedded.assemble import assemble
+from jetwire_server.store.interface import Tree
+from tests.server.backup.reading import INCREMENTAL, take
+from tests.support.hosted import Hosted, Model, copy_of, rows_of
+
+
+@dataclass
+class Taken:
+    """A full and an incremental backup in one directory, and what the table held after each commit."""
+
+    directory: Path
+    hosted: Hosted
+    tree: Tree
+    first: int  # the earliest commit that can be restored
+    last: int
+
+
+async def load(hosted: Hosted, until: asyncio.Event) -> None:
+    """Commits, also lazy ones, overwriting and adding, with checkpoints among them."""
+    dice = random.Random(1)
+    while not until.is_set():
+        await hosted.write(dice.randrange(1, 30), first=dice.randrange(0, 3_000), lazy=dice.random() < 0.3)
+        if dice.random() < 0.05:
+            await hosted.instance.store.checkpoint()
+        await asyncio.sleep(0)
+
+
+async def take_under_load(tmp_path: Path) -> Taken:
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    over = asyncio.Event()
+    working = asyncio.create_task(load(hosted, over))
+    await asyncio.sleep(0.2)
+    backups = hosted.hosting.backups
+    target = tmp_path / "backup"
+    await take(backups, hosted.instance, target)
+    first = max(hosted.history)
+    for _ in range(2):
+        await asyncio.sleep(0.2)
+        await take(backups, hosted.instance, target, INCREMENTAL)
+    over.set()
+    await working
+    await hosted.write(1)
+    await take(backups, hosted.instance, target, INCREMENTAL)
+    last = max(hosted.history)
+    await hosted.write(1)  # not in the backup
+    await hosted.stop()
+    return Taken(target, hosted, hosted.tree, first, last)
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory: pytest.TempPathFactory) -> Taken:
+    return asyncio.run(take_under_load(tmp_path_factory.mktemp("taken")))
+
+
+async def restored(source: Path, target: Path, tree: Tree, until: Until = THE_END) -> tuple[Restored, Model]:
+    result = await restore(LocalFiles(source), LocalFiles(target), SystemClock(), until=until, progress=lambda *_: None)
+    storage = assemble(str(target), SystemClock())
+    await storage.store.start()
+    try:
+        snapshot = await storage.store.begin(read_only=True)
+        try:
+            return result, await rows_of(snapshot, tree)
+        finally:
+            await snapshot.rollback()
+    finally:
+        await storage.store.stop()
+
+
+async def test_the_whole_chain_holds_the_last_commit(taken: Taken, tmp_path: Path) -> None:
+    result, rows = await restored(taken.directory, tmp_path / "r", taken.tree)
+    assert rows == taken.hosted.history[taken.last]
+    assert result.incarnation > 1
+    again, _ = await restored(taken.directory, tmp_path / "r2", taken.tree)
+    assert again.incarnation > result.incarnation
+
+
+async def points(taken: Taken, tmp_path: Path, count: int) -> None:
+    dice = random.Random(7)
+    commits = [number for number in taken.hosted.history if taken.first <= number <= taken.last]
+    for i in range(count):
+        commit = dice.choice(commits)
+        kind = i % 2
+        until = Until(commit=commit) if kind else Until(time=taken.hosted.times[commit])
+        target = tmp_path / str(i)
+        result, rows = await restored(taken.directory, target, taken.tree, until)
+        if not kind:  # commits of one instant come together
+            commit = max(n for n in commits if n <= result.commit)
+            assert taken.hosted.times[commit] <= until.time  # type: ignore[operator]
+        assert rows == taken.hosted.history[commit], f"{until}"
+
+
+async def test_points_in_time(taken: Taken, tmp_path: Path) -> None:
+    await points(taken, tmp_path, 20)
+
+
+@pytest.mark.torture
+async def test_many_points_in_time(taken: Taken, tmp_path: Path) -> None:
+    await points(taken, tmp_path, 120)
+
+
+async def test_a_point_the_backup_does_not_reach_is_refused(taken: Taken, tmp_path: Path) -> None:
+    for until, code in (
+        (Until(commit=1), Err.StartingRestoreLogTooHigh),
+        (Until(time=1.0), Err.StartingRestoreLogTooHigh),
+        (Until(commit=taken.last + 1), Err.EndingRestoreLogTooLow),
+    ):
+        with pytest.raises(JetError) as caught:
+            await restored(taken.directory, tmp_path / f"r{until}", taken.tree, until)
+        assert caught.value.code == code
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def logs(directory: Path) -> list[Path]:
+    return sorted(directory.glob("edb0*.log"))
+
+
+def swap(one: Path, two: Path) -> None:
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit in a database": lambda d: flip(d / "a.edb", 9_000),
+    "a bit in a log": lambda d: flip(logs(d)[1], 5_000),
+    "a bit in unused log space": lambda d: flip(logs(d)[-1], -1),
+    "a bit in the checkpoint file": lambda d: flip(d / "edb.chk", 40),
+    "a bit in the manifest": lambda d: (d / "backup.json").write_bytes((d / "backup.json").read_bytes().replace(b"default", b"defaulu")),
+    "a cut database": lambda d: (d / "a.edb").write_bytes((d / "a.edb").read_bytes()[:-4096]),
+    "a longer database": lambda d: (d / "a.edb").write_bytes((d / "a.edb").read_bytes() + b"\0" * 4096),
+    "a cut log": lambda d: logs(d)[-1].write_bytes(logs(d)[-1].read_bytes()[:-1]),
+    "a log is missing": lambda d: logs(d)[1].unlink(),
+    "a database is missing": lambda d: (d / "a.edb").unlink(),
+    "the manifest is missing": lambda d: (d / "backup.json").unlink(),
+    "an incremental is missing": lambda d: sorted(d.glob("backup-*.json"))[0].unlink(),
+    "logs are swapped": lambda d: swap(logs(d)[0], logs(d)[1]),
+    "manifests are swapped": lambda d: swap(*sorted(d.glob("backup-*.json"))[:2]),
+    "two chunks of a database are swapped": lambda d: (d / "a.edb").write_bytes(
+        (lambda b: b[:8192] + b[12288:16384] + b[8192:12288] + b[16384:])((d / "a.edb").read_bytes())
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+async def test_every_kind_of_damage_is_detected(taken: Taken, tmp_path: Path, damage: str) -> None:
+    copy = copy_of(taken.directory, tmp_path / "copy")
+    DAMAGE[damage](copy)
+    with pytest.raises(JetError):
+        await restored(copy, tmp_path / "r", taken.tree)
+    assert not (tmp_path / "r" / "edb.log").exists()
+
+
+async def test_a_restore_that_was_cut_short_goes_on(taken: Taken, tmp_path: Path) -> None:
+    copy = copy_of(taken.directory, tmp_path / "copy")
+    flip(logs(copy)[-1], 5_000)
+    with pytest.raises(JetError):
+        await restored(copy, tmp_path / "r", taken.tree)
+    kept = (tmp_path / "r" / "a.edb").stat().st_ino, (tmp_path / "r" / "a.edb").stat().st_mtime_ns
+    flip(logs(copy)[-1], 5_000)
+    _, rows = await restored(copy, tmp_path / "r2", taken.tree)
+    await restore(LocalFiles(copy), LocalFiles(tmp_path / "r"), SystemClock(), until=THE_END, progress=lambda *_: None)
+    assert rows == taken.hosted.history[taken.last]
+    assert (tmp_path / "r" / "a.edb").stat().st_ino == kept[0]
+    with pytest.raises(JetError) as caught:
+        await restored(taken.directory, tmp_path / "r", taken.tree)
+    assert caught.value.code == Err.BadRestoreTargetInstance
+
+
+async def test_logs_of_an_abandoned_future_are_refused(taken: Taken, tmp_path: Path) -> None:
+    """The old life's later logs must not be taken for the restored one's."""
+    target = tmp_path / "r"
+    await restored(taken.directory, target, taken.tree, Until(commit=taken.first + 5))
+    number = max(int(p.name[3:11], 16) for p in target.glob("edb0*.log"))
+    newer = taken.directory / f"edb{number + 1:08X}.log"
+    assert newer.exists()
+    (target / "edb.log").write_bytes(newer.read_bytes())
+    storage = assemble(str(target), SystemClock())
+    with pytest.raises(JetError):
+        await storage.store.start()

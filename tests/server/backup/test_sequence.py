@@ -1,0 +1,220 @@
+"""The table of states and calls, walked on a real instance; who else is kept away meanwhile; what a call's failure does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit, OSSnapshotPrepareGrbit
+from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.service import BackupService
+from jetwire_server.backup.states import TABLE, Call, State
+from jetwire_server.engine.instance import Instance
+from tests.server.backup.reading import INCREMENTAL, fetch, take
+from tests.support.hosted import Hosted
+
+READ = 65_536
+
+
+@pytest.fixture
+async def hosted(tmp_path: Path) -> AsyncIterator[Hosted]:
+    made = await (await Hosted(tmp_path / "data").start()).create()
+    await made.write(100)
+    yield made
+    await made.stop()
+
+
+async def refused(code: Err, call: Awaitable[Any] | Callable[[], Any]) -> None:
+    with pytest.raises(JetError) as caught:
+        await (call() if callable(call) else call)
+    assert caught.value.code == code
+
+
+async def reach(state: State, backups: BackupService, instance: Instance, target: Path) -> None:
+    if state is State.NONE:
+        return
+    if state is State.LOGS_DUE:
+        await take(backups, instance, target)
+        await backups.begin(instance, INCREMENTAL)
+        return
+    await backups.begin(instance)
+    if state is State.STOPPED:
+        backups.stop(instance)
+        return
+    if state in (State.LOGS, State.TRUNCATED):
+        await fetch(backups, instance, "a.edb", target)
+        for name in (await backups.get_log_info(instance))[0]:
+            await fetch(backups, instance, name, target)
+    if state is State.TRUNCATED:
+        await backups.truncate(instance)
+
+
+async def make(call: Call, backups: BackupService, instance: Instance) -> None:
+    match call:
+        case Call.GET_ATTACH_INFO:
+            assert backups.get_attach_info(instance) == ["a.edb"]
+        case Call.OPEN_DATABASE:
+            await backups.open(instance, "a.edb")
+        case Call.OPEN_LOG:
+            await backups.open(instance, "edb.chk")
+        case Call.READ:
+            await backups.read(instance, 10**9, READ)
+        case Call.CLOSE:
+            backups.close(instance, 10**9)
+        case Call.GET_LOG_INFO:
+            await backups.get_log_info(instance)
+        case Call.GET_TRUNCATE_LOG_INFO:
+            await backups.get_truncate_log_info(instance)
+        case Call.TRUNCATE:
+            await backups.truncate(instance)
+        case Call.END:
+            await backups.end(instance)
+
+
+# What a good call answers here, because the handle is none or databases are still to be read, or logs are.
+_OTHER = {
+    **{(state, call): Err.InvalidParameter for state in State for call in (Call.READ, Call.CLOSE)},
+    (State.DATABASES, Call.GET_LOG_INFO): Err.InvalidBackupSequence,
+    (State.DATABASES, Call.GET_TRUNCATE_LOG_INFO): Err.InvalidBackupSequence,
+    (State.LOGS_DUE, Call.OPEN_LOG): Err.InvalidBackupSequence,
+}
+
+
+@pytest.mark.parametrize(("state", "call"), TABLE)
+async def test_every_cell(hosted: Hosted, tmp_path: Path, state: State, call: Call) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await reach(state, backups, instance, tmp_path / "b")
+    expected = TABLE[state, call].error or _OTHER.get((state, call))
+    if expected is None:
+        await make(call, backups, instance)
+    else:
+        await refused(expected, make(call, backups, instance))
+    if call is Call.END or state is State.NONE:
+        assert instance.backups == 0
+        await refused(Err.NoBackup, backups.get_log_info(instance))
+    else:
+        assert instance.backups == 1
+        if state is not State.STOPPED:
+            await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+            assert instance.backups == 0
+
+
+async def test_one_backup_at_a_time_and_no_snapshot_beside_it(hosted: Hosted) -> None:
+    backups, instance, snapshots = hosted.hosting.backups, hosted.instance, hosted.hosting.snapshots
+    await backups.begin(instance)
+    await refused(Err.BackupInProgress, backups.begin(instance))
+    await refused(Err.BackupInProgress, hosted.session.create_database("b.edb"))
+    snap = snapshots.prepare(int(OSSnapshotPrepareGrbit.ContinueAfterThaw))
+    await refused(Err.OSSnapshotNotAllowed, snapshots.freeze(snap))
+    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+    await snapshots.abort(snap)
+    snap = snapshots.prepare(int(OSSnapshotPrepareGrbit.ContinueAfterThaw))
+    await snapshots.freeze(snap)
+    await refused(Err.BackupInProgress, backups.begin(instance))
+    await snapshots.thaw(snap)
+    await snapshots.end(snap)
+    await backups.begin(instance)
+    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+
+
+async def test_what_cannot_begin(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await refused(Err.MissingFullBackup, backups.begin(instance, INCREMENTAL))
+    for grbit in (BackupGrbit.BackupAtomic, BackupGrbit.BackupSnapshot, 1 << 20):
+        await refused(Err.InvalidGrbit, backups.begin(instance, grbit))
+    await take(backups, instance, tmp_path / "copy", truncate=False)  # truncates nothing: a copy, that nothing continues
+    await refused(Err.MissingFullBackup, backups.begin(instance, INCREMENTAL))
+    await take(backups, instance, tmp_path / "b")
+    hosted.hosting._storages[instance.handle].store.circular = True
+    await refused(Err.InvalidBackup, backups.begin(instance, INCREMENTAL))
+    hosted.hosting._storages[instance.handle].store.circular = False
+    other = await hosted.hosting.engine.create_instance("other")
+    await refused(Err.NotInitialized, backups.begin(other))
+    await backups.begin(instance, INCREMENTAL)
+    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+    assert instance.parameters.get(Param.CircularLog) in (0, False)
+
+
+async def test_one_file_at_a_time_whole_or_not_at_all(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    handle, size = await backups.open(instance, "a.edb")
+    await refused(Err.OutOfMemory, backups.open(instance, "a.edb"))
+    await refused(Err.InvalidBackupSequence, backups.get_log_info(instance))
+    for wrong in (0, -1, 4095, 1 << 30):
+        await refused(Err.InvalidParameter, backups.read(instance, handle, wrong))
+    assert len(await backups.read(instance, handle, 4096)) == 4096 < size
+    backups.close(instance, handle)
+    await refused(Err.InvalidBackupSequence, backups.get_log_info(instance))  # it was not read whole
+    await fetch(backups, instance, "a.edb", tmp_path / "b")
+    files, low, high, base = await backups.get_log_info(instance)
+    assert (files[0], files[-1], base, len(files)) == ("edb.chk", "backup.json", "edb", high - low + 3)
+    await refused(Err.LogFileNotCopied, backups.truncate(instance))
+    await refused(Err.BackupAbortByCaller, backups.end(instance))
+    assert instance.backups == 0
+
+
+async def test_a_file_that_does_not_belong_to_the_backup_is_not_handed_out(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await reach(State.LOGS, backups, instance, tmp_path / "b")
+    for name in ("edb.log", "running", "../default/edb.chk", "/etc/passwd", "backup.json/..", "edb00000000.log"):
+        await refused(Err.MissingFileToBackup, backups.open(instance, name))
+    await refused(Err.InvalidParameter, backups.open(instance, ""))
+    await backups.end(instance)
+
+
+async def test_damage_in_a_database_fails_its_backup(hosted: Hosted) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await hosted.instance.store.checkpoint()
+    path = hosted.directory / "a.edb"
+    data = path.read_bytes()
+    with path.open("r+b") as file:
+        for at in [i for i in range(0, len(data), 1) if data.startswith(b"7 of 0 x", i)]:
+            file.seek(at)
+            file.write(b"8")
+    await backups.begin(instance)
+    handle, _ = await backups.open(instance, "a.edb")
+    await refused(Err.ReadVerifyFailure, backups.read(instance, handle, READ))
+    await refused(Err.InvalidParameter, backups.read(instance, handle, READ))  # closed by the failure
+    await refused(Err.InvalidBackupSequence, backups.get_log_info(instance))
+    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+    assert any(event.id == 218 for event in hosted.events)
+
+
+async def test_truncation_keeps_what_recovery_and_the_next_backup_need(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    log = hosted.hosting._storages[instance.handle].log
+    for _ in range(4):
+        await hosted.write(10)
+        await log.roll()
+    await hosted.instance.store.checkpoint()
+    await hosted.write(10)
+    before = log.generations()
+    await take(backups, instance, tmp_path / "b")
+    after = log.generations()
+    checkpoint = log.checkpoint()
+    assert checkpoint is not None
+    assert len(after) < len(before)
+    assert after[0] <= checkpoint.position.generation
+    await take(backups, instance, tmp_path / "b", INCREMENTAL)
+    ids = [event.id for event in hosted.events]
+    assert {210, 211, 213, 220, 221, 223, 224} <= set(ids)
+
+
+async def test_a_silent_caller_and_a_closed_connection_give_it_up(hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    owner = object()
+    await backups.begin(instance, owner=owner)
+    await backups.connection_closed(object())
+    assert instance.backups == 1
+    await backups.connection_closed(owner)
+    assert instance.backups == 0
+    await backups.begin(instance)
+    monkeypatch.setattr("jetwire_server.limits.BACKUP_SILENT_SECONDS", -1.0)
+    await backups.begin(instance)
+    assert instance.backups == 1
+    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
