@@ -1,6 +1,7 @@
 """Failpoints fire at the hit they were armed for, and never otherwise."""
 
 import pytest
+
 from jetwire_server import failpoints
 
 
