@@ -98,6 +98,12 @@ class Seeking(Navigation):
             await self._seek_equal(txn, key, complete, grbit)
             return
         above = successor(key) if complete else key  # what is greater than every entry of this very key
+        if grbit & _LE and complete and self.at.kind == MANY:  # of several equal entries the one nearest to the start, as for EQ
+            rows = await txn.scan(self.at.tree, key, above, limit=1)
+            if rows and self.at.key_of(*rows[0]) == key:
+                self._chunk = []
+                self._put_on(*rows[0])
+                return
         forward = bool(grbit & (_GE | _GT))
         if grbit & (_GE | _LT):
             bound: bytes | None = key

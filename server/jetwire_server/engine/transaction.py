@@ -182,8 +182,7 @@ class TransactionLevels:
             self.txn.forget(self._marks.pop())
             self.level -= 1
             for cursor in self.cursors.values():
-                if cursor.level > self.level:
-                    cursor.level = self.level
+                cursor.level_committed(self.level)
             return None
         assert self.txn is not None
         bits = self._commit_bits(grbit | (_LAZY if durable_commit else 0))
@@ -195,7 +194,7 @@ class TransactionLevels:
             self.level = 0
             if done:
                 for cursor in self.cursors.values():
-                    cursor.level = 0
+                    cursor.level_committed(0)
             else:
                 self._close_cursors_from(1)
             self._ended(done)

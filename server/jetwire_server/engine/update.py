@@ -67,10 +67,11 @@ _PLAIN_SET = SetInfo()
 class CopyBuffer:
     """A record being prepared."""
 
-    __slots__ = ("base", "bookmark", "changes", "intrinsic", "prep", "separate", "stored")
+    __slots__ = ("base", "bookmark", "changes", "intrinsic", "level", "prep", "separate", "stored")
 
     def __init__(self, prep: int, base: bytes | None = None, bookmark: bytes = b"", stored: dict[int, Any] | None = None) -> None:
         self.prep = prep
+        self.level = 0  # of the transaction it was prepared in: rolled back, it is cancelled
         self.base = base  # the row as it was
         self.bookmark = bookmark
         self.stored = stored if stored is not None else {}  # its values
@@ -129,6 +130,7 @@ class Updates(Bookmarks):
             if prep == Prep.Replace and not self.session.level:
                 prep = Prep.ReplaceNoLock
             self.buffer = buffer = await self._read(self._prepare_from_record, prep)
+        buffer.level = self.session.level
         plan = self.plan
         if prep in _INSERTS:
             if plan.autoincrement is not None and prep not in _MOVES:
@@ -163,9 +165,16 @@ class Updates(Bookmarks):
         for draft in unused:
             await draft.free()
 
+    def level_committed(self, level: int) -> None:
+        """What was opened and prepared in the level that ended belongs to the one around it."""
+        self.level = min(self.level, level)
+        if self.buffer is not None:
+            self.buffer.level = min(self.buffer.level, level)
+
     def rolled_back(self) -> None:
         """A level was undone: an update prepared in it is gone."""
-        self.cancel_update()
+        if self.buffer is not None and self.buffer.level >= self.session.level:
+            self.cancel_update()
         self.session.writes += 1
         self._schema_held = -1
         self._row = None

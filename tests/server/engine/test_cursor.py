@@ -108,9 +108,9 @@ async def test_seek(session: Session, cursor: Cursor, relation: int, wanted: int
     assert (await get(cursor, "id"), session.take_warning()) == (found, warning)
 
 
-async def test_seek_on_equal_keys_takes_the_nearest_end(session: Session, cursor: Cursor) -> None:
+async def test_seek_on_equal_keys_takes_the_one_nearest_to_the_start(session: Session, cursor: Cursor) -> None:
     await cursor.set_current_index("byN")
-    for relation, found in ((EQ, 30), (GE, 30), (GT, 50), (LE, 40), (LT, 20)):
+    for relation, found in ((EQ, 30), (GE, 30), (GT, 50), (LE, 30), (LT, 20)):
         key(cursor, 2)
         await cursor.seek(relation)
         assert await get(cursor, "id") == found
