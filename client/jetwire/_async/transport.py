@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost, JetwireError
@@ -116,8 +116,7 @@ class StreamTransport(asyncio.Protocol):
                 raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
