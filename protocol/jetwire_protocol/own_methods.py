@@ -136,6 +136,8 @@ OWN_METHODS: list[dict[str, Any]] = [
 
 MORE_PARAMS: dict[str, list[Member]] = {
     "OSSnapshotFreeze": [may("leaseMs", "int"), may("maxDrainMs", "int", 5000), may("bind", "bool", False)],
+    "BeginExternalBackupInstance": [may("bind", "bool", True)],
+    "ReadFileInstance": [may("offset", "int")],
 }
 
 MORE_RESULTS: dict[str, list[Member]] = {

@@ -749,9 +749,9 @@ class Methods:
         result: dict[str, Any] = await self.call("BeginExternalBackup", grbit=grbit)
         return result
 
-    async def BeginExternalBackupInstance(self, instance: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
+    async def BeginExternalBackupInstance(self, instance: int, grbit: int | Sequence[str] = 0, bind: bool = True) -> dict[str, Any]:
         """Starts the streaming backup state machine: attach info, files, log info, logs, truncate, end."""
-        result: dict[str, Any] = await self.call("BeginExternalBackupInstance", instance=instance, grbit=grbit)
+        result: dict[str, Any] = await self.call("BeginExternalBackupInstance", instance=instance, grbit=grbit, bind=bind)
         return result
 
     async def EndExternalBackup(self) -> dict[str, Any]:
@@ -789,9 +789,11 @@ class Methods:
         result: ReadFileResult = await self.call("ReadFile", handle=handle, bufferSize=bufferSize)
         return result
 
-    async def ReadFileInstance(self, instance: int, handle: int, bufferSize: int) -> ReadFileInstanceResult:
+    async def ReadFileInstance(self, instance: int, handle: int, bufferSize: int, offset: int | None = None) -> ReadFileInstanceResult:
         """bufferSize must be a multiple of the page size for a database; strictly sequential."""
-        result: ReadFileInstanceResult = await self.call("ReadFileInstance", instance=instance, handle=handle, bufferSize=bufferSize)
+        result: ReadFileInstanceResult = await self.call(
+            "ReadFileInstance", instance=instance, handle=handle, bufferSize=bufferSize, offset=offset
+        )
         return result
 
     async def CloseFile(self, handle: int) -> dict[str, Any]:

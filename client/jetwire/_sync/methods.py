@@ -735,9 +735,9 @@ class Methods:
         result: dict[str, Any] = self.call("BeginExternalBackup", grbit=grbit)
         return result
 
-    def BeginExternalBackupInstance(self, instance: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:
+    def BeginExternalBackupInstance(self, instance: int, grbit: int | Sequence[str] = 0, bind: bool = True) -> dict[str, Any]:
         """Starts the streaming backup state machine: attach info, files, log info, logs, truncate, end."""
-        result: dict[str, Any] = self.call("BeginExternalBackupInstance", instance=instance, grbit=grbit)
+        result: dict[str, Any] = self.call("BeginExternalBackupInstance", instance=instance, grbit=grbit, bind=bind)
         return result
 
     def EndExternalBackup(self) -> dict[str, Any]:
@@ -775,9 +775,11 @@ class Methods:
         result: ReadFileResult = self.call("ReadFile", handle=handle, bufferSize=bufferSize)
         return result
 
-    def ReadFileInstance(self, instance: int, handle: int, bufferSize: int) -> ReadFileInstanceResult:
+    def ReadFileInstance(self, instance: int, handle: int, bufferSize: int, offset: int | None = None) -> ReadFileInstanceResult:
         """bufferSize must be a multiple of the page size for a database; strictly sequential."""
-        result: ReadFileInstanceResult = self.call("ReadFileInstance", instance=instance, handle=handle, bufferSize=bufferSize)
+        result: ReadFileInstanceResult = self.call(
+            "ReadFileInstance", instance=instance, handle=handle, bufferSize=bufferSize, offset=offset
+        )
         return result
 
     def CloseFile(self, handle: int) -> dict[str, Any]:

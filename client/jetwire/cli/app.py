@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from jetwire.cli import calls, dump, load, shell, snapshot, tables, top
+from jetwire.cli import backup, calls, dump, load, shell, snapshot, tables, top
 from jetwire.cli.context import settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(snapshot.app, name="snapshot")
-for command in (calls.ping, calls.call, shell.shell, tables.tables, dump.dump, load.load, top.top):
+for command in (calls.ping, calls.call, shell.shell, tables.tables, dump.dump, load.load, top.top, backup.backup):
     app.command()(command)
 
 

@@ -80,10 +80,10 @@ class BackupService:
         instance.emit(220, file=opened.name, size=opened.size)
         return opened.handle, opened.size
 
-    async def read(self, instance: Instance, handle: int, size: int) -> bytes:
+    async def read(self, instance: Instance, handle: int, size: int, offset: int | None = None) -> bytes:
         backup = self.find(instance)
         try:
-            return await self._or_cancel(backup, backup.read(handle, size), spared=Err.ReadVerifyFailure)
+            return await self._or_cancel(backup, backup.read(handle, size, offset), spared=Err.ReadVerifyFailure)
         except JetError as error:
             if error.code in (Err.ReadVerifyFailure, Err.DiskIO):
                 instance.emit(218, error=error.code)

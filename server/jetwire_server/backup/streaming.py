@@ -194,7 +194,8 @@ class Backup:
         self._consistent = max(self._consistent, (self._storage.log.end, self._storage.store.published))
         return OpenedFile(next(_handles), source.path, True, file.size(), file)
 
-    async def read(self, handle: int, size: int) -> bytes:
+    async def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
+        """The next bytes; `offset` goes back to what was read before."""
         self.step(Call.READ)
         opened = self._find(handle)
         if size <= 0 or size > limits.BACKUP_READ_BYTES_MAX or (opened.database and size % PAGE_BYTES):
@@ -202,6 +203,10 @@ class Backup:
                 Err.InvalidParameter,
                 f"bufferSize is 1 to {limits.BACKUP_READ_BYTES_MAX}, for a database a multiple of {PAGE_BYTES}",
             )
+        if offset is not None:
+            if not 0 <= offset <= opened.offset:
+                raise JetError(Err.InvalidParameter, f"{opened.offset} bytes were read; reading goes on there, or before")
+            opened.offset = offset
         if not opened.checked:
             opened.checked = True
             await self._check_copy(opened)

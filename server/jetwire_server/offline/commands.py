@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from jetwire_protocol.errors import JetError
+from jetwire_server.backup.restore import THE_END, Until
+from jetwire_server.backup.restore import restore as run_restore
 from jetwire_server.clock import SystemClock
+from jetwire_server.files.local import LocalFiles
 from jetwire_server.offline import recovering, verifying
 from jetwire_server.offline.checking import check_instance
 from jetwire_server.offline.places import alone, instances_at
+from jetwire_server.redo.position import Position
 
 EXIT_FAULTS = 1
 EXIT_REFUSED = 2
@@ -33,7 +40,7 @@ errors = Console(stderr=True)
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
-    for verb in (check, verify, recover):
+    for verb in (check, verify, recover, restore):
         app.command()(verb)
 
 
@@ -132,3 +139,56 @@ def verify(
             print(f"note: {remark}")
         print(f"{'good' if result.good else 'NOT GOOD'}: {path}; recorded in {record}")
     raise typer.Exit(0 if result.good else EXIT_VERIFICATION_FAILED)
+
+
+def restore(
+    backup: Annotated[Path, typer.Argument(help="A directory that `jetwire backup` or BackupInstance filled.")],
+    data: Annotated[Path, typer.Argument(help="The instance's new directory, for example data/default; new or empty.")],
+    until: Annotated[
+        str | None, typer.Option(help="Where to stop: a log position (GEN:SECTOR:BYTE), a commit number, or a time (ISO 8601 or @seconds).")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes an instance of a backup, checked file by file, to its end or to a point in time.
+
+    Interrupted, the same command goes on where it was. Exit codes: 0 restored, 2 refused; what is wrong is named.
+    """
+    try:
+        stop = parse_until(until)
+        with (
+            alone(data),
+            Progress(
+                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=errors, transient=True
+            ) as bar,
+        ):
+            task = bar.add_task("restore")
+
+            def show(name: str, done: int, total: int) -> None:
+                bar.update(task, description=name or "recovery", completed=done, total=total)
+
+            work = run_restore(LocalFiles(backup), LocalFiles(data), SystemClock(), until=stop, progress=show)
+            result = asyncio.run(work)
+    except (JetError, OSError, ValueError) as error:
+        raise refuse(error) from None
+    facts = {
+        "position": str(result.position),
+        "commit": result.commit,
+        "incarnation": result.incarnation,
+        "databases": result.databases,
+    }
+    print(json.dumps(facts) if as_json else f"restored to commit {result.commit}: {', '.join(result.databases)} in {data}")
+
+
+def parse_until(text: str | None) -> Until:
+    """`0000000A:0003:00FF`, `1234`, `@1700000000.5` or `2026-01-31T12:00:00+01:00` (without a zone: UTC)."""
+    if text is None:
+        return THE_END
+    if re.fullmatch(r"[0-9A-Fa-f]+:[0-9A-Fa-f]+:[0-9A-Fa-f]+", text):
+        generation, sector, byte = (int(part, 16) for part in text.split(":"))
+        return Until(position=Position(generation, sector, byte))
+    if text.isdigit():
+        return Until(commit=int(text))
+    if text.startswith("@"):
+        return Until(time=float(text[1:]))
+    moment = datetime.fromisoformat(text)
+    return Until(time=(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -22,10 +22,11 @@ def _instance(peer: Peer, params: Params) -> Instance:
 @handles("BeginExternalBackup", "BeginExternalBackupInstance")
 async def begin_external_backup(peer: Peer, params: Params) -> Result:
     backups = peer.service.backups
-    if peer.stateful and "backup" not in peer.state:
+    bound = peer.stateful and params.get("bind", True)
+    if bound and "backup" not in peer.state:
         peer.state["backup"] = True
         peer.at_close(lambda: backups.connection_closed(peer))
-    await backups.begin(_instance(peer, params), params["grbit"], peer if peer.stateful else None)
+    await backups.begin(_instance(peer, params), params["grbit"], peer if bound else None)
     return {}
 
 
@@ -42,7 +43,9 @@ async def open_file(peer: Peer, params: Params) -> Result:
 
 @handles("ReadFile", "ReadFileInstance")
 async def read_file(peer: Peer, params: Params) -> dict[str, Any]:
-    return {"buffer": await peer.service.backups.read(_instance(peer, params), params["handle"], params["bufferSize"])}
+    """`offset`, of what was read already, is for a caller whose connection broke."""
+    instance = _instance(peer, params)
+    return {"buffer": await peer.service.backups.read(instance, params["handle"], params["bufferSize"], params.get("offset"))}
 
 
 @handles("CloseFile", "CloseFileInstance")

@@ -1,0 +1,131 @@
+"""`jetwire backup` and `jetwired restore` on a real server under load: what was acknowledged before is there after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetwire import backups
+from jetwire._sync.connection import Connection
+from jetwire_protocol.errors import Err
+from tests.integration.test_freeze import Load, create_database
+from tests.support.server_process import ServerProcess
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ServerProcess]:
+    with ServerProcess(tmp_path / "data") as process:
+        create_database(process)
+        yield process
+
+
+def jetwire(server: ServerProcess, *words: object) -> Any:
+    command = [sys.executable, "-m", "jetwire", "--url", server.addresses["tcp"], "--json", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def jetwired(*words: object) -> tuple[int, str]:
+    done = subprocess.run([sys.executable, "-m", "jetwire_server", *map(str, words)], capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+def tables(data: Path) -> set[str]:
+    with ServerProcess(data) as server, server.connect() as lines:
+        instance = lines.call("Hello")["instances"][0]["instance"]
+        sesid = lines.call("BeginSession", instance=instance)["sesid"]
+        lines.ask("AttachDatabase", sesid=sesid, database="load.edb")
+        dbid = lines.call("OpenDatabase", sesid=sesid, database="load.edb")["dbid"]
+        rows = lines.call("GetObjectInfo", sesid=sesid, dbid=dbid, infoLevel="ListNoStats")["rows"]
+        found = {row["objectname"] for row in rows}
+        server.stop()
+    return found
+
+
+def test_backup_and_restore_under_load(server: ServerProcess, tmp_path: Path) -> None:
+    load = Load(server, "t")
+    target = tmp_path / "backup"
+    assert jetwire(server, "backup", target)["kind"] == "full"
+    before = set(load.done)
+    taken = jetwire(server, "backup", target, "--incremental")
+    assert taken["kind"] == "incremental"
+    load.stop()
+    code, output = jetwired("restore", target, tmp_path / "new" / "default", "--json")
+    assert code == 0, output
+    assert jetwired("check", tmp_path / "new")[0] == 0
+    found = tables(tmp_path / "new")
+    assert before
+    assert before <= found <= set(load.begun) | {"MSysObjects", "MSysObjectsShadow"}
+    code, output = jetwired("restore", target, tmp_path / "new" / "default")
+    assert (code, "not empty" in output) == (2, True)
+
+
+class Cut(Exception):
+    """The network breaks here."""
+
+
+def test_a_download_that_was_cut_goes_on_where_it_was(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backups, "CHUNK_BYTES", 65_536)
+    target = tmp_path / "backup"
+    seen: list[str] = []
+
+    def break_at(count: int) -> backups.Progress:
+        def progress(name: str, done: int, size: int) -> None:
+            seen.append(f"{name} {done}")
+            if len(seen) == count:
+                raise Cut
+
+        return progress
+
+    for count in (2, 6, 9, 0):
+        with Connection(server.addresses["tcp"]) as connection:
+            instance = connection.call("Hello")["instances"][0]["instance"]
+            try:
+                taken = backups.take(connection, instance, target, incremental=False, truncate=True, progress=break_at(count))
+            except Cut:
+                continue
+    assert taken.resumed
+    again = [line for line in set(seen) if seen.count(line) > 1 and not line.endswith(" 0")]
+    assert len(again) <= 3  # only what was asked for when it broke
+    assert jetwired("restore", target, tmp_path / "new" / "default")[0] == 0
+
+
+def test_what_arrives_damaged_is_no_backup(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damage(name: str, done: int, size: int) -> None:
+        if name == "backup.json" and done == size:
+            path = tmp_path / "b" / "load.edb"
+            data = bytearray(path.read_bytes())
+            data[5_000] ^= 1
+            path.write_bytes(data)
+
+    with Connection(server.addresses["tcp"]) as connection:
+        instance = connection.call("Hello")["instances"][0]["instance"]
+        with pytest.raises(backups.BackupFailed, match=r"load\.edb"):
+            backups.take(connection, instance, tmp_path / "b", incremental=False, truncate=True, progress=damage)
+
+
+def test_the_older_names_and_the_end_of_a_connection(server: ServerProcess) -> None:
+    with server.connect() as one, server.connect() as two:
+        instance = one.call("Hello")["instances"][0]["instance"]
+        one.call("BeginExternalBackup")
+        assert two.error("BeginExternalBackupInstance", instance=instance) == "JET_errBackupInProgress"
+        assert one.call("GetAttachInfo")["files"] == ["load.edb"]
+        opened = one.call("OpenFile", file="load.edb")
+        assert one.call("ReadFile", handle=opened["handle"], bufferSize=4096)["buffer"]
+        one.call("CloseFile", handle=opened["handle"])
+        one.close()
+        for _ in range(100):
+            answer = two.ask("BeginExternalBackupInstance", instance=instance)
+            if "result" in answer:
+                break
+            assert answer["error"]["code"] == Err.BackupInProgress
+        two.call("StopBackup")
+        assert two.error("GetAttachInfo") == "JET_errBackupAbortByServer"
+        assert two.error("EndExternalBackup") == "JET_errBackupAbortByServer"
