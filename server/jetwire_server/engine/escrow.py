@@ -50,7 +50,26 @@ class Escrow(Retrieval):
         if column.grbit & (AddColumnGrbit.ColumnDeleteOnZero | AddColumnGrbit.ColumnFinalize) and before + delta == 0:
             self._finish_at_zero(columnid, bool(column.grbit & AddColumnGrbit.ColumnDeleteOnZero))
         self._row = None
-        return before
+        mine = txn.added(rows.tree, self.bookmark, offset)
+        if mine is None:  # this session put the row: nobody else can have added
+            return before
+        raw = await self._published(columnid, before - (mine - delta)) + mine - delta + self._others_add(offset)
+        return _wrapped(raw, bits)
+
+    async def _published(self, columnid: int, otherwise: int) -> int:
+        """The sum as committed by now, whatever this transaction's snapshot."""
+        now = await self.session.instance.store.begin(read_only=True)
+        try:
+            row = await now.get(self.plan.rows.tree, self.bookmark)
+        finally:
+            await now.rollback()
+        return otherwise if row is None else int(self.plan.codec.get(row, columnid) or 0)
+
+    def _others_add(self, offset: int) -> int:
+        """What other sessions have added and not committed."""
+        tree, bookmark = self.plan.rows.tree, self.bookmark
+        others = [s.txn for s in self.session.instance.sessions.values() if s is not self.session and s.txn is not None]
+        return sum(txn.added(tree, bookmark, offset) or 0 for txn in others)
 
     def _finish_at_zero(self, columnid: int, delete: bool) -> None:
         """A sum reached zero: once that is committed, the record goes, if the sum is zero still when `Idle` looks."""
@@ -62,6 +81,11 @@ class Escrow(Retrieval):
                 database.zeroed.append(found)
 
         self.session.at_end.append(at_end)
+
+
+def _wrapped(value: int, bits: int) -> int:
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 async def finish_zeroed(session: Session) -> int:

@@ -74,6 +74,9 @@ class Scratch:
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
         raise JetError(Err.InvalidOperation, "a temporary table takes no escrow updates")
 
+    def added(self, tree: Tree, key: bytes, offset: int) -> int | None:
+        return None
+
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         return None
 

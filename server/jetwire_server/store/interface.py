@@ -79,6 +79,10 @@ class Transaction(Protocol):
         """
         ...
 
+    def added(self, tree: Tree, key: bytes, offset: int) -> int | None:
+        """The sum of this transaction's own adds at a place, not published yet; None if it has put or deleted the value."""
+        ...
+
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         """Locks a key until the level 0 commit or rollback. A shared lock admits other shared ones, no writer."""
         ...

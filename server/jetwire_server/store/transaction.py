@@ -137,6 +137,13 @@ class StoreTransaction:
         self._write(tree, own, key, old, deltas.plus(offset, size, delta), VERSION_OVERHEAD_BYTES + len(base))
         return before
 
+    def added(self, tree: Tree, key: bytes, offset: int) -> int | None:
+        own = self.writes.get(tree)
+        entry = own.get(key, MISSING) if own else MISSING
+        if type(entry) is Deltas:
+            return sum(delta for at, _, delta in entry if at == offset)
+        return 0 if entry is MISSING else None
+
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         self._check_active()
         if not shared:

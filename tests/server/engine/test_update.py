@@ -392,7 +392,7 @@ async def test_escrow(session: Session, other: Session, other_dbid: int, cursor:
     await session.begin_transaction()
     await other.begin_transaction()
     assert await cursor.escrow_update(total, 5) == 0
-    assert await theirs.escrow_update(total, 7) == 0
+    assert await theirs.escrow_update(total, 7) == 5  # the raw value, with what others added
     assert (await get(cursor, "sum"), await get(theirs, "sum")) == (5, 7)
     await session.commit_transaction()
     await other.commit_transaction()
