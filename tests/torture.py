@@ -37,7 +37,7 @@ def _powerloss(seed: int, dose: int) -> Found:
     return {
         "count": result.images,
         "failures": result.failures,
-        "extra": {"lives of a store": result.lives, "instants": result.moments},
+        "extra": {"lives of a store": result.lives, "instants": result.moments, "states after a second crash": result.second},
         "table": dict(result.kinds),
     }
 

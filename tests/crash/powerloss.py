@@ -22,6 +22,7 @@ from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.memory import Instant, MemoryFiles
+from jetwire_server.store.embedded import checkpoint as checkpoint_module
 from jetwire_server.store.embedded import pages as pages_module
 from tests.crash.history import History, State, difference, same
 from tests.crash.rig import abandon, dump, fast_directory, faults, make_store, settle, started, tree_of
@@ -32,6 +33,7 @@ ACTIONS = 40
 SCENES_MAX = 60
 FILE_STEP_BYTES = 1 << 16  # page files grow by this here, not by 16 MiB: an image is copied thousands of times
 MARK = b"after the crash"
+AGAIN = 0.01  # of the images are lived on from, to a second crash
 
 
 @dataclass
@@ -53,8 +55,15 @@ class Result:
     images: int = 0
     lives: int = 0
     moments: int = 0
+    second: int = 0  # images of a second crash, after the recovery from a first one
     kinds: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+
+    def note(self, where: str, image: Image, wrong: str | None) -> None:
+        self.images += 1
+        self.kinds[kind_of(image.how)] += 1
+        if wrong:
+            self.failures.append(f"{where}, {image.how}: {wrong}")
 
 
 class WatchedFiles(LocalFiles):
@@ -77,12 +86,14 @@ class WatchedFiles(LocalFiles):
 class Watch:
     """Takes moments of a living store, from whichever of its threads is about to change something."""
 
-    def __init__(self, root: Path, history: History, rng: Random, *, sync_works: bool, share: float) -> None:
+    def __init__(
+        self, root: Path, history: History, rng: Random, *, sync_works: bool, share: float, files: dict[str, bytes] | None = None
+    ) -> None:
         self.root = root
         self.history = history
         self.moments: list[Moment] = []
         self.page_files = WatchedFiles(root)
-        self.files = MemoryFiles(step=self._step, sync_works=sync_works)
+        self.files = MemoryFiles(files, step=self._step, sync_works=sync_works)
         self._rng = rng
         self._share = share
         self._lock = threading.RLock()  # a page commit is one moment: nobody looks at the pages halfway
@@ -152,16 +163,32 @@ async def live(
     return history, watch.moments
 
 
+async def live_on(root: Path, image: Image, past: History, number: int, rng: Random) -> tuple[History, list[Moment]]:
+    """Goes on from an image that was good: its recovery and what comes after can be cut, too."""
+    history = History()
+    history.states = [past.states[number]]
+    history.trees = {path: set(trees) for path, trees in past.trees.items()}
+    logs = lay_out(image, root)
+    watch = Watch(root, history, rng, sync_works=True, share=0.5, files=logs)
+    with watch.looking():
+        store = make_store(watch.files, root, page_files=watch.page_files)
+        await store.start()
+        await Workload(store, history, rng, serial=rng.randrange(1_000, 1_000_000)).acts(6)
+        await abandon(store)
+    return history, watch.moments
+
+
 class Examiner:
     """Recovers images in a directory of its own and says what is wrong with each."""
 
     def __init__(self, root: Path, history: History) -> None:
         self._root = root
         self._history = history
+        self.found = 0  # the state that the last good image had
 
     async def examine(self, moment: Moment, image: Image, *, go_on: bool, seed: int = 0) -> str | None:
         """None if the promise held. `go_on`: the store must be good for more, too."""
-        log_files = self._lay_out(image)
+        log_files = MemoryFiles(lay_out(image, self._root), directories=image.directories)
         try:
             store = await started(log_files, self._root)
         except JetError as error:
@@ -179,6 +206,7 @@ class Examiner:
             numbers = history.candidates(content, moment.acknowledged, moment.handed_over)
             if not numbers:
                 return history.verdict(content, moment.acknowledged, moment.handed_over)
+            self.found = numbers[0]
             if found := faults(store):
                 return f"check finds {found[:3]}"
             if not go_on:
@@ -231,17 +259,19 @@ class Examiner:
                 return f"a detached database has changed: {difference({path: trees}, {path: content[path]})}"
         return ""
 
-    def _lay_out(self, image: Image) -> MemoryFiles:
-        """Page files where LMDB can open them, the log's files in memory."""
-        shutil.rmtree(self._root, ignore_errors=True)
-        self._root.mkdir(parents=True)
-        for path, data in image.files.items():
-            if path.endswith(".edb"):
-                place = self._root / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
-        logs = {path: data for path, data in image.files.items() if not path.endswith(".edb")}
-        return MemoryFiles(logs, directories=image.directories)
+
+def lay_out(image: Image, root: Path) -> dict[str, bytes]:
+    """Page files where LMDB can open them; answers the log's files, which stay in memory."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    logs = {}
+    for path, data in image.files.items():
+        if path.endswith(".edb"):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+        else:
+            logs[path] = data
+    return logs
 
 
 def images_of(moment: Moment, rng: Random, samples: int) -> Iterator[Image]:
@@ -267,27 +297,41 @@ async def run(
 ) -> Result:
     """Lives from consecutive seeds; every image of up to `moments_max` moments of each."""
     result = Result()
-    growth, pages_module._GROW_BYTES = pages_module._GROW_BYTES, FILE_STEP_BYTES
+    known = pages_module._GROW_BYTES, checkpoint_module.CHUNK_ROWS
+    pages_module._GROW_BYTES = FILE_STEP_BYTES
     try:
         for number in range(lives):
             with fast_directory("jetwire-powercut-") as directory:
                 rng = Random(f"{seed}/{number}")
-                history, moments = await live(Path(directory, "life"), rng, sync_works=sync_works)
+                checkpoint_module.CHUNK_ROWS = rng.choice((3, 10, known[1]))  # a round of several transactions, cut between them
+                root = Path(directory)
+                history, moments = await live(root / "life", rng, sync_works=sync_works)
                 result.lives += 1
-                examiner = Examiner(Path(directory, "image"), history)
+                examiner = Examiner(root / "image", history)
                 for moment in rng.sample(moments, min(len(moments), moments_max)):
                     result.moments += 1
                     for image in images_of(moment, rng, samples):
-                        wrong = await examiner.examine(moment, image, go_on=result.images % go_on_every == 0, seed=result.images)
-                        result.images += 1
-                        result.kinds[kind_of(image.how)] += 1
-                        if wrong:
-                            result.failures.append(f"seed {seed}/{number}, at {moment.what!r}, {image.how}: {wrong}")
+                        go_on = result.images % go_on_every == 0
+                        wrong = await examiner.examine(moment, image, go_on=go_on, seed=result.images)
+                        result.note(f"seed {seed}/{number}, at {moment.what!r}", image, wrong)
+                        if not wrong and rng.random() < AGAIN:
+                            await _again(root, image, history, examiner.found, rng, result, f"seed {seed}/{number}")
                         if result.images >= images_max or len(result.failures) >= failures_max:
                             return result
     finally:
-        pages_module._GROW_BYTES = growth
+        pages_module._GROW_BYTES, checkpoint_module.CHUNK_ROWS = known
     return result
+
+
+async def _again(root: Path, image: Image, past: History, number: int, rng: Random, result: Result, where: str) -> None:
+    """A second crash: of the recovery, or of the life after it."""
+    history, moments = await live_on(root / "again", image, past, number, rng)
+    examiner = Examiner(root / "image-again", history)
+    for moment in rng.sample(moments, min(len(moments), 6)):
+        for second in images_of(moment, rng, 2):
+            wrong = await examiner.examine(moment, second, go_on=rng.random() < 0.2, seed=result.images)
+            result.note(f"{where}, after {image.how!r}, at {moment.what!r}", second, wrong)
+            result.second += 1
 
 
 def kind_of(how: str) -> str:

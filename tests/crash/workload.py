@@ -22,11 +22,11 @@ Changes = dict[tuple[str, int, bytes], bytes | None]
 class Workload:
     """`act()` does one random thing."""
 
-    def __init__(self, store: EmbeddedStore, history: History, rng: Random) -> None:
+    def __init__(self, store: EmbeddedStore, history: History, rng: Random, *, serial: int = 0) -> None:
         self.store = store
         self.history = history
         self.rng = rng
-        self._serial = 0
+        self._serial = serial
         self._dangling: list[object] = []
         self._actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (30, self.commit_one),
