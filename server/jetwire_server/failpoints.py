@@ -2,14 +2,16 @@
 
 A risky line calls `hit("redo.before_sync")`. Normally that is one dictionary look-up in an empty dictionary. A test
 arms a place with a function; a child process arms places from the environment variable `JETWIRE_FAILPOINTS`
-(`name=kill`, `name=kill:3` for the third hit, `name=error`), which the tests alone set.
+(`name=kill`, `name=kill:3` for the third hit, `name=error`, `name=pause:0.5`, which sleeps in whatever runs there), which the tests alone set.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from functools import partial
 
 _armed: dict[str, Callable[[], None]] = {}
 
@@ -57,5 +59,8 @@ def arm_from_environment(text: str) -> None:
     for item in filter(None, text.split(",")):
         name, _, what = item.partition("=")
         verb, _, count = what.partition(":")
+        if verb == "pause":
+            arm(name, _after(1, partial(time.sleep, float(count))))
+            continue
         action = {"kill": _kill, "error": _fail}[verb]
         arm(name, _after(int(count or 1), action))

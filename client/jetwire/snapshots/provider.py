@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from jetwire.snapshots.outcome import Outcome, RunFailed
 
 _KILL_GRACE_SECONDS = 2.0
+_STDERR = 2  # where what a provider prints goes: standard output is the report's
 
 
 def directory_copy(source: str, target: str) -> list[str]:
@@ -44,7 +45,7 @@ async def run(argv: Sequence[str], environment: Mapping[str, str], seconds: floa
     """Runs a provider to its end; `RunFailed` if it fails, cannot start, or takes longer than the freeze lasts."""
     shown = shlex.join(argv)
     try:
-        process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **environment}, start_new_session=True)
+        process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **environment}, stdout=_STDERR, start_new_session=True)
     except OSError as error:
         raise RunFailed(Outcome.PROVIDER_FAILED, f"{shown}: {error}") from error
     try:

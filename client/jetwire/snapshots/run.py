@@ -90,6 +90,8 @@ async def run(plan: Plan, journal: Journal = _silent) -> Report:
         outcome, message = Outcome.CONSISTENT, "every gate was closed from freeze to thaw"
     except RunFailed as failed:
         outcome, message = failed.outcome, str(failed)
+    except OSError as error:  # the journal cannot be written: nobody could take this run up again
+        outcome, message = Outcome.PROVIDER_FAILED, str(error)
     except asyncio.CancelledError:
         outcome, message = Outcome.PROVIDER_FAILED, "interrupted"
     await asyncio.shield(_leave(members, abort=outcome is not Outcome.CONSISTENT))
@@ -104,7 +106,7 @@ async def _carry_out(plan: Plan, members: Sequence[Member], journal: Journal) ->
     await _each(members, lambda m: _freeze(plan, m), Outcome.REFUSED)
     journal("frozen", {m.url: m.deadline for m in members})
     manifest_path = Path(plan.manifest or Path(tempfile.mkdtemp(prefix="jetwire-")) / "manifest.json")
-    _write_manifest(manifest_path, members)
+    _write_manifest(manifest_path, members, Outcome.REFUSED)
     renewing = asyncio.create_task(_keep_renewed(plan, members)) if plan.renew else None
     try:
         deadline = min(m.deadline for m in members)
@@ -122,8 +124,9 @@ async def _carry_out(plan: Plan, members: Sequence[Member], journal: Journal) ->
     journal("provided", {})
     await _each(members, _thaw, Outcome.FREEZE_LOST)
     journal("thawed", {m.url: m.verdict for m in members})
-    await _await_digests(plan, members)
-    _write_manifest(manifest_path, members)
+    until = time.monotonic() + plan.manifest_seconds
+    await _each(members, lambda m: _await_digests(m, until), Outcome.VERIFICATION_FAILED)
+    _write_manifest(manifest_path, members, Outcome.VERIFICATION_FAILED)
     if plan.verify:
         await _verify(plan, {"JETWIRE_MANIFEST": str(manifest_path)})
         journal("verified", {})
@@ -200,17 +203,15 @@ async def _thaw(member: Member) -> None:
         raise RunFailed(Outcome.FREEZE_LOST, f"{member.url}: the freeze did not hold: {member.verdict}")
 
 
-async def _await_digests(plan: Plan, members: Sequence[Member]) -> None:
+async def _await_digests(member: Member, until: float) -> None:
     """The counts and digests of what was frozen come after the thaw; a manifest without them is still good for files."""
-    until = time.monotonic() + plan.manifest_seconds
-    for member in members:
-        while time.monotonic() < until:
-            manifest: dict[str, Any] | None = (await member.connection.call("SnapshotStatus")).get("manifest")
-            if manifest and manifest["snapId"] == member.snap_id:
-                member.manifest = manifest
-                if all("digest" in db for i in manifest["instances"] for db in i["databases"]):
-                    break
-            await asyncio.sleep(_DIGEST_LOOK_SECONDS)
+    while time.monotonic() < until:
+        manifest: dict[str, Any] | None = (await member.connection.call("SnapshotStatus")).get("manifest")
+        if manifest and manifest["snapId"] == member.snap_id:
+            member.manifest = manifest
+            if all("digest" in db for i in manifest["instances"] for db in i["databases"]):
+                return
+        await asyncio.sleep(_DIGEST_LOOK_SECONDS)
 
 
 async def _verify(plan: Plan, environment: dict[str, str]) -> None:
@@ -233,6 +234,9 @@ async def _leave(members: Sequence[Member], *, abort: bool) -> None:
         member.snap_id = abs(member.snap_id)
 
 
-def _write_manifest(path: Path, members: Sequence[Member]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([{"url": m.url, **(m.manifest or {})} for m in members], indent=1) + "\n", encoding="utf-8")
+def _write_manifest(path: Path, members: Sequence[Member], failing: Outcome) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([{"url": m.url, **(m.manifest or {})} for m in members], indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise RunFailed(failing, f"the manifest cannot be written: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Iterator, Mapping
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.instance import Instance, State
+from jetwire_server.failpoints import hit
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import ASIDE, Files
 from jetwire_server.redo.log import Log
@@ -64,6 +66,9 @@ class InstanceParticipant:
         self._log = log
         self._roots = roots
         self._files = next(iter(roots.values()))
+        # An aborted freeze may leave its thread behind: it and the next freeze's must not write one file at a time.
+        self._marking = threading.Lock()
+        self._newest_mark = ""
 
     @property
     def gate(self) -> Gate:
@@ -97,13 +102,18 @@ class InstanceParticipant:
     # -- freezing ---------------------------------------------------------------------------------------------
     async def mark(self, snap_id: int, marker_id: str, time: float) -> None:
         new = marker.Marker(snap_id, marker_id, time, position_text(self._log.end), str(self._log.incarnation), len(self._roots))
+        self._newest_mark = marker_id
         await asyncio.to_thread(self._mark, new)
 
     def _mark(self, new: marker.Marker) -> None:
-        with self.gate.permit("snapshot marker"):
-            for name, files in self._roots.items():
-                old = marker.read(read_file(files, marker.FILE_NAME), name)
-                files.replace(marker.FILE_NAME, marker.first_round(old, new))
+        with self._marking, self.gate.permit("snapshot marker"):
+            if self._newest_mark != new.marker_id:
+                return
+            if len(self._roots) > 1:  # a single root has none that it could disagree with
+                for name, files in self._roots.items():
+                    old = marker.read(read_file(files, marker.FILE_NAME), name)
+                    files.replace(marker.FILE_NAME, marker.first_round(old, new))
+            hit("snapshot.between_markers")
             for files in self._roots.values():
                 files.replace(marker.FILE_NAME, marker.second_round(new))
 
@@ -168,6 +178,7 @@ class InstanceParticipant:
             return Truncation()
         before = self._log.generations()
         with self.gate.permit("log truncation"):
+            hit("snapshot.truncating")
             gone = self._log.truncate_before(checkpoint.position)
         if not gone:
             return Truncation()

@@ -27,16 +27,30 @@ class FreezeMemo:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._one_at_a_time = asyncio.Lock()
+        self._of: int | None = None  # whose memo it is: a late clear must not take the next session's
 
     async def remember(self, snap_id: int, grbit: int, timeout_ms: int) -> None:
-        data = msgspec.json.encode(Lost(snap_id, grbit, timeout_ms))
-        async with self._one_at_a_time:
-            await asyncio.to_thread(self._files.replace, FILE_NAME, data)
+        # Shielded: cancelled, the thread would write on, and the clear that follows would come before it.
+        await asyncio.shield(self._remember(Lost(snap_id, grbit, timeout_ms)))
 
-    async def clear(self) -> None:
+    async def _remember(self, lost: Lost) -> None:
         async with self._one_at_a_time:
-            if self._files.exists(FILE_NAME):
-                await asyncio.to_thread(self._files.remove, FILE_NAME)
+            self._of = lost.snap_id
+            await asyncio.to_thread(self._files.replace, FILE_NAME, msgspec.json.encode(lost))
+
+    async def clear(self, snap_id: int) -> None:
+        """Removes the memo of this session, if it has one."""
+        await asyncio.shield(self._clear(snap_id))
+
+    async def _clear(self, snap_id: int) -> None:
+        async with self._one_at_a_time:
+            if self._of == snap_id:
+                await self._remove()
+                self._of = None
+
+    async def _remove(self) -> None:
+        if self._files.exists(FILE_NAME):
+            await asyncio.to_thread(self._files.remove, FILE_NAME)
 
     async def take(self) -> Lost | None:
         """The freeze that was lost, once."""
@@ -47,7 +61,7 @@ class FreezeMemo:
             data = file.read(0, file.size())
         finally:
             file.close()
-        await self.clear()
+        await self._remove()
         try:
             return msgspec.json.decode(data, type=Lost)
         except msgspec.DecodeError:

@@ -118,6 +118,7 @@ class SnapshotService:
         session = SnapshotSession(self._new_id(), flags, [] if explicit else list(self._participants()), explicit=explicit)
         self._session = session
         self._emit(session.prepare_event, session)
+        hit("snapshot.prepared")
         return session.id
 
     def prepare_instance(self, snap_id: int, instance: int, grbit: int = 0) -> None:
@@ -154,13 +155,16 @@ class SnapshotService:
         try:
             return await self._freeze(session, lease_ms, max_drain_ms, begun)
         except BaseException as error:
-            self._release(session, begun)
+            if session.state is State.FREEZING:  # else an abort has opened them, and they may be another session's by now
+                self._release(session, begun)
             for participant in begun:
                 participant.freeze_over(session.id)
-            await asyncio.shield(self._memo.clear())
-            if session.state is State.FREEZING:
-                session.holders = error.data.get("holders", []) if isinstance(error, JetError) else []
-                session.state = State.PREPARED if session.holders else State.FREEZE_FAILED
+            try:
+                await self._memo.clear(session.id)
+            finally:
+                if session.state is State.FREEZING:
+                    session.holders = error.data.get("holders", []) if isinstance(error, JetError) else []
+                    session.state = State.PREPARED if session.holders else State.FREEZE_FAILED
             code = error.code if isinstance(error, JetError) else Err.InternalError
             self._emit(2002, session, error=code)
             raise error
@@ -171,15 +175,26 @@ class SnapshotService:
             refuse_obstacles(session, participant)
         marker_id = secrets.token_hex(8)
         self._emit(2001, session)
-        # Everything that has to be written for the freeze is written before the first gate closes.
-        await self._memo.remember(session.id, int(session.grbit), lease_ms)
         for participant in session.participants:
             begun.append(participant)
             participant.freeze_began(session.id)
-            await participant.mark(session.id, marker_id, self._clock.now())
+        # Everything that has to be written for the freeze is written before the first gate closes: all of it at once,
+        # since each is a file replaced and synced.
+        now = self._clock.now()
+        written = await asyncio.gather(
+            self._memo.remember(session.id, int(session.grbit), lease_ms),
+            *(p.mark(session.id, marker_id, now) for p in session.participants),
+            return_exceptions=True,
+        )
+        for failure in filter(None, written):
+            raise failure
+        self._still_freezing(session)
+        for participant in session.participants:
             self._emit(2001, session, participant)
         await self._settle()
         hit("snapshot.marked")
+        # Looked at after every wait: an aborted session must not close a gate that may be another session's by now.
+        self._still_freezing(session)
         drain_until = began + max_drain_ms / 1000
         # The lease begins when the first gate closes; every gate gets the same deadline.
         session.freeze_began = self._clock.boot()
@@ -191,8 +206,11 @@ class SnapshotService:
             await participant.seal()
             self._still_freezing(session)
         hit("snapshot.sealed")
+        if not all(p.gate.look() for p in session.participants):
+            raise JetError(Err.OSSnapshotTimeOut, "the lease ended before the freeze was complete", timeoutMs=lease_ms)
         session.manifest = describe(session, marker_id, self._clock.now())
         pinned = {p.info().name: await p.pin_digests() for p in session.participants}
+        self._still_freezing(session)
         session.state = State.FROZEN
         self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
         self._spawn(fill_digests(session, pinned))
@@ -207,22 +225,33 @@ class SnapshotService:
         self._no_bits(grbit, Err.InvalidParameter)
         session = self._find(snap_id)
         session.look_up(Call.THAW)
+        hit("snapshot.thawing")
         verdict = self._release(session, session.participants)
         if not verdict.held and session.state is State.FROZEN:
             self._time_out(session)
         try:
             session.step(Call.THAW)
-        finally:
-            await self._memo.clear()
-            if session.over:
-                self._finish(session, well=False)
+        except JetError:
+            self._finish(session, well=False)
+            await self._memo.clear(session.id)
+            raise
         session.verdict = verdict
         self._emit(2003, session, None, **verdict.to_wire())
-        if not session.continues_after_thaw:
-            await self._stamp(session)
-            session.step(Call.END)
-            self._finish(session, well=True)
+        hit("snapshot.thawed")
+        # Not to be left half-way by a caller who hangs up: a session that ends with its thaw must end.
+        await asyncio.shield(self._after_thaw(session))
         return verdict
+
+    async def _after_thaw(self, session: SnapshotSession) -> None:
+        await self._memo.clear(session.id)
+        if session.continues_after_thaw or session.over:
+            return
+        try:
+            await self._stamp(session)
+        finally:
+            if not session.over:
+                session.step(Call.END)
+                self._finish(session, well=True)
 
     async def abort(self, snap_id: int, grbit: int = 0) -> None:
         self._no_bits(grbit, Err.InvalidParameter)
@@ -241,6 +270,7 @@ class SnapshotService:
         finally:
             if session.over:
                 self._finish(session, well=session.state is State.ENDED)
+        hit("snapshot.ended")
         if froze:
             await self._stamp(session)
 
@@ -356,7 +386,7 @@ class SnapshotService:
             participant.gate.thaw()
             participant.freeze_over(session.id)
         session.participants = []
-        self._spawn(self._memo.clear())
+        self._spawn(self._memo.clear(session.id))
 
     async def _watch_deadline(self, session: SnapshotSession) -> None:
         while session.state is State.FROZEN:
@@ -368,8 +398,8 @@ class SnapshotService:
         session.look_up(Call.ABORT)
         self._release(session, session.participants)
         session.step(Call.ABORT)
-        await self._memo.clear()
         self._finish(session, well=False)
+        await self._memo.clear(session.id)
 
     def _finish(self, session: SnapshotSession, *, well: bool) -> None:
         for participant in session.participants:
@@ -379,8 +409,9 @@ class SnapshotService:
         else:
             self._emit(2007, session)
         self._lingering.pop(session.id, None)
-        if self._session is session:
-            self._session = None
+        if self._session is not session:
+            return  # one that timed out long ago: the watch is another's
+        self._session = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
