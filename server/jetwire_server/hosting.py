@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from jetwire_protocol.data.parameters import Param
+from jetwire_server.backup.restore import refuse_unfinished
 from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
@@ -89,6 +90,7 @@ class Hosting:
     # -- one instance -------------------------------------------------------------------------------------------
     def _new_store(self, instance: Instance) -> Store:
         parameters = instance.parameters
+        refuse_unfinished(LocalFiles(f"{self._files.root}/{instance.name}"))
         storage = assemble(
             f"{self._files.root}/{instance.name}",
             self._clock,

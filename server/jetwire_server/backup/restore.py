@@ -61,6 +61,12 @@ class _Mark(msgspec.Struct, frozen=True):
     until: str
 
 
+def refuse_unfinished(files: LocalFiles) -> None:
+    """For whoever is about to start an instance: half a restore is none."""
+    if files.exists(MARK):
+        raise JetError(Err.RestoreInProgress, f"{files.root} holds an unfinished restore; repeat the restore, it goes on where it was")
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What came of it."""

@@ -32,7 +32,7 @@ class BackupService:
 
     def __init__(self, clock: Clock, storage_of: Callable[[Instance], Storage]) -> None:
         self._clock = clock
-        self._storage_of = storage_of
+        self.storage_of = storage_of
         self._running: dict[int, Backup] = {}
 
     # -- the calls ----------------------------------------------------------------------------------------------
@@ -43,7 +43,7 @@ class BackupService:
             raise JetError(Err.BackupNotAllowedYet, f"{instance.name} is starting or ending")
         instance.check_serving()
         full = not grbit
-        storage = self._storage_of(instance)
+        storage = self.storage_of(instance)
         if not full and storage.store.circular:
             raise JetError(Err.InvalidBackup, "an incremental backup needs logs that circular logging removes")
         await self._forget_silent(instance)

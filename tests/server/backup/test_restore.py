@@ -14,6 +14,8 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup.restore import THE_END, Restored, Until, restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.offline.places import instances_at
+from jetwire_server.offline.recovering import recover
 from jetwire_server.store.embedded.assemble import assemble
 from jetwire_server.store.interface import Tree
 from tests.server.backup.reading import INCREMENTAL, take
@@ -176,6 +178,9 @@ async def test_a_restore_that_was_cut_short_goes_on(taken: Taken, tmp_path: Path
     flip(logs(copy)[-1], 5_000)
     with pytest.raises(JetError):
         await restored(copy, tmp_path / "r", taken.tree)
+    with pytest.raises(JetError) as half:  # nobody takes the half of it for an instance
+        await recover(instances_at(tmp_path / "r")[0], SystemClock())
+    assert half.value.code == Err.RestoreInProgress
     kept = (tmp_path / "r" / "a.edb").stat().st_ino, (tmp_path / "r" / "a.edb").stat().st_mtime_ns
     flip(logs(copy)[-1], 5_000)
     _, rows = await restored(copy, tmp_path / "r2", taken.tree)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from jetwire_protocol.data.flags import Snp, Snt
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
+from jetwire_server.backup.directory import Status, backup_instance, restore_instance
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.instance import State as Life
 from jetwire_server.rpc.dispatch import handles
@@ -86,3 +88,62 @@ def stop_backup(peer: Peer, params: Params) -> Result:
         raise JetError(Err.InvalidParameter, "the instance is not running")
     peer.service.backups.stop(instance)
     return {}
+
+
+# -- into and from a directory ----------------------------------------------------------------------------------------
+def _status(peer: Peer, snp: int) -> Status:
+    """Progress as `status` notifications: begin, progress, complete."""
+
+    def tell(done: int, total: int) -> None:
+        snt = Snt.Begin if not done else Snt.Complete if done == total else Snt.Progress
+        peer.notify("status", {"sesid": 0, "snp": snp, "snt": int(snt), "snprog": {"unitDone": done, "unitTotal": total}})
+
+    return tell
+
+
+def _below(instance: Instance, path: str | None) -> str | None:
+    """Calls that name no instance give paths from the data directory on: `INSTANCE/NAME`."""
+    if path is None:
+        return None
+    head, _, rest = path.replace("\\", "/").partition("/")
+    if head.lower() != instance.name.lower() or not rest:
+        raise JetError(Err.InvalidPath, f"{path!r} does not begin with {instance.name}/")
+    return rest
+
+
+async def _back_up(peer: Peer, instance: Instance, destination: str | None, grbit: int) -> Result:
+    service = peer.service.backups
+    await backup_instance(service, instance, service.storage_of(instance), destination, grbit, _status(peer, Snp.Backup))
+    return {}
+
+
+@handles("BackupInstance")
+async def backup_to_directory(peer: Peer, params: Params) -> Result:
+    return await _back_up(peer, engine_of(peer).instance(params["instance"]), params["destination"], params["grbit"])
+
+
+@handles("Backup")
+async def backup_only_instance(peer: Peer, params: Params) -> Result:
+    instance = engine_of(peer).only_instance()
+    return await _back_up(peer, instance, _below(instance, params["destination"]), params["grbit"])
+
+
+async def _restore(peer: Peer, instance: Instance, source: str, destination: str | None) -> Result:
+    root = f"{engine_of(peer).root}/{instance.name}"
+    await restore_instance(instance, root, peer.service.clock, source, destination, _status(peer, Snp.Restore))
+    return {}
+
+
+@handles("RestoreInstance")
+async def restore_from_directory(peer: Peer, params: Params) -> Result:
+    return await _restore(peer, engine_of(peer).instance(params["instance"]), params["source"], params["destination"])
+
+
+@handles("Restore")
+async def restore_only_instance(peer: Peer, params: Params) -> Result:
+    known = list(engine_of(peer).instances.values())
+    if len(known) != 1:
+        raise JetError(Err.RunningInMultiInstanceMode if known else Err.InvalidParameter, "there is not exactly one instance")
+    source = _below(known[0], params["source"])
+    assert source is not None
+    return await _restore(peer, known[0], source, _below(known[0], params["destination"]))

@@ -1,0 +1,229 @@
+"""Backup into a directory of the instance, and restore from one: the calls that do everything themselves.
+
+They are callers of the streaming backup like any other, but for where the files go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.manifest import FULL_NAME, decode, load_chain, read_whole
+from jetwire_server.backup.restore import MARK, Restored, restore
+from jetwire_server.backup.service import BackupService
+from jetwire_server.backup.streaming import STAMP_FILE, load_stamp
+from jetwire_server.clock import Clock
+from jetwire_server.engine.instance import Instance, State
+from jetwire_server.files.interface import Files
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.paths import components
+from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.position import Position
+from jetwire_server.store.embedded.assemble import SCRATCH_DIRECTORY, Storage
+
+CHUNK_BYTES = 1 << 20
+STAGING = "restore.staging"
+NEW, OLD = ".new", ".old"
+_BITS = int(BackupGrbit.BackupIncremental | BackupGrbit.BackupAtomic)
+Status = Callable[[int, int], None]
+"""Told how many units are done, and how many there are."""
+
+
+def inner_path(path: str) -> str:
+    """A directory below the instance's, or InvalidPath."""
+    plain = "/".join(part for part in path.replace("\\", "/").split("/") if part != ".").rstrip("/")
+    if not plain or plain.split("/")[0] == SCRATCH_DIRECTORY:
+        raise JetError(Err.InvalidPath, f"{path!r} is no directory for a backup")
+    components(plain)
+    return plain
+
+
+async def backup_instance(
+    service: BackupService, instance: Instance, storage: Storage, destination: str | None, grbit: int, status: Status
+) -> None:
+    """BackupInstance: a full or incremental backup into a directory; without one, the logs are truncated."""
+    if grbit & ~_BITS:
+        raise JetError(Err.InvalidGrbit)
+    if grbit & BackupGrbit.BackupIncremental and grbit & BackupGrbit.BackupAtomic:
+        raise JetError(Err.InvalidGrbit, "only a full backup takes the place of another")
+    instance.check_serving()
+    if destination is None:
+        instance.check_no_backup()
+        await asyncio.to_thread(_truncate, storage)
+        return
+    target = inner_path(destination)
+    incremental = bool(grbit & BackupGrbit.BackupIncremental)
+    atomic = bool(grbit & BackupGrbit.BackupAtomic)
+    files = storage.files
+    if incremental:
+        await asyncio.to_thread(_continues, files, target)
+    elif not atomic and files.list(target):
+        raise JetError(Err.BackupDirectoryNotEmpty, target)
+    work = target + NEW if atomic else target
+    await service.begin(instance, int(grbit & BackupGrbit.BackupIncremental), owner=service)
+    written: list[str] = []
+    try:
+        if atomic:
+            await asyncio.to_thread(_remove_tree, files, work)
+        await _fill(service, instance, storage, work, incremental, written, status)
+        if atomic:
+            await asyncio.to_thread(_promote, storage, target)
+        await service.truncate(instance)
+        await service.end(instance)
+    except BaseException:
+        with suppress(JetError):
+            await service.end(instance, int(EndExternalBackupGrbit.BackupEndAbort))
+        await asyncio.to_thread(_forget, files, written)
+        raise
+
+
+async def _fill(
+    service: BackupService, instance: Instance, storage: Storage, work: str, incremental: bool, written: list[str], status: Status
+) -> None:
+    databases = [] if incremental else service.get_attach_info(instance)
+    done = 0
+    total = len(databases)
+    status(done, total)
+    for name in databases:
+        await _write(service, instance, storage, work, name, written)
+        done += 1
+        status(done, total)
+    names = (await service.get_log_info(instance))[0]
+    total += len(names)
+    for name in names:
+        await _write(service, instance, storage, work, name, written)
+        done += 1
+        status(done, total)
+
+
+async def _write(service: BackupService, instance: Instance, storage: Storage, work: str, name: str, written: list[str]) -> None:
+    files, gate = storage.files, storage.gate
+    path = f"{work}/{name}"
+    handle, _ = await service.open(instance, name)
+
+    def put(offset: int, data: bytes) -> None:
+        with gate.permit("backup"):
+            if offset == 0:
+                files.make_directory(path.rpartition("/")[0])
+            file = files.open(path, create=True)
+            try:
+                if data or offset == 0:
+                    file.write(offset, data)
+                else:
+                    file.sync()
+            finally:
+                file.close()
+
+    offset = 0
+    written.append(path)
+    while data := await service.read(instance, handle, CHUNK_BYTES):
+        await asyncio.to_thread(put, offset, data)
+        offset += len(data)
+    await asyncio.to_thread(put, max(offset, 1), b"")
+    await asyncio.to_thread(files.sync_directory, path.rpartition("/")[0])
+    service.close(instance, handle)
+
+
+def _continues(files: LocalFiles, target: str) -> None:
+    """An incremental backup goes where the one it continues is."""
+    stamp = load_stamp(files)
+    directory = LocalFiles(files.real_path(target))
+    if stamp is None or not directory.exists(FULL_NAME):
+        raise JetError(Err.MissingFullBackup, f"{target} holds no full backup")
+    if load_chain(directory)[-1].digest != stamp.digest:
+        raise JetError(Err.MissingFullBackup, f"{target} does not hold the last backup of this instance")
+
+
+def _truncate(storage: Storage) -> None:
+    """Never beyond what the last backup's continuation needs."""
+    checkpoint = storage.log.checkpoint()
+    if checkpoint is None:
+        return
+    stamp = load_stamp(storage.files)
+    limit = checkpoint.position
+    if stamp is not None:
+        limit = min(limit, Position.at(stamp.next_generation, 0))
+    with storage.gate.permit("log truncation"):
+        storage.log.truncate_before(limit)
+
+
+def _promote(storage: Storage, target: str) -> None:
+    """The new backup takes the old one's place; at every moment one of them is whole."""
+    files = storage.files
+    with storage.gate.permit("backup"):
+        _remove_tree(files, target + OLD)
+        if files.exists(target):
+            files.rename(target, target + OLD)
+        files.rename(target + NEW, target)
+        files.sync_directory(target.rpartition("/")[0])
+        _remove_tree(files, target + OLD)
+
+
+def _forget(files: Files, written: list[str]) -> None:
+    for path in written:
+        with suppress(JetError):
+            files.remove(path)
+
+
+def _remove_tree(files: LocalFiles, path: str) -> None:
+    if not files.exists(path):
+        return
+    for name in files.list(path):
+        inner = f"{path}/{name}"
+        try:
+            files.remove(inner)
+        except JetError:  # a directory that is not empty
+            _remove_tree(files, inner)
+    files.remove(path)
+
+
+# -- restore ----------------------------------------------------------------------------------------------------------
+async def restore_instance(instance: Instance, root: str, clock: Clock, source: str, destination: str | None, status: Status) -> Restored:
+    """RestoreInstance: over the instance's own files, or into a directory below; the instance must not have been initialised."""
+    if instance.state is not State.CREATED:
+        raise JetError(Err.AlreadyInitialized, instance.name)
+    files = LocalFiles(root)
+    backup = LocalFiles(f"{root}/{inner_path(source)}")
+    if not files.exists(inner_path(source)):
+        raise JetError(Err.InvalidPath, f"{source} is not there")
+
+    loop = asyncio.get_running_loop()
+
+    def progress(name: str, done: int, total: int) -> None:  # from the thread that copies
+        loop.call_soon_threadsafe(status, done, total)
+
+    target = inner_path(destination) if destination else STAGING
+    if not destination and not files.exists(f"{STAGING}/{MARK}"):  # what an earlier attempt left before it could end
+        await asyncio.to_thread(_remove_tree, files, STAGING)
+    instance.emit(204, source=source)
+    restored = await restore(backup, LocalFiles(f"{root}/{target}"), clock, progress=progress)
+    if not destination:
+        await asyncio.to_thread(_swap, files, backup)
+    instance.emit(205, source=source)
+    return restored
+
+
+def _swap(files: LocalFiles, backup: LocalFiles) -> None:
+    """The restored files take the place of the instance's own. The log goes first: without it nothing starts."""
+    first = decode(read_whole(backup, FULL_NAME), FULL_NAME)
+    names = LogNames(first.log_directory, first.base_name)
+    files.replace(MARK, b"")  # no server starts on half of it; the restore can be repeated
+    old_logs = [names.current, names.prepared, *(names.path(n) for n in files.list(names.directory) if names.number(n) is not None)]
+    for path in (*old_logs, names.checkpoint, STAMP_FILE, *first.databases):
+        if files.exists(path):
+            files.remove(path)
+    if names.directory:
+        files.make_directory(names.directory)
+    staged = LocalFiles(files.real_path(STAGING))
+    logs = [names.path(n) for n in staged.list(names.directory) if names.number(n) is not None]
+    for path in (*first.databases, *logs, names.checkpoint, names.current):
+        if "/" in path:
+            files.make_directory(path.rpartition("/")[0])
+        files.rename(f"{STAGING}/{path}", path)
+    files.sync_directory()
+    files.remove(MARK)
+    files.sync_directory()
+    _remove_tree(files, STAGING)
