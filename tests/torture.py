@@ -42,6 +42,12 @@ def _powerloss(seed: int, dose: int) -> Found:
     }
 
 
+def _twice(seed: int, dose: int) -> Found:
+    result = asyncio.run(powerloss.run(seed, lives=1_000, moments_max=20, again=0.15, images_max=2 * dose))
+    extra = {"lives of a store": result.lives, "instants": result.moments, "states after the first cut": result.images - result.second}
+    return {"count": result.second, "failures": result.failures, "extra": extra, "table": {}}
+
+
 def _kill(seed: int, dose: int) -> Found:
     result = killing.run(seed, cycles=dose)
     extra = {
@@ -94,6 +100,7 @@ PARTS: dict[str, Part] = {
         _powerloss,
         {"sync switched off": lambda seed: _control(asyncio.run(powerloss.run(seed, lives=3, sync_works=False, failures_max=3)))},
     ),
+    "twice": Part("states after a second power cut, during the recovery from a first one or soon after", 20_000, 1_000, _twice, {}),
     "kill": Part(
         "cycles of kill -9 and restart",
         1_000,

@@ -292,6 +292,7 @@ async def run(
     samples: int = 3,
     go_on_every: int = 3,
     sync_works: bool = True,
+    again: float = AGAIN,
     images_max: int = 1 << 60,
     failures_max: int = 20,
 ) -> Result:
@@ -314,7 +315,7 @@ async def run(
                         go_on = result.images % go_on_every == 0
                         wrong = await examiner.examine(moment, image, go_on=go_on, seed=result.images)
                         result.note(f"seed {seed}/{number}, at {moment.what!r}", image, wrong)
-                        if not wrong and rng.random() < AGAIN:
+                        if not wrong and rng.random() < again:
                             await _again(root, image, history, examiner.found, rng, result, f"seed {seed}/{number}")
                         if result.images >= images_max or len(result.failures) >= failures_max:
                             return result
