@@ -18,9 +18,9 @@ from jetwire_server.engine.catalog import Stats
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.place import BEFORE, FRESH
+from jetwire_server.engine.preparing import CopyBuffer
 from jetwire_server.engine.schema import Index, Segment, Table
 from jetwire_server.engine.sorts import Scratch
-from jetwire_server.engine.update import CopyBuffer
 from jetwire_server.store.interface import Transaction, Tree, UnpublishedTree, tree_id
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.retrieve import RetInfo, RetrieveColumn
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.setting import SetColumn, SetInfo
 from jetwire_server.engine.tables import TableCreate
-from jetwire_server.engine.update import SetColumn, SetInfo
 
 from .tables_for_tests import FIRST, LAST, all_of, get, ids, insert, key, make_table, refuses, replace
 

@@ -12,7 +12,7 @@ from jetwire_protocol.validate import Mismatch, Params
 from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.schema import Column
-from jetwire_server.engine.update import SetColumn, SetInfo
+from jetwire_server.engine.setting import SetColumn, SetInfo
 from jetwire_server.engine.whole_records import Wanted, put_records, record_by_key, records_from
 from jetwire_server.rpc.dispatch import handles
 from jetwire_server.rpc.handlers.columns import column_of, cursor_of, read_value
