@@ -9,6 +9,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from jetwire.errors import ConnectionLost, JetwireError, RpcError, error_for
 
+TOO_LARGE = -32004
+LARGE_BYTES = 64 * 1024  # messages above this are remembered by their size until they are answered
+
 
 class _Request(Struct):
     method: str
@@ -37,6 +40,14 @@ class Answer(Struct):
     error: _ErrorObject | None = None
     method: str | None = None
     params: Any = None
+
+    @property
+    def message_limit(self) -> int | None:
+        """If this says that a message was too large to be read (so that its call is not known): how large it might be."""
+        if self.error is None or self.error.code != TOO_LARGE or self.error.data.get("limit") != "message":
+            return None
+        limit = self.error.data.get("max")
+        return limit if isinstance(limit, int) else None
 
     def value(self) -> Any:
         """The result, or the error raised."""
@@ -70,7 +81,7 @@ def decode(data: bytes | str) -> list[Answer]:
 
 
 # What HTTP says before JSON-RPC is reached, as the protocol says it.
-_HTTP_CODES = {401: -32001, 403: -32002, 413: -32004}
+_HTTP_CODES = {401: -32001, 403: -32002, 413: TOO_LARGE}
 
 
 def http_refusal(url: str, status: int, text: str) -> JetwireError:

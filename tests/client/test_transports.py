@@ -140,16 +140,48 @@ async def test_closing_ends_ones_own_calls(kind: str):
 
 async def test_an_error_without_a_call_ends_them_all_and_says_why():
     async def refuse(call: dict[str, Any], peer: Peer) -> Any:
-        refusal = {"code": -32004, "message": "Message too large", "data": {"description": "8 MiB"}}
+        refusal = {"code": -32005, "message": "Shutting down", "data": {"description": "maintenance"}}
         await peer.send(json.dumps({"jsonrpc": "2.0", "id": None, "error": refusal}))
         return SILENCE
 
     with FakeServer(refuse) as server:
         async with jetwire.Connection(server.tcp) as c:
-            with pytest.raises(ConnectionLost, match="8 MiB"):
+            with pytest.raises(ConnectionLost, match="maintenance"):
                 await c.call("M")
-        with jetwire.sync.Connection(server.tcp) as blocking, pytest.raises(ConnectionLost, match="8 MiB"):
+        with jetwire.sync.Connection(server.tcp) as blocking, pytest.raises(ConnectionLost, match="maintenance"):
             await asyncio.to_thread(blocking.call, "M")
+
+
+@pytest.mark.parametrize("kind", LASTING)
+async def test_a_message_that_is_too_large_fails_its_own_call_only(kind: str):
+    """The server has not read it, so its refusal names no call; the others go on, and so does the connection."""
+    held: list[tuple[dict[str, Any], Peer]] = []
+
+    async def limited(call: dict[str, Any], peer: Peer) -> Any:
+        if len(call["params"].get("text", "")) > 100_000:
+            error = {"code": -32004, "message": "Too large", "data": {"limit": "message", "max": 100_000}}
+            await peer.send(json.dumps({"jsonrpc": "2.0", "id": None, "error": error}))
+            return SILENCE
+        if call["method"] == "Wait":
+            held.append((call, peer))
+            return SILENCE
+        return {}
+
+    with FakeServer(limited) as server:
+        async with jetwire.Connection(getattr(server, kind)) as c:
+            waiting = [asyncio.create_task(c.call("Wait", text="x" * size)) for size in (1, 90_000)]
+            await until(lambda: len(held) == 2)
+            with pytest.raises(RpcError) as caught:
+                await c.call("M", text="x" * 200_000)
+            assert caught.value.code == -32004
+            for call, peer in held:
+                server.do(peer.answer(call, {"at": "last"}))
+            assert await asyncio.gather(*waiting) == [{"at": "last"}] * 2
+            assert c.alive
+        with jetwire.sync.Connection(getattr(server, kind)) as blocking:
+            with pytest.raises(RpcError):
+                await asyncio.to_thread(blocking.call, "M", text="x" * 200_000)
+            assert await asyncio.to_thread(blocking.call, "M") == {}
 
 
 @pytest.mark.parametrize("kind", LASTING)

@@ -237,6 +237,19 @@ async def test_several_values_of_a_column(url: str, database: str):
         assert [r["id"] async for r in table.range("green", "green", index="byTag")] == [1, 2]
 
 
+async def test_what_is_too_large_is_refused_and_nothing_else_is_hurt(shared_server: ServerProcess, database: str):
+    async with jetwire.connect(shared_server.addresses["tcp"]) as server, server.session() as session:
+        db = await session.open(database, create=True)
+        table = await db.create_table("big", {"id": "Long", "data": "LongBinary"}, primary="id")
+        big = {"data": b"x" * 1_000_000}
+        with pytest.raises(jetwire.RpcError, match="Too large"):
+            await table.insert(*({"id": n, **big} for n in range(10)))
+        assert session.alive
+        for n in range(3):
+            await table.insert({"id": n, **big})
+        assert [r["id"] async for r in table.range(columns=["id"])] == [0, 1, 2]
+
+
 async def test_handles_know_when_they_are_dead(own_server: ServerProcess):
     async with jetwire.connect(own_server.addresses["tcp"]) as server:
         session = await server.begin_session()

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost, JetwireError
-from jetwire.wire import Answer, decode, encode_call
+from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call
 
 Notify = Callable[[str, Any], None]
 _log = logging.getLogger("jetwire")
@@ -32,16 +32,21 @@ class Pending:
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._large: dict[int, int] = {}  # bytes of those that may be too large
         self._last_id = 0
         self.lost: BaseException | None = None
 
-    def new(self) -> tuple[int, asyncio.Future[Answer]]:
+    def new(self, method: str, params: dict[str, Any]) -> tuple[bytes, asyncio.Future[Answer]]:
+        """A call's message, and what will be its answer."""
         if self.lost is not None:
             raise ConnectionLost(str(self.lost) or "the connection was lost")
         self._last_id += 1
+        message = encode_call(self._last_id, method, params)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_id] = future
-        return self._last_id, future
+        if len(message) > LARGE_BYTES:
+            self._large[self._last_id] = len(message)
+        return message, future
 
     def receive(self, data: bytes | str) -> None:
         """One message; the answer to a call that was cancelled is dropped. `JetwireError` for what is no JSON-RPC."""
@@ -52,11 +57,18 @@ class Pending:
                 except Exception:
                     _log.exception("a listener failed at the notification %s", answer.method)
             elif isinstance(answer.id, int):
-                future = self._waiting.pop(answer.id, None)
-                if future is not None and not future.done():
-                    future.set_result(answer)
+                self._answer(answer.id, answer)
+            elif (limit := answer.message_limit) is not None:
+                for call_id in [one for one, size in self._large.items() if size > limit]:
+                    self._answer(call_id, answer)
             elif answer.error is not None:  # an error that answers no call in particular ends them all
                 self.fail(ConnectionLost(answer.error.text))
+
+    def _answer(self, call_id: int, answer: Answer) -> None:
+        self._large.pop(call_id, None)
+        future = self._waiting.pop(call_id, None)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     def fail(self, reason: BaseException) -> None:
         """No more answers will come: the first reason given is the one that every call gets."""
@@ -97,8 +109,8 @@ class StreamTransport(asyncio.Protocol):
         return self._pending.lost is None
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
-        call_id, future = self._pending.new()
-        self._transport.write(encode_call(call_id, method, params) + b"\n")
+        message, future = self._pending.new(method, params)
+        self._transport.write(message + b"\n")
         if not self._writable.is_set():
             await self._writable.wait()
         return (await future).value()

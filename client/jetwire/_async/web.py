@@ -42,9 +42,9 @@ class WebSocketTransport:
         return self._pending.lost is None
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
-        call_id, future = self._pending.new()
+        message, future = self._pending.new(method, params)
         try:
-            await self._socket.send_str(encode_call(call_id, method, params).decode())
+            await self._socket.send_str(message.decode())
         except (aiohttp.ClientError, OSError) as error:
             self._pending.fail(error)
         return (await future).value()

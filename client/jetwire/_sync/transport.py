@@ -87,7 +87,7 @@ class StreamTransport:
                         self._notify(answer.method, answer.params)
                     except Exception:
                         _log.exception("a listener failed at the notification %s", answer.method)
-                elif answer.id == call_id:
+                elif answer.id == call_id or answer.message_limit is not None:
                     return answer
                 elif answer.error is not None and not isinstance(answer.id, int):
                     raise ConnectionLost(answer.error.text)
