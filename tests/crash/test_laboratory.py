@@ -36,7 +36,11 @@ def test_the_promise_holds(part: str) -> None:
     assert found["count"] >= DOSES[part] // 2
 
 
-@pytest.mark.parametrize(("part", "control"), [(name, control) for name, part in PARTS.items() for control in part.controls])
+SLOW = {"pages before the log"}
+CONTROLS = [(name, control) for name, part in PARTS.items() for control in part.controls if control not in SLOW]
+
+
+@pytest.mark.parametrize(("part", "control"), CONTROLS)
 def test_a_broken_promise_is_noticed(part: str, control: str) -> None:
     assert job(part, 1, 0, control)["failures"]
 

@@ -196,6 +196,27 @@ async def test_an_old_copy_of_the_pages_is_refused(tmp_path: Path) -> None:
     assert fingerprint(root) == before
 
 
+async def test_after_a_clean_stop_the_end_of_the_log_may_be_lost(good: Path, tmp_path: Path) -> None:
+    """The pages have it all: a log without its end is refused, or everything is there."""
+    root = tmp_path / "data"
+    shutil.copytree(good, root)
+    store = await started(LocalFiles(root), root, circular=False)
+    await store.stop()
+    data = (root / "edb.log").read_bytes()
+    end = len(data.rstrip(b"\0"))
+    refused: set[int] = set()
+    for lost in (10, 30, 512, 5_100):
+        (root / "edb.log").write_bytes(data[: end - lost] + bytes(len(data) - end + lost))
+        try:
+            store = await started(LocalFiles(root), root, circular=False)
+        except JetError as error:
+            refused.add(error.code)
+        else:
+            assert await store.count(tree_id(1, 1)) == ROWS
+            await abandon(store)
+    assert refused <= {Err.CommittedLogFileCorrupt, Err.RequiredLogFilesMissing}
+
+
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
 def test_a_network_file_system_is_refused(tmp_path: Path, kind: str) -> None:
     mounts = f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path} rw - {kind} server:/share rw\n"
