@@ -88,9 +88,11 @@ async def get_cursor_info(peer: Peer, params: Params) -> Result:
 
 
 # -- whole records ----------------------------------------------------------------------------------------------------
-async def _wanted(peer: Peer, cursor: Cursor, columns: list[int | str] | None) -> Wanted:
-    if columns is None:
-        return _ALL_EXACT if peer.int64_strings else _ALL
+def _all(peer: Peer) -> Wanted:
+    return _ALL_EXACT if peer.int64_strings else _ALL
+
+
+async def _wanted(peer: Peer, cursor: Cursor, columns: list[int | str]) -> Wanted:
     ids = tuple([(await column_of(cursor, given)).id for given in columns])
     return Wanted(ids, peer.int64_strings)
 
@@ -98,8 +100,8 @@ async def _wanted(peer: Peer, cursor: Cursor, columns: list[int | str] | None) -
 @handles("GetRecord")
 async def get_record(peer: Peer, params: Params) -> Result:
     session, cursor = cursor_of(peer, params)
-    wanted = await _wanted(peer, cursor, params["columns"])
-    index = params["indexname"]
+    columns, index = params["columns"], params["indexname"]
+    wanted = _all(peer) if columns is None else await _wanted(peer, cursor, columns)
     plan = cursor.at if index is None else cursor.plan.by_name.get(index.lower())
     key = params["key"]
     if plan is not None and plan.maker is not None:
@@ -120,7 +122,8 @@ async def get_records(peer: Peer, params: Params) -> Result:
     session, cursor = cursor_of(peer, params)
     if params["direction"] not in ("forward", "backward"):
         refuse("direction", 'expected "forward" or "backward"')
-    wanted = await _wanted(peer, cursor, params["columns"])
+    columns = params["columns"]
+    wanted = _all(peer) if columns is None else await _wanted(peer, cursor, columns)
     records, more = await records_from(cursor, params["limit"], wanted, forward=params["direction"] == "forward")
     return answer(session, {"records": _RAW(b"[" + b",".join(records) + b"]"), "more": more})
 
