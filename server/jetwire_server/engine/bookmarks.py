@@ -48,6 +48,8 @@ class Bookmarks(Ranges):
         await self._read(self._goto_bookmark, bookmark)
 
     async def _goto_bookmark(self, txn: Transaction, bookmark: bytes) -> None:
+        self._drop_range()  # whether the record is found or not
+        self.search.reset()
         row = await txn.get(self.plan.rows.tree, bookmark)
         if row is None:
             raise JetError(Err.RecordDeleted)
@@ -59,8 +61,6 @@ class Bookmarks(Ranges):
             entry = at.entry(keys[0], bookmark)
         else:
             entry = bookmark, row
-        self._drop_range()
-        self.search.reset()
         self._chunk = []
         self._put_on(*entry)
 
