@@ -30,7 +30,8 @@ def test_programs_run_as_pasted(own_server: ServerProcess, tmp_path: Path, page:
         pytest.skip(f"{page} has no program")
     environment = {**os.environ, "JETWIRE_URL": own_server.addresses["tcp"], "HOME": str(tmp_path)}
     for program in programs:
-        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60)
+        pasted = program.replace("tcp://127.0.0.1:3731", own_server.addresses["tcp"])  # where `make serve` listens
+        done = subprocess.run([sys.executable, "-c", pasted], env=environment, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, f"{program}\n{done.stderr}"
     if page == "docs/client.md":
         assert len(programs) == 3
