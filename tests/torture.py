@@ -133,7 +133,13 @@ PARTS: dict[str, Part] = {
             "log checksums off": lambda seed: _control(corruption.run(seed, harms=60, kinds=("log",), checksums=False)),
         },
     ),
-    "faults": Part("runs with a failing system call (strace)", 200, 18, _faults, {}),
+    "faults": Part(
+        "runs with a failing system call (strace)",
+        200,
+        18,
+        _faults,
+        {"acknowledged before the commit": lambda seed: _control(faults.run(seed, runs=2, lying=True))},
+    ),
 }
 
 

@@ -54,13 +54,13 @@ def strace() -> str | None:
     return command if tried.returncode == 0 else None
 
 
-def run_one(directory: str, seed: int, call: str, error: str, when: str) -> tuple[bytes, str]:
+def run_one(directory: str, seed: int, call: str, error: str, when: str, *, lying: bool = False) -> tuple[bytes, str]:
     """A worker from nothing, under a fault, for at most a few seconds; what it said."""
     command = strace()
     assert command is not None
     fault = f"inject={call}:error={error}:when={when}"
     traced = [command, "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", fault]
-    worker = [sys.executable, "-m", "tests.crash.worker", directory, str(seed)]
+    worker = [sys.executable, "-m", "tests.crash.worker", directory, str(seed), *(["lying"] if lying else [])]
     process = subprocess.Popen([*traced, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, errors = process.communicate(timeout=SECONDS_MAX)
@@ -89,7 +89,7 @@ def judge(output: bytes, expectation: Expectation) -> tuple[int, bool, str]:
     return expectation.take(output), failed, wrong
 
 
-def run(seed: int, *, runs: int, seconds: float = 1e9) -> Result:
+def run(seed: int, *, runs: int, seconds: float = 1e9, lying: bool = False) -> Result:
     result = Result()
     rng = Random(f"faults/{seed}")
     until = time.monotonic() + seconds
@@ -99,7 +99,7 @@ def run(seed: int, *, runs: int, seconds: float = 1e9) -> Result:
         where = f"seed {seed}, run {result.runs}: {call} {error} at {when}"
         with tempfile.TemporaryDirectory(prefix="jetwire-fault-") as directory:
             expectation = Expectation(rng.getrandbits(32))
-            output, errors = run_one(f"{directory}/data", expectation.seed, call, error, when)
+            output, errors = run_one(f"{directory}/data", expectation.seed, call, error, when, lying=lying)
             acknowledged, failed, wrong = judge(output, expectation)
             failed = failed or "did not start" in errors
             result.runs += 1

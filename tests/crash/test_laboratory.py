@@ -42,6 +42,8 @@ CONTROLS = [(name, control) for name, part in PARTS.items() for control in part.
 
 @pytest.mark.parametrize(("part", "control"), CONTROLS)
 def test_a_broken_promise_is_noticed(part: str, control: str) -> None:
+    if part == "faults" and faults.strace() is None:
+        pytest.skip("strace is not installed, or not allowed here")
     assert job(part, 1, 0, control)["failures"]
 
 

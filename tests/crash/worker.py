@@ -236,12 +236,12 @@ class Worker:
         self._say(MESSAGE.pack(what, who, n))
 
 
-async def main(directory: str, seed: int) -> None:
+async def main(directory: str, seed: int, *, lying: bool) -> None:
     """Works from nothing until all commits fail; tells on standard output."""
     store = open_store(directory)
     try:
         await store.start()
-        worker = Worker(store, seed, [0] * (COMMITTERS + 1), lambda message: os.write(1, message))
+        worker = Worker(store, seed, [0] * (COMMITTERS + 1), lambda message: os.write(1, message), lying=lying)
         await worker.prepare()
         await worker.run()
     except JetError as error:
@@ -266,4 +266,4 @@ async def verify_directory(directory: str, expectation: Expectation) -> list[int
 
 if __name__ == "__main__":
     failpoints.arm_from_environment(os.environ.get("JETWIRE_FAILPOINTS", ""))
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), lying=sys.argv[3:] == ["lying"]))
