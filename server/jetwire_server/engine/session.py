@@ -58,6 +58,7 @@ class Session(MiscCalls):
         txn, self.txn = self.txn, None
         try:
             if txn is not None:
+                self._count_reads(txn)
                 await txn.rollback()
         finally:
             self._ended(False)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -46,12 +46,20 @@ class CommitId:
 
 @dataclass(slots=True)
 class ThreadStats:
-    """JET_THREADSTATS of one session: what its calls asked of the storage. Trees' rows stand for pages."""
+    """JET_THREADSTATS of one session: what its calls asked of the storage. Rows of trees stand for ESE's pages."""
 
-    pages_referenced: int = 0
-    pages_read: int = 0
-    pages_dirtied: int = 0
+    rows_referenced: int = 0
+    rows_read: int = 0  # for these the pages were asked, not the memory above them
+    rows_written: int = 0  # and committed
     log_records: int = 0
+    log_bytes: int = 0
+
+    def add(self, other: ThreadStats) -> None:
+        self.rows_referenced += other.rows_referenced
+        self.rows_read += other.rows_read
+        self.rows_written += other.rows_written
+        self.log_records += other.log_records
+        self.log_bytes += other.log_bytes
 
 
 class Operation:
@@ -103,7 +111,7 @@ class TransactionLevels:
         self.writes = 0  # moves with everything this session's cursors write or undo: what they read ahead is then stale
         self._marks: list[Savepoint] = []  # of levels 2 and up
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
-        self.stats = ThreadStats()
+        self._stats = ThreadStats()  # of the transactions that have ended
         self._waiter: asyncio.Task[Any] | None = None  # the task that waits for a commit
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
@@ -112,6 +120,15 @@ class TransactionLevels:
         """Refuses when the session or its instance serve no calls."""
         if self.refusal is not None:
             raise JetError(self.refusal)
+
+    @property
+    def stats(self) -> ThreadStats:
+        """What all its calls have cost so far."""
+        now = replace(self._stats)
+        if self.txn is not None:
+            now.rows_referenced += self.txn.looked_at
+            now.rows_read += self.txn.from_pages
+        return now
 
     # -- a call's transaction ---------------------------------------------------------------------------------
     async def enter(self, write: bool) -> Transaction:
@@ -141,6 +158,7 @@ class TransactionLevels:
         """Ends a failed call's work: an implicit transaction is rolled back."""
         if not self.level:
             self.txn = None
+            self._count_reads(txn)
             await txn.rollback()
             self._ended(False)
 
@@ -227,6 +245,7 @@ class TransactionLevels:
             self.schema_undone()
         else:
             txn, self.txn = self.txn, None
+            self._count_reads(txn)
             await txn.rollback()
             self._ended(False)
 
@@ -247,6 +266,7 @@ class TransactionLevels:
 
     async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
         self.last_commit = None
+        self._count_reads(txn)
         self._waiter = asyncio.current_task()
         try:
             commit = await self._commit_with_ddl(txn, bits) if self._ddl else await txn.commit(lazy=bool(bits & _LAZY))
@@ -259,8 +279,15 @@ class TransactionLevels:
             self._waiter = None
         self.last_commit = commit
         if commit.number:
-            self.stats.log_records += 1
+            stats = self._stats
+            stats.log_records += 1
+            stats.log_bytes += commit.bytes
+            stats.rows_written += commit.rows
         return commit
+
+    def _count_reads(self, txn: Transaction) -> None:
+        self._stats.rows_referenced += txn.looked_at
+        self._stats.rows_read += txn.from_pages
 
     async def _commit_with_ddl(self, txn: Transaction, bits: int) -> Commit:
         catalogs = [self.instance.databases[slot].catalog for slot in self._ddl if slot in self.instance.databases]

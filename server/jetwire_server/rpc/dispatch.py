@@ -36,7 +36,7 @@ BEFORE_AUTHENTICATION = frozenset({"Hello"})
 
 # Groups whose handlers are begun without a task of their own: most end without ever waiting. Code that is begun so
 # must not use asyncio.timeout or a task group before its first real wait; the groups left out may.
-STARTED_AT_ONCE = frozenset({"session", "transaction", "table", "column", "index", "cursor", "record", "jetwire", "misc"})
+STARTED_AT_ONCE = frozenset({"session", "transaction", "table", "temp_table", "column", "index", "cursor", "record", "jetwire", "misc"})
 
 COMMITTING = frozenset({"CommitTransaction", "PutRecords", "Batch"})
 

@@ -45,6 +45,8 @@ class Commit(NamedTuple):
     number: int
     position: Position | None
     time: float
+    rows: int = 0  # written, deleted ones too
+    bytes: int = 0  # of its log record
 
 
 class Transaction(Protocol):
@@ -57,6 +59,11 @@ class Transaction(Protocol):
 
     @property
     def changed(self) -> bool: ...
+
+    looked_at: int
+    """Rows that reads have answered or looked for, so far."""
+    from_pages: int
+    """Those of them for which the pages were asked."""
 
     # -- writes: in memory, at once ---------------------------------------------------------------------------
     def insert(self, tree: Tree, key: bytes, value: bytes) -> None:

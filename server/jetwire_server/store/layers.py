@@ -21,6 +21,7 @@ def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, hi
         want = max(limit - len(out), 8)
         if adopted is None:
             rows = transaction.pages.chunk(tree, low, high, reverse, want)
+            transaction.from_pages += len(rows)
         else:
             rows = adopted.chunk(low, high, reverse, want)
         above = found.keys.run(low, high, reverse, want) if found is not None else []

@@ -122,8 +122,9 @@ class MemoryStore:
             self.timeline.tree(tree).dropped = number
             self._outdated.append((number, tree, []))
         self._published = number
+        written = sum(map(len, transaction.writes.values()))
         transaction.release(number)
-        return Commit(number, None, self._clock.now())
+        return Commit(number, None, self._clock.now(), written)
 
     def ended(self, transaction: StoreTransaction) -> None:
         """Forgets the snapshot, and what only it could read."""

@@ -42,6 +42,8 @@ class StoreTransaction:
         "adopted",
         "created",
         "dropped",
+        "from_pages",
+        "looked_at",
         "pages",
         "read_only",
         "schema_held",
@@ -59,6 +61,7 @@ class StoreTransaction:
         self.snapshot = snapshot
         self.read_only = read_only
         self.state = ACTIVE
+        self.looked_at = self.from_pages = 0
         self.writes: dict[Tree, dict[bytes, Entry]] = {}
         self.created: list[Tree] = []
         self.dropped: list[Tree] = []
@@ -225,6 +228,7 @@ class StoreTransaction:
 
     # -- reads ------------------------------------------------------------------------------------------------
     async def get(self, tree: Tree, key: bytes) -> bytes | None:
+        self.looked_at += 1
         own = self.writes.get(tree)
         if own:
             entry = own.get(key, MISSING)
@@ -234,6 +238,7 @@ class StoreTransaction:
                 return made_whole(self.visible(tree, key), entry)
         found = self._trees.get(tree)
         if found is None and not self.adopted and not self.dropped:
+            self.from_pages += 1
             return self.pages.get(tree, key)
         return self.visible(tree, key)
 
@@ -247,8 +252,12 @@ class StoreTransaction:
         if found is not None and found.dropped and found.dropped <= self.snapshot:
             return []
         if not own and (found is None or not found.versions) and not self.adopted:
-            return self.pages.chunk(tree, low, high, reverse, limit)
-        return scan_layers(self, tree, low, high, reverse, limit)
+            rows = self.pages.chunk(tree, low, high, reverse, limit)
+            self.from_pages += len(rows)
+        else:
+            rows = scan_layers(self, tree, low, high, reverse, limit)
+        self.looked_at += len(rows)
+        return rows
 
     def versions_of(self, tree: Tree) -> TreeVersions | None:
         """The tree's part of the timeline, if it has one."""
@@ -272,6 +281,7 @@ class StoreTransaction:
                 version = version[2]
         if self.adopted and tree in self.adopted:
             return self.adopted[tree].get_now(key)
+        self.from_pages += 1
         return self.pages.get(tree, key)
 
     # -- the end ----------------------------------------------------------------------------------------------

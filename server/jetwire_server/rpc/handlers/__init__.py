@@ -18,6 +18,7 @@ from jetwire_server.rpc.handlers import (
     session,
     snapshot,
     table,
+    temp_table,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "session",
     "snapshot",
     "table",
+    "temp_table",
 ]

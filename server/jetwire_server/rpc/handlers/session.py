@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.session import Session
-from jetwire_server.engine.transaction import CommitId
+from jetwire_server.engine.transaction import CommitId, ThreadStats
 from jetwire_server.rpc.dispatch import handles
 from jetwire_server.rpc.handlers.common import Result, answer, engine_of, session_of
 from jetwire_server.rpc.handlers.instance import signature
@@ -49,7 +50,34 @@ async def end_session(peer: Peer, params: Params) -> Result:
     session = session_of(peer, params)
     await session.end_session(params["grbit"])
     peer.sessions.pop(session.id, None)
+    _ended_stats(peer).add(session.stats)
     return {}
+
+
+def _ended_stats(peer: Peer) -> ThreadStats:
+    """What the sessions that ended on this connection have cost."""
+    stats: ThreadStats = peer.state.setdefault("stats", ThreadStats())
+    return stats
+
+
+@handles("GetThreadStats")
+def get_thread_stats(peer: Peer, params: Params) -> Result:
+    """C's counters are a thread's; here they are those of all sessions that the connection has or had."""
+    stats = replace(_ended_stats(peer))
+    for session in peer.sessions.values():
+        stats.add(session.stats)
+    counted = {
+        "pageReferenced": stats.rows_referenced,
+        "pageRead": stats.rows_read,
+        "pagePreread": 0,
+        "pageDirtied": stats.rows_written,
+        "pageRedirtied": 0,
+        "logRecord": stats.log_records,
+        "logRecordBytes": stats.log_bytes,
+        "usecPageCacheMiss": 0,  # the pages are the system's to cache: a miss is not seen from here
+        "pageCacheMiss": 0,
+    }
+    return {"threadstats": counted}
 
 
 @handles("SetSessionContext")

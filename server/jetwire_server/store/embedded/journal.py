@@ -45,12 +45,14 @@ class Pending:
     Whoever waits for it may be cancelled; it goes on.
     """
 
-    __slots__ = ("done", "number", "store", "time")
+    __slots__ = ("bytes", "done", "number", "store", "time", "written")
 
     def __init__(self, store: EmbeddedStore, number: int, time: float) -> None:
         self.store = store
         self.number = number
         self.time = time
+        self.written = 0  # rows
+        self.bytes = 0  # of the record
         self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
     def __call__(self, placed: Placed | JetError) -> None:
@@ -64,7 +66,7 @@ class Pending:
             self.fail(JetError(Err.InstanceUnavailable, str(error)))
             raise
         if not self.done.done():
-            self.done.set_result(Commit(self.number, placed.position, self.time))
+            self.done.set_result(Commit(self.number, placed.position, self.time, self.written, self.bytes))
 
     def publish(self, placed: Placed) -> None:
         """What the record says becomes visible."""
@@ -86,6 +88,7 @@ class PendingCommit(Pending):
     def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction) -> None:
         super().__init__(store, number, time)
         self.transaction = transaction
+        self.written = sum(map(len, transaction.writes.values()))
 
     def publish(self, placed: Placed) -> None:
         store, transaction = self.store, self.transaction

@@ -202,7 +202,9 @@ class EmbeddedStore:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
         number = pending.number
         header = CommitHeader(number, number, pending.time, self.journal.incarnation)
-        self.journal.append(kind, encode_commit(header, changes.encode(record)), durable=durable, report=pending)
+        payload = encode_commit(header, changes.encode(record))
+        pending.bytes = len(payload)
+        self.journal.append(kind, payload, durable=durable, report=pending)
         self.next_number = number + 1
 
     def publish(self, published: Published) -> None:
