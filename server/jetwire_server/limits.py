@@ -71,6 +71,7 @@ LONG_VALUE_STREAM_BYTES = 1 << 20  # a value that grows beyond this inside one u
 COUNTER_BLOCK = 1_000  # auto-increment values reserved at once: as many are lost in a crash
 TEMPORARY_BYTES_IN_MEMORY_MAX = 8 << 20  # of one sort or temporary table; beyond it spills
 INTERSECT_INDEXES_MAX = 64
+CALLBACKS_PER_TABLE_MAX = 64  # each of them is told of each change
 
 # -- backup -----------------------------------------------------------------------------------------------------------
 BACKUP_READ_BYTES_MAX = 16 << 20  # one ReadFile; as base64 it must fit into a result

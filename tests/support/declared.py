@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from jetwire_protocol.declarations import METHOD_BY_NAME, TYPES, Member
+from jetwire_protocol.declarations import METHOD_BY_NAME, NOTIFICATIONS, TYPES, Member
 from jetwire_protocol.validate import PLAIN, Mismatch
 
 
@@ -16,6 +16,13 @@ def misfits(method: str, result: Any) -> list[str]:
     members = [*METHOD_BY_NAME[method].results, Member("wrn", "int")]
     missing = [f"{method}.{member.name}: missing" for member in members if member.required and member.name not in result]
     return missing + list(_object(result, members, method))
+
+
+def misfits_of_notification(name: str, params: Any) -> list[str]:
+    """The same for a notification's params."""
+    members = NOTIFICATIONS[name]
+    missing = [f"{name}.{member.name}: missing" for member in members if member.required and member.name not in params]
+    return missing + list(_object(params, members, name))
 
 
 def _object(value: Any, members: Iterable[Member], path: str) -> Iterable[str]:

@@ -16,6 +16,7 @@ from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 from jetwire_server.engine.autoincrement import Counters
+from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Catalog, fold
 from jetwire_server.engine.transaction import TransactionLevels
 
@@ -73,6 +74,7 @@ class Database:
         self.path = path
         self.read_only = read_only
         self.catalog = Catalog(slot)
+        self.callbacks = Callbacks()
         self.opens = 0
         self.opened_by: dict[object, int] = {}  # sessions, and how often each has it open
         self.exclusive: object | None = None  # the session that has it to itself

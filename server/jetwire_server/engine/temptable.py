@@ -14,6 +14,7 @@ from jetwire_protocol.data.flags import AddColumnGrbit, CreateIndexGrbit, OpenTe
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Stats
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
@@ -93,6 +94,7 @@ class _TemporaryDatabase:
 
     def __init__(self, session: Session, table: Table, storage: Scratch) -> None:
         self.catalog = _Catalog(table)
+        self.callbacks = Callbacks()
         self._numbers = _Numbers()
         self._session = session
         self._storage = storage

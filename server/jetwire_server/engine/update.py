@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jetwire_protocol.data.flags import Coltyp, GetLockGrbit, Prep, UpdateGrbit
+from jetwire_protocol.data.flags import Cbtyp, Coltyp, GetLockGrbit, Prep, UpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine import autoincrement, longvalue
@@ -37,11 +37,14 @@ class Updates(Setting):
         if grbit & ~_UPDATE_BITS:
             raise JetError(Err.InvalidGrbit)
         buffer = self._writable()
-        if buffer.prep in INSERTS:
-            bookmark = await self._write(self._insert, buffer)
-        else:
-            bookmark = await self._write(self._replace, buffer)
+        callbacks = self.database.callbacks
+        inserts = buffer.prep in INSERTS
+        if callbacks:
+            callbacks.tell(self, Cbtyp.BeforeInsert if inserts else Cbtyp.BeforeReplace)
+        bookmark = await self._write(self._insert if inserts else self._replace, buffer)
         self.buffer = None
+        if callbacks:
+            callbacks.tell(self, Cbtyp.AfterInsert if inserts else Cbtyp.AfterReplace)
         return bookmark
 
     async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
@@ -74,7 +77,7 @@ class Updates(Setting):
             txn.insert(plan.rows.tree, bookmark, row)
         except JetError as error:
             if error.code == Err.KeyDuplicate:
-                raise JetError(Err.KeyDuplicate, f"index {plan.rows.name}", index=plan.rows.name) from None
+                raise JetError(Err.KeyDuplicate, f"index {plan.rows.name}", indexname=plan.rows.name) from None
             raise
         for index in plan.secondary:
             keys = normalized_keys(index, full) if not plan.has_long else await keys_in(txn, self.table, index, full, True)
@@ -130,7 +133,12 @@ class Updates(Setting):
         """Deletes the current record. The cursor stays where it was: the next move goes on from there."""
         self.session.check()
         self.cancel_update()
+        callbacks = self.database.callbacks
+        if callbacks:
+            callbacks.tell(self, Cbtyp.BeforeDelete)
         await self._write(self._delete)
+        if callbacks:
+            callbacks.tell(self, Cbtyp.AfterDelete)
 
     async def _delete(self, txn: Transaction) -> None:
         if self.state == FRESH:

@@ -6,6 +6,7 @@ Importing this package registers them all.
 from jetwire_server.rpc.handlers import (
     backup,
     batch,
+    callback,
     connection,
     cursor,
     database,
@@ -24,6 +25,7 @@ from jetwire_server.rpc.handlers import (
 __all__ = [
     "backup",
     "batch",
+    "callback",
     "connection",
     "cursor",
     "database",

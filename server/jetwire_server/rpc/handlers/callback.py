@@ -1,0 +1,42 @@
+"""Callbacks of tables, as notifications to the connection that registered them."""
+
+from __future__ import annotations
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.validate import Params
+from jetwire_server.engine.temptable import TempCursor
+from jetwire_server.engine.update import Updates
+from jetwire_server.rpc.dispatch import handles
+from jetwire_server.rpc.handlers.columns import cursor_of
+from jetwire_server.rpc.handlers.common import Result, answer
+from jetwire_server.rpc.peer import Peer
+
+
+@handles("RegisterCallback")
+def register_callback(peer: Peer, params: Params) -> Result:
+    session, cursor = cursor_of(peer, params)
+    if isinstance(cursor, TempCursor):
+        raise JetError(Err.IllegalOperation, "a temporary table has no callbacks")
+    context = params["context"]
+
+    def tell(callback_id: int, changing: Updates, what: int) -> None:
+        told = {
+            "callbackId": callback_id,
+            "sesid": changing.session.id,
+            "dbid": changing.dbid,
+            "tableid": changing.id,
+            "cbtyp": int(what),
+            "arg1": None,
+            "arg2": None,
+            "context": context,
+        }
+        peer.notify("callback", told)
+
+    return answer(session, {"callbackId": cursor.database.callbacks.register(cursor, params["cbtyp"], tell)})
+
+
+@handles("UnregisterCallback")
+def unregister_callback(peer: Peer, params: Params) -> Result:
+    session, cursor = cursor_of(peer, params)
+    cursor.database.callbacks.unregister(cursor, params["cbtyp"], params["callbackId"])
+    return answer(session)
