@@ -49,7 +49,7 @@ def test_names_that_are_none():
         errors.BY_CODE  # type: ignore[attr-defined]  # noqa: B018
 
 
-KEY_DUPLICATE = error_for(-1605, "", {"description": "x", "retryable": False, "index": "a"})
+KEY_DUPLICATE = error_for(-1605, "", {"description": "x", "retryable": False, "indexname": "a"})
 
 
 @pytest.mark.parametrize("error", [KEY_DUPLICATE, RpcError(-32602, "Invalid params", {"member": "m"})])

@@ -73,7 +73,7 @@ def add_entries(txn: Transaction, index: IndexPlan, keys: list[bytes], bookmark:
                 txn.insert(index.tree, key, bookmark)
             except JetError as error:
                 if error.code == Err.KeyDuplicate:
-                    raise JetError(Err.KeyDuplicate, f"index {index.name}", index=index.name) from None
+                    raise JetError(Err.KeyDuplicate, f"index {index.name}", indexname=index.name) from None
                 raise
         return
     for key in keys:
@@ -119,5 +119,5 @@ async def _check_unique(get: Any, entries: list[Row], name: str) -> None:
     before = None
     for key, _ in entries:
         if key == before or await get(key) is not None:
-            raise JetError(Err.KeyDuplicate, f"index {name}", index=name)
+            raise JetError(Err.KeyDuplicate, f"index {name}", indexname=name)
         before = key

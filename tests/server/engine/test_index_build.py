@@ -64,7 +64,7 @@ async def test_every_row_gets_its_entries(session: Session, cursor: Cursor) -> N
 async def test_a_clash_leaves_no_index(session: Session, cursor: Cursor, clash: int) -> None:
     await fill(session, cursor, lambda n: 0 if n == clash else n)
     error = await refused(session.create_index(cursor, [IndexCreate("byN", ("+n",), UNIQUE)]), Err.KeyDuplicate)
-    assert error.data["index"] == "byN"
+    assert error.data["indexname"] == "byN"
     assert await session.get_table_index_info(cursor, level=7) == 1
     await session.create_index(cursor, [IndexCreate("byN", ("+n",))])
 
