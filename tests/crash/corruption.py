@@ -272,10 +272,10 @@ class Reader:
                 return RAISED, store.problems()[0]
             if not wrong and not raised:
                 return HARMLESS, ""
-            if raised and not wrong:
-                return RAISED, raised
-            if reported:
+            if wrong and reported:
                 return CHECKED, reported[0]
+            if raised:
+                return RAISED, raised
             content = await dump(store, history.trees)
             older = history.candidates(content, 0, history.acknowledged)
             if older:

@@ -16,7 +16,7 @@ from tests.crash import faults
 from tests.crash.killing import failpoint_names
 from tests.torture import PARTS, ROOT
 
-DOSES = {"power": 400, "twice": 100, "kill": 40, "served": 3, "corruption": 400, "faults": 9}
+DOSES = {"power": 300, "twice": 80, "kill": 25, "served": 2, "corruption": 240, "faults": 6}
 
 
 def job(part: str, seed: int, dose: int, control: str = "") -> dict[str, Any]:
