@@ -69,6 +69,17 @@ def table_create() -> TableCreate:
 T = TypeVar("T")
 
 
+def make_store(kind: str, directory: str, clock: ManualClock) -> Any:
+    """A store in memory, or the embedded one on a real log and real files."""
+    if kind == "memory":
+        return MemoryStore(clock)
+    gate = Gate(clock)
+    files = LocalFiles(directory, watch=gate.wrote)
+    files.make_directory("")
+    log = Log(files, gate, clock, names=LogNames("", "edb"), file_kb=128)
+    return EmbeddedStore(log, files, LocalFiles(f"{directory}/scratch"), gate, clock)
+
+
 class Rig:
     """An engine with its own event loop; `kind` is memory or embedded."""
 
@@ -77,7 +88,7 @@ class Rig:
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
         self.directory = tempfile.mkdtemp() if kind == "embedded" else ""
-        self.engine = Engine(self.clock, EventLog(), self._store)
+        self.engine = Engine(self.clock, EventLog(), lambda instance: make_store(kind, self.directory, self.clock))
         self.instance: Instance = self.run(self._start())
         session = self.run(self.instance.begin_session())
         dbid = self.run(session.create_database(DATABASE))
@@ -87,15 +98,6 @@ class Rig:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
-
-    def _store(self, instance: Instance) -> Any:
-        if self.kind == "memory":
-            return MemoryStore(self.clock)
-        gate = Gate(self.clock)
-        files = LocalFiles(self.directory, watch=gate.wrote)
-        files.make_directory("")
-        log = Log(files, gate, self.clock, names=LogNames("", "edb"), file_kb=128)
-        return EmbeddedStore(log, files, LocalFiles(f"{self.directory}/scratch"), gate, self.clock)
 
     async def _start(self) -> Instance:
         instance = await self.engine.create_instance("model")

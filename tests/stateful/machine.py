@@ -37,6 +37,7 @@ CHANGES = st.fixed_dictionaries({}, optional={name: VALUES[name] for name in ("i
 NUMBER = st.integers(0, 11)
 RELATIONS = {r: int(SeekGrbit[f"Seek{r}"]) for r in ("EQ", "GE", "GT", "LE", "LT")}
 EDGES = {"exact": 0, "start": int(MakeKeyGrbit.FullColumnStartLimit), "end": int(MakeKeyGrbit.FullColumnEndLimit)}
+SET_RANGE = int(SeekGrbit.SetIndexRange)
 NEW_KEY, COPY = int(MakeKeyGrbit.NewKey), int(RetrieveColumnGrbit.RetrieveCopy)
 CURSORS_MAX = 8
 
@@ -157,6 +158,17 @@ class EngineMachine(RuleBasedStateMachine):
         self.both(both, "rollback", both.model.rollback, both.real.rollback())
         self.forget_closed(both)
 
+    @rule(number=NUMBER, row=NEW_ROW)
+    def undo_an_inner_level(self, number: int, row: model.Row) -> None:
+        """Writes in a level of their own, rolled back while the levels around it go on."""
+        both = self.pick(number).owner
+        if both.model.level <= 5:
+            self.begin(both.number)
+            self.begin(both.number)
+            self.put_row(next(pair for pair in self.pairs if pair.owner is both), row)
+            self.rollback(both.number)
+            self.compare_index(both.number, "pk", False)
+
     def cancel_locked(self, both: Sessions) -> None:
         """An update prepared under a lock that ends with the transaction: ESE leaves open what it may still do."""
         for pair in self.pairs:
@@ -196,6 +208,28 @@ class EngineMachine(RuleBasedStateMachine):
         self.both(pair, f"move {rows} {grbit}", lambda: pair.model.move(rows, key_ne), pair.real.move(rows, grbit))
         self.look(pair)
 
+    @rule(number=NUMBER, forward=st.booleans())
+    def walk(self, number: int, forward: bool) -> None:
+        """From where it is to the end of the index, or of the range."""
+        self.walk_on(self.pick(number), forward)
+
+    def walk_on(self, pair: Pair, forward: bool) -> None:
+        step = 1 if forward else -1
+        while self.both(pair, f"move {step}", lambda: pair.model.move(step), pair.real.move(step))[0] == "ok":
+            self.look(pair)
+        self.both(pair, f"move {-step}", lambda: pair.model.move(-step), pair.real.move(-step))
+        self.look(pair)
+
+    @rule(number=NUMBER, values=st.data(), relation=st.sampled_from(["EQ", "GE", "LE"]), upper=st.booleans(), inclusive=st.booleans())
+    def walk_a_range(self, number: int, values: st.DataObject, relation: str, upper: bool, inclusive: bool) -> None:
+        """What applications do: search for one end, set the other as the limit, and walk there."""
+        pair = self.pick(number)
+        self.make_key(pair, values, "exact")
+        self.both(pair, f"seek {relation}", lambda: pair.model.seek(relation, True), pair.real.seek(RELATIONS[relation] | SET_RANGE))
+        if relation != "EQ":
+            self.set_range_of(pair, values, "exact", upper, inclusive, instant=False)
+        self.walk_on(pair, upper)
+
     def on_live_entry(self, pair: Pair) -> bool:
         """MoveKeyNE from an entry that is gone is left open."""
         return pair.model.at is model.At.ON and pair.model.entry in pair.owner.model.entries(pair.model.index)
@@ -210,7 +244,7 @@ class EngineMachine(RuleBasedStateMachine):
     def seek(self, number: int, values: st.DataObject, relation: str, edge: str, ranged: bool) -> None:
         pair = self.pick(number)
         self.make_key(pair, values, edge)
-        grbit = RELATIONS[relation] | (int(SeekGrbit.SetIndexRange) if ranged else 0)
+        grbit = RELATIONS[relation] | (SET_RANGE if ranged else 0)
         self.both(pair, f"seek {relation} {ranged}", lambda: pair.model.seek(relation, ranged), pair.real.seek(grbit))
         self.look(pair)
 
@@ -243,7 +277,9 @@ class EngineMachine(RuleBasedStateMachine):
         instant=st.booleans(),
     )
     def set_range(self, number: int, values: st.DataObject, edge: str, upper: bool, inclusive: bool, instant: bool) -> None:
-        pair = self.pick(number)
+        self.set_range_of(self.pick(number), values, edge, upper, inclusive, instant)
+
+    def set_range_of(self, pair: Pair, values: st.DataObject, edge: str, upper: bool, inclusive: bool, instant: bool) -> None:
         self.make_key(pair, values, edge)
         grbit = upper * SetIndexRangeGrbit.RangeUpperLimit | inclusive * SetIndexRangeGrbit.RangeInclusive
         grbit |= instant * SetIndexRangeGrbit.RangeInstantDuration
@@ -329,6 +365,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.finish(self.pick(number))
 
     def finish(self, pair: Pair) -> None:
+        if pair.model.replaces_a_rewritten_record:
+            self.prepare(pair, Prep.CANCEL)
+            return
         answer = self.both(pair, "update", pair.model.update_record, self.updated(pair))
         if answer[0] == "ok":
             self.look(pair)
@@ -397,7 +436,7 @@ class EngineMachine(RuleBasedStateMachine):
                 step = -1 if backward else 1
         except JetError as error:
             if error.code != Err.NoCurrentRecord:
-                raise
+                raise AssertionError(f"index {name} cannot be read: {error}") from error
         finally:
             cursor.close()
         return rows

@@ -615,6 +615,15 @@ class Cursor:
             raise Refused(Err.UpdateNotPrepared)
         self.update.row = self.update.row | {column: value}
 
+    @property
+    def replaces_a_rewritten_record(self) -> bool:
+        """Somebody wrote the record again since this update was prepared, just as it was: conflict or not is left open."""
+        update = self.update
+        if update is None or update.seen is None:
+            return False
+        now = self.session.rows().get(update.seen[self.shape.key])
+        return now == update.seen and now is not update.seen
+
     def update_record(self) -> int:
         """Answers the record's primary key. Inserting does not move the cursor; failing leaves the update prepared."""
         update = self.update
