@@ -22,3 +22,12 @@ def test_the_named_hit_fires_and_no_other():
     with pytest.raises(OSError, match="failpoint"):
         failpoints.hit("here")
     failpoints.hit("here")
+
+
+def test_a_pause_blocks_once(monkeypatch: pytest.MonkeyPatch):
+    slept: list[float] = []
+    monkeypatch.setattr(failpoints.time, "sleep", slept.append)
+    failpoints.arm_from_environment("here=pause:0.25")
+    failpoints.hit("here")
+    failpoints.hit("here")
+    assert slept == [0.25]

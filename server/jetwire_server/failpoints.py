@@ -2,7 +2,8 @@
 
 A risky line calls `hit("redo.before_sync")`. Normally that is one dictionary look-up in an empty dictionary. A test
 arms a place with a function; a child process arms places from the environment variable `JETWIRE_FAILPOINTS`
-(`name=kill`, `name=kill:3` for the third hit, `name=error`, `name=pause:0.5`, which sleeps in whatever runs there), which the tests alone set.
+(`name=kill`, `name=kill:3` for the third hit, `name=error`; `name=pause:0.5` sleeps, once, in whatever runs there),
+which the tests alone set.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ def _fail() -> None:
     raise OSError(5, "failpoint")
 
 
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def _after(count: int, action: Callable[[], None]) -> Callable[[], None]:
     left = count
 
@@ -60,7 +65,7 @@ def arm_from_environment(text: str) -> None:
         name, _, what = item.partition("=")
         verb, _, count = what.partition(":")
         if verb == "pause":
-            arm(name, _after(1, partial(time.sleep, float(count))))
+            arm(name, _after(1, partial(_pause, float(count))))
             continue
         action = {"kill": _kill, "error": _fail}[verb]
         arm(name, _after(int(count or 1), action))
