@@ -9,6 +9,9 @@ from jetwire_protocol.validate import Params
 from jetwire_server.rpc.dispatch import handles
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.snapshot.participant import InstanceInfo
+from jetwire_server.snapshot.states import OVER
+
+_OVER = frozenset(state.value for state in OVER)  # as if there had been no session: nothing of it is left to tell
 
 
 def _instances(infos: list[InstanceInfo]) -> list[dict[str, Any]]:
@@ -102,7 +105,7 @@ def renew(peer: Peer, params: Params) -> dict[str, Any]:
 def status(peer: Peer, params: Params) -> dict[str, Any]:
     now = peer.service.snapshots.status()
     answer: dict[str, Any] = {
-        "state": now.state,
+        "state": "none" if now.state in _OVER else now.state,
         "instances": [info.name for info in now.instances],
         "frozenMs": now.frozen_ms,
         "remainingMs": now.remaining_ms,
