@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 _COPY_ROWS = 1000
 
+Progress = Callable[[int, int], None]  # tables done, and all of them
 
-async def copy_database(instance: Instance, source: str, destination: str, grbit: int) -> None:
+
+async def copy_database(instance: Instance, source: str, destination: str, grbit: int, progress: Progress) -> None:
     """Copies `source` (attached or not) to the new file `destination`, which is left detached."""
     if grbit & CompactGrbit.CompactRepair:
         raise JetError(Err.FeatureNotAvailable, "salvage is the offline `jetwired dump`'s work")
@@ -35,7 +38,7 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
     try:
         to_slot = await store.create_database(destination)
         try:
-            await _copy(store, from_slot, to_slot)
+            await _copy(store, from_slot, to_slot, progress)
         finally:
             await store.detach_database(to_slot)
     finally:
@@ -43,13 +46,15 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
             await store.detach_database(from_slot)
 
 
-async def _copy(store: Store, from_slot: int, to_slot: int) -> None:
+async def _copy(store: Store, from_slot: int, to_slot: int, progress: Progress) -> None:
     reader = await store.begin(read_only=True)
     writer = await store.begin()
     try:
         source, target = Catalog(from_slot), Catalog(to_slot)
         objids: dict[int, int] = {}
-        for table in await source.tables(reader):
+        tables = await source.tables(reader)
+        for done, table in enumerate(tables):
+            progress(done, len(tables))
             copied = await _copy_table(store, reader, writer, table, to_slot)
             objids[table.objid] = copied.objid
             target.add(writer, copied)

@@ -18,7 +18,7 @@ from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
-from jetwire_server.engine.compact import copy_database
+from jetwire_server.engine.compact import Progress, copy_database
 from jetwire_server.engine.database import Database, OpenDatabase, safe_path
 from jetwire_server.engine.escrow import finish_zeroed
 from jetwire_server.engine.info import InfoCalls
@@ -202,11 +202,11 @@ class MiscCalls(InfoCalls):
             handle.database.defragmenting = now
         return 1, 0
 
-    async def compact(self, source: str, destination: str, grbit: int = 0) -> None:
+    async def compact(self, source: str, destination: str, grbit: int = 0, progress: Progress = lambda done, total: None) -> None:
         """Copies a database, row by row in key order, into a new file without holes; online, as of one moment."""
         self.check()
         if self.level:
             raise JetError(Err.InTransaction)
         self.instance.check_no_backup()
         async with self.instance.attaching:
-            await copy_database(self.instance, safe_path(source), safe_path(destination), grbit)
+            await copy_database(self.instance, safe_path(source), safe_path(destination), grbit, progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from tests.support.declared import misfits_of_notification
@@ -60,6 +61,24 @@ def test_changes_are_told_before_and_after(server: ServerProcess) -> None:
         watching.call("CloseTable", **mine)
         writing.call("PutRecords", **theirs, records=[{"id": 7}])
         assert told(watching) == []
+
+
+def test_a_compaction_tells_how_far_it_is(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        mine = opened(lines, "long.edb", create=True)
+        params = {"sesid": mine["sesid"], "sourceDatabase": "long.edb", "destinationDatabase": "short.edb"}
+        for destination, last in (("short.edb", 6), ("long.edb", 3)):  # the second is refused: onto itself
+            call = {"jsonrpc": "2.0", "id": "compact", "method": "Compact", "params": {**params, "destinationDatabase": destination}}
+            lines.send(json.dumps(call).encode() + b"\n")
+            got = []
+            while (message := lines.read()).get("id") != "compact":
+                assert message["method"] == "status"
+                assert misfits_of_notification("status", message["params"]) == []
+                got.append(message["params"])
+            assert {(one["sesid"], one["snp"]) for one in got} == {(mine["sesid"], 4)}
+            assert [one["snt"] for one in got] == [5, *([0] if last == 6 else []), last]
+            if last == 6:
+                assert got[1]["snprog"] == {"unitDone": 0, "unitTotal": 1}
 
 
 def test_what_is_refused(server: ServerProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jetwire_protocol.data.flags import Snp, Snt
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.misc import database_file_info
@@ -81,8 +82,24 @@ async def set_database_size(peer: Peer, params: Params) -> Result:
 
 @handles("Compact")
 async def compact(peer: Peer, params: Params) -> Result:
+    """The connection that calls is told how far it is, a table at a time."""
     session = session_of(peer, params)
-    await session.compact(params["sourceDatabase"], params["destinationDatabase"], params["grbit"])
+
+    def tell(snt: Snt, progress: dict[str, int] | None = None) -> None:
+        peer.notify("status", {"sesid": session.id, "snp": int(Snp.Compact), "snt": int(snt), "snprog": progress})
+
+    tell(Snt.Begin)
+    try:
+        await session.compact(
+            params["sourceDatabase"],
+            params["destinationDatabase"],
+            params["grbit"],
+            lambda done, total: tell(Snt.Progress, {"unitDone": done, "unitTotal": total}),
+        )
+    except BaseException:
+        tell(Snt.Fail)
+        raise
+    tell(Snt.Complete)
     return answer(session)
 
 
