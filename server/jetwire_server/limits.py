@@ -32,6 +32,7 @@ LOG_SEAL_SECONDS = 0.5  # an idle log is sealed after this: damage to its last r
 LOG_FILE_KB_MIN, LOG_FILE_KB_MAX, LOG_FILE_KB_DEFAULT = 64, 32_768, 5_120  # JET_paramLogFileSize
 
 # -- rpc: Hello tells clients the first four; see jetwire_protocol.jsonrpc.WireLimits for what one message may weigh ---
+CONNECTIONS_MAX = 8_192  # TCP, Unix and WebSocket together; one more is told so and closed
 CALLS_IN_FLIGHT_MAX = 1_024  # a connection's calls that wait; more are refused
 RESULT_BYTES_MAX = 64 << 20
 RECORDS_BYTES = 16 << 20  # GetRecords ends a page here, however many records were asked for

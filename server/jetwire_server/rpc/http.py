@@ -111,6 +111,8 @@ class HttpListener:
         )
         if not socket.can_prepare(request):
             raise web.HTTPUpgradeRequired(text="GET /rpc is for WebSocket; send calls with POST\n", headers={"Upgrade": "websocket"})
+        if self._service.full:
+            raise web.HTTPServiceUnavailable(text="too many connections\n")
         await socket.prepare(request)
         connection = WebSocketConnection(self._service, socket, request.transport, self._identity(request))
         await connection.serve()

@@ -49,6 +49,7 @@ class Service:
     backups: BackupService = None  # type: ignore[assignment]
     event_table: EventTable = None  # type: ignore[assignment]
     wire_limits: WireLimits = field(default_factory=WireLimits)
+    connections_max: int = limits.CONNECTIONS_MAX
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
     result_bytes_max: int = limits.RESULT_BYTES_MAX
     slow_reader_seconds: float = limits.SLOW_READER_SECONDS
@@ -82,6 +83,11 @@ class Service:
         """After an instance began or ended to run: the server remembers which to start the next time."""
         if self.remember is not None:
             await self.remember()
+
+    @property
+    def full(self) -> bool:
+        """No further connection is taken."""
+        return len(self.connections) >= self.connections_max
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something that belongs to a closing connection; the server waits for it before it ends."""

@@ -42,14 +42,20 @@ class LineConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
+        full = self._service.full
         gatekeeper = self._service.gatekeeper
         if self._kind == "unix":
             identity = gatekeeper.by_uid(_uid_of(transport.get_extra_info("socket")))
         else:
             identity = gatekeeper.by_address(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
         self.peer = Peer(self._service, self._send, role=identity.role, principal=identity.principal, kind=self._kind)
-        self._service.connections.add(self)
         self._last_heard = self._service.clock.boot()
+        if full:
+            data = {"limit": "connections", "max": self._service.connections_max}
+            self._send(jsonrpc.encode_error(jsonrpc.NULL_ID, jsonrpc.TOO_MANY, jsonrpc.MESSAGES[jsonrpc.TOO_MANY], data))
+            self._transport.close()
+            return
+        self._service.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lines.clear()
