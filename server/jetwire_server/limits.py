@@ -40,6 +40,7 @@ WRITE_BUFFER_BYTES = 1 << 20  # more than this unread, and nothing more is read 
 WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces of about this size
 UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
 SLOW_READER_SECONDS = 60.0  # a connection that reads nothing of what waits for it is dropped after this
+HTTP_BODY_SECONDS = 30.0  # a POST whose body has not come whole by then is answered 408
 IDLE_SECONDS = 0.0  # a silent connection is closed after this; 0: never
 SWEEP_SECONDS = 1.0  # how often connections are looked at for the two above
 WEBSOCKET_PING_SECONDS = 30.0

@@ -84,7 +84,11 @@ class HttpListener:
 
     # -- calls --------------------------------------------------------------------------------------------------
     async def _post(self, request: web.Request) -> web.Response:
-        body = await request.read()
+        try:
+            async with asyncio.timeout(limits.HTTP_BODY_SECONDS):
+                body = await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text="the body did not come\n", headers={"Connection": "close"}) from None
         identity = self._identity(request)
         late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
+from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
 from jetwire_server.rpc.handlers import connection
+from jetwire_server.rpc.http import HttpListener
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 from jetwire_server.rpc.tcp import listen_tcp
@@ -44,3 +48,18 @@ async def test_one_too_many() -> None:
     listener.close()
     while service.peers:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
+
+
+async def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HTTP_BODY_SECONDS", 0.05)
+    service = Service("1", ManualClock(), EventLog(), Gatekeeper())
+    listener = HttpListener(service, dict)
+    host, port = await listener.start("127.0.0.1", 0)
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+        async with asyncio.timeout(5):
+            assert b" 408 " in await reader.readline()
+        writer.close()
+    finally:
+        await listener.stop()
