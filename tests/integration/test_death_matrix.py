@@ -1,8 +1,8 @@
 """The death matrix: who dies or stops, and at which step of a snapshot. After each, with real processes under load:
 
 - nothing stays frozen past its deadline, once the server can run (and nothing past the end of who asked, if bound);
-- a server that died is started again, holds every acknowledged commit, and answers the old snapId with the time-out,
-  or with an invalid snapId if nothing was frozen;
+- a server that died is started again, holds every acknowledged commit, and its state is none or timedOut
+  (that the old snapId answers the time-out is shown in `test_freeze.py`);
 - a run that says "consistent" has made a copy that passes its verification;
 - a new snapshot works.
 

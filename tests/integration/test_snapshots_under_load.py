@@ -139,7 +139,7 @@ def test_many_copies_under_load(tmp_path: Path):
     print(dict(done))
 
 
-def test_control_a_copy_without_a_freeze_is_caught(tmp_path: Path):
+def test_control_a_copy_of_another_instant_is_caught(tmp_path: Path):
     """What the comparison is worth: the numbers of an older copy are not those of a newer freeze."""
     with ServerProcess(tmp_path / "data") as server, server.connect() as lines:
         lines.call("CreateDatabase", sesid=session(lines), database="count.edb")
