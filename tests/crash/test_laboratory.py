@@ -36,6 +36,7 @@ def test_the_promise_holds(part: str) -> None:
     assert found["count"] >= DOSES[part] // 2
 
 
+CONTROL_RUNS_MAX = 8
 SLOW = {"pages before the log"}
 CONTROLS = [(name, control) for name, part in PARTS.items() for control in part.controls if control not in SLOW]
 
@@ -44,7 +45,8 @@ CONTROLS = [(name, control) for name, part in PARTS.items() for control in part.
 def test_a_broken_promise_is_noticed(part: str, control: str) -> None:
     if part == "faults" and faults.strace() is None:
         pytest.skip("strace is not installed, or not allowed here")
-    assert job(part, 1, 0, control)["failures"]
+    # Where real processes race, one small run may happen to keep even a broken promise; several do not.
+    assert any(job(part, seed, 0, control)["failures"] for seed in range(1, CONTROL_RUNS_MAX + 1))
 
 
 def test_the_risky_lines_have_names() -> None:
