@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -61,12 +64,33 @@ def top(
             time.sleep(interval)
             answer(since(before, look(connection, where)).to_json())
             return
-        with suppress(KeyboardInterrupt), Live(picture(before), console=console, screen=True, auto_refresh=False) as live:
-            while True:
+        with _until_interrupted() as interrupted, Live(picture(before), console=console, screen=True, auto_refresh=False) as live:
+            while not interrupted.is_set():
                 time.sleep(interval)
                 now = since(before, look(connection, where))
                 live.update(picture(now), refresh=True)
                 before = now
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[Event]:
+    """Set by the first Ctrl-C; the second is an exception as always, should a call hang.
+
+    As an exception the first would sometimes be lost: raised inside a destructor, Python ignores it.
+    """
+    interrupted = Event()
+
+    def note(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    except KeyboardInterrupt:
+        interrupted.set()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def look(connection: Connection, metrics_url: str) -> Look:
