@@ -47,6 +47,7 @@ lock:
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
 	@[ -x $(VENV)-docs/bin/mkdocs ] || { $(PYTHON) -m venv $(VENV)-docs && $(VENV)-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.txt; }
+	$(VENV)-docs/bin/python docs/plots.py
 	$(VENV)-docs/bin/mkdocs build --strict --quiet
 
 clean:
