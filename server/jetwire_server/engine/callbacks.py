@@ -1,14 +1,15 @@
-"""Callbacks of tables: who wants to be told of changes to records, before or after them.
+"""Callbacks of tables: who wants to be told of changes to records, before or after them, and of the rest that JET_CBTYP lists.
 
 Nobody waits for whoever is told, and nobody can veto: the change is the caller's alone. A registration ends with the cursor it was
-made on.
+made on. `Finalize` is told by `zeroed`, `FreeCursorLS` and `FreeTableLS` when a cursor closes, `OnlineDefragCompleted` by Defragment.
+Since nobody waits, nobody can be asked for a user-defined default either: that bit is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import Cbtyp
 from jetwire_protocol.errors import Err, JetError, Wrn
@@ -17,9 +18,11 @@ from jetwire_server import limits
 if TYPE_CHECKING:
     from jetwire_server.engine.update import Updates
 
-_TOLD = int(Cbtyp.BeforeInsert | Cbtyp.AfterInsert | Cbtyp.BeforeReplace | Cbtyp.AfterReplace | Cbtyp.BeforeDelete | Cbtyp.AfterDelete)
+_RECORDS = Cbtyp.BeforeInsert | Cbtyp.AfterInsert | Cbtyp.BeforeReplace | Cbtyp.AfterReplace | Cbtyp.BeforeDelete | Cbtyp.AfterDelete
+_TOLD = int(_RECORDS | Cbtyp.Finalize | Cbtyp.OnlineDefragCompleted | Cbtyp.FreeCursorLS | Cbtyp.FreeTableLS)
 
-Tell = Callable[[int, "Updates", int], None]  # the callback's id, the cursor that changes a record, the one bit of what happens
+Tell = Callable[[int, "Updates", int, Any], None]
+"""The callback's id, the cursor that changes a record (or closes), the one bit of what happens, and pvArg1: a freed local storage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Callbacks:
 
     def __init__(self) -> None:
         self._by_table: dict[int, list[Callback]] = {}
+        self.table_storage: dict[int, Any] = {}  # what SetLS with LSTable put there; FreeTableLS tells of its end
 
     def __bool__(self) -> bool:
         return bool(self._by_table)
@@ -47,7 +51,7 @@ class Callbacks:
         """`mask` has the bits of what is to be told; answers the callback's id."""
         cursor.session.check()
         if not mask or mask & ~_TOLD:
-            raise JetError(Err.InvalidParameter, f"cbtyp {mask}: only changes of records are told")
+            raise JetError(Err.InvalidParameter, f"cbtyp {mask}")
         mine = [one for one in self._by_table.get(cursor.table.objid, ()) if one.alive]
         if len(mine) >= limits.CALLBACKS_PER_TABLE_MAX:
             raise JetError(Err.OutOfMemory, f"{limits.CALLBACKS_PER_TABLE_MAX} callbacks on the table")
@@ -65,8 +69,8 @@ class Callbacks:
             session.warning = Wrn.CallbackNotRegistered
         self._keep(cursor.table.objid, kept)
 
-    def tell(self, cursor: Updates, what: int) -> None:
-        """Something happens to a record under `cursor`."""
+    def tell(self, cursor: Updates, what: int, arg: Any = None) -> None:
+        """Something happens to a record under `cursor`, or to the cursor."""
         there = self._by_table.get(cursor.table.objid)
         if there is None:
             return
@@ -75,7 +79,14 @@ class Callbacks:
             self._keep(cursor.table.objid, alive)
         for one in alive:
             if one.mask & what:
-                one.tell(one.id, cursor, what)
+                one.tell(one.id, cursor, what, arg)
+
+    def tell_all(self, what: int) -> None:
+        """Something happened to the whole database."""
+        for there in list(self._by_table.values()):
+            for one in there:
+                if one.alive and one.mask & what:
+                    one.tell(one.id, one.cursor, what, None)
 
     def _keep(self, objid: int, callbacks: list[Callback]) -> None:
         if callbacks:

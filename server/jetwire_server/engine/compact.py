@@ -12,6 +12,7 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import Catalog, fold
 from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Table
+from jetwire_server.engine.zeroed import copy_marks
 from jetwire_server.store.interface import Store, Transaction, Tree, tree_number
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ async def _copy(store: Store, from_slot: int, to_slot: int, progress: Progress) 
             target.add(writer, copied)
             target.put_stats(writer, copied.objid, await source.stats(reader, table.objid))
         await source.copy_counters(reader, target, writer, objids)
+        await copy_marks(reader, from_slot, writer, to_slot, objids)
         await writer.commit()
     finally:
         await writer.rollback()

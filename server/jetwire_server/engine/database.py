@@ -82,7 +82,6 @@ class Database:
         self.defragmenting: float | None = None  # since when
         self.uses: dict[int, TableUse] = {}  # by object id
         self._counters: Counters | None = None
-        self.zeroed: list[tuple[int, bytes, int]] = []  # object id, bookmark and column of sums that a commit left at zero
 
     def counters(self, instance: Instance) -> Counters:
         """The numbers its tables give away."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from jetwire_protocol.data.flags import AddColumnGrbit, EscrowUpdateGrbit
+from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.retrieve import Retrieval
+from jetwire_server.engine.zeroed import AT_ZERO, mark
 from jetwire_server.store.interface import Transaction
-
-if TYPE_CHECKING:
-    from jetwire_server.engine.database import OpenDatabase
-    from jetwire_server.engine.session import Session
 
 
 class Escrow(Retrieval):
@@ -46,14 +41,15 @@ class Escrow(Retrieval):
         if not -(1 << bits - 1) <= delta < 1 << bits - 1:
             raise JetError(Err.InvalidBufferSize, f"delta {delta} does not fit {size} bytes")
         before = txn.add(rows.tree, self.bookmark, offset, size, delta)
-        column = self.plan.columns[columnid].column
-        if column.grbit & (AddColumnGrbit.ColumnDeleteOnZero | AddColumnGrbit.ColumnFinalize) and before + delta == 0:
-            self._finish_at_zero(columnid, bool(column.grbit & AddColumnGrbit.ColumnDeleteOnZero))
         self._row = None
         mine = txn.added(rows.tree, self.bookmark, offset)
         if mine is None:  # this session put the row: nobody else can have added
-            return before
-        raw = await self._published(columnid, before - (mine - delta)) + mine - delta + self._others_add(offset)
+            raw, others = before, 0
+        else:
+            others = self._others_add(offset)
+            raw = await self._published(columnid, before - (mine - delta)) + mine - delta + others
+        if self.plan.columns[columnid].column.grbit & AT_ZERO and (raw + delta == 0 or raw - others + delta == 0 or others):
+            mark(txn, self, columnid)
         return _wrapped(raw, bits)
 
     async def _published(self, columnid: int, otherwise: int) -> int:
@@ -71,57 +67,7 @@ class Escrow(Retrieval):
         others = [s.txn for s in self.session.instance.sessions.values() if s is not self.session and s.txn is not None]
         return sum(txn.added(tree, bookmark, offset) or 0 for txn in others)
 
-    def _finish_at_zero(self, columnid: int, delete: bool) -> None:
-        """A sum reached zero: once that is committed, the record goes, if the sum is zero still when `Idle` looks."""
-        found = (self.table.objid, self.bookmark, columnid)
-        database = self.database
-
-        def at_end(committed: bool) -> None:
-            if committed and delete:
-                database.zeroed.append(found)
-
-        self.session.at_end.append(at_end)
-
 
 def _wrapped(value: int, bits: int) -> int:
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-async def finish_zeroed(session: Session) -> int:
-    """Deletes the records whose DeleteOnZero sums were committed at zero and still are; how many. `Idle` does it."""
-    if session.level:
-        return 0
-    done = 0
-    for handle in list(session.opened.values()):
-        database = handle.database
-        waiting, database.zeroed = database.zeroed, []
-        for objid, bookmark, columnid in waiting:
-            try:
-                done += await _delete_if_zero(session, handle, objid, bookmark, columnid)
-            except JetError as error:
-                if error.code == Err.WriteConflict:  # somebody is at it: next time
-                    database.zeroed.append((objid, bookmark, columnid))
-                elif error.code not in (Err.RecordDeleted, Err.ObjectNotFound, Err.ColumnNotFound):
-                    raise
-    return done
-
-
-async def _delete_if_zero(session: Session, handle: OpenDatabase, objid: int, bookmark: bytes, columnid: int) -> bool:
-    async with session.operation(write=False) as txn:
-        table = await handle.database.catalog.by_objid(txn, objid)
-    if table is None:
-        return False
-    cursor = session._open_cursor(handle, table, 0)
-    try:
-        await session.begin_transaction()
-        await cursor.goto_bookmark(bookmark)
-        zero = bool((await cursor.retrieve_column(columnid)).value == 0)
-        if zero:
-            await cursor.delete()
-        await session.commit_transaction(1)
-        return zero
-    finally:
-        if session.level:
-            await session.rollback()
-        cursor.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import (
+    Cbtyp,
     DbInfo,
     Dbstate,
     DefragmentGrbit,
@@ -20,8 +21,8 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.compact import Progress, copy_database
 from jetwire_server.engine.database import Database, OpenDatabase, safe_path
-from jetwire_server.engine.escrow import finish_zeroed
 from jetwire_server.engine.info import InfoCalls
+from jetwire_server.engine.zeroed import finish_zeroed
 
 if TYPE_CHECKING:
     from jetwire_server.engine.instance import Instance
@@ -193,6 +194,7 @@ class MiscCalls(InfoCalls):
                 self.warning = Wrn.DefragNotRunning
                 return 0, 0
             handle.database.defragmenting = None
+            handle.database.callbacks.tell_all(Cbtyp.OnlineDefragCompleted)
             return 1, int(now - state)
         if state is not None:
             self.warning = Wrn.DefragAlreadyRunning
@@ -200,6 +202,8 @@ class MiscCalls(InfoCalls):
         await self.instance.store.checkpoint()
         if verbs[0] is D.DefragmentBatchStart and (passes is None or passes > 1) and (seconds is None or seconds != 0):
             handle.database.defragmenting = now
+        else:
+            handle.database.callbacks.tell_all(Cbtyp.OnlineDefragCompleted)
         return 1, 0
 
     async def compact(self, source: str, destination: str, grbit: int = 0, progress: Progress = lambda done, total: None) -> None:

@@ -160,6 +160,10 @@ class TempCursor(Cursor):
     def check_updatable(self) -> None:
         return None
 
+    @property
+    def last_on_table(self) -> bool:
+        return True
+
     # -- what sorts do not do ---------------------------------------------------------------------------------------
     def _start_reading(self, *, forward: bool) -> None:
         if not forward and (self.tt & T.TTForwardOnly or not self.tt & _MATERIALIZED):

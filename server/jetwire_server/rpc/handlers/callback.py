@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.temptable import TempCursor
@@ -19,14 +21,14 @@ def register_callback(peer: Peer, params: Params) -> Result:
         raise JetError(Err.IllegalOperation, "a temporary table has no callbacks")
     context = params["context"]
 
-    def tell(callback_id: int, changing: Updates, what: int) -> None:
+    def tell(callback_id: int, changing: Updates, what: int, arg: Any) -> None:
         told = {
             "callbackId": callback_id,
             "sesid": changing.session.id,
             "dbid": changing.dbid,
             "tableid": changing.id,
             "cbtyp": int(what),
-            "arg1": None,
+            "arg1": arg,
             "arg2": None,
             "context": context,
         }
