@@ -16,7 +16,7 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.metrics import Counter
-from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Record, decode_commit
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, decode_commit
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
@@ -50,6 +50,7 @@ class _Recovery:
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
         self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
         self.unmarked: dict[str, Head] = {}  # detached by the log, but their files do not know yet
+        self.behind: set[int] = set()  # slots whose pages lack something that was read: only after a restore do they when detached
         self.named: set[Tree] = set()
         self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
 
@@ -67,6 +68,8 @@ class _Recovery:
         for slot, path, signature, read_only in begun.attached:
             self._attach(slot, path, signature, read_only, None)
         for count, record in enumerate(journal.records(start), 1):
+            if record.kind == Kind.DETACH_DATABASE:
+                await self._complete(record)
             self._take(record)
             if count % 500 == 0:
                 await asyncio.sleep(0)
@@ -77,10 +80,7 @@ class _Recovery:
             raise error
         self._check_log_reaches_pages()
         self._begin()
-        for number, tree, rows in self.chunks:
-            await store.write_to_pages(number, tree, rows)
-        if self.chunks:
-            store.generations.advance(store.current.base, store.files)
+        await self._write_chunks()
         await self._mark_detached()
         await self.databases.mark(ATTACHED)
         for slot in self.databases.files:
@@ -108,7 +108,27 @@ class _Recovery:
     async def _spill(self) -> None:
         """A long log, as after a restore: what is recovered so far goes to the pages before the rest is read."""
         self._begin()
+        await self._write_chunks()
         await self.store.checkpointer.relief()
+
+    async def _write_chunks(self) -> None:
+        """Before the commit that adopts their tree goes to the pages, as in life: its round takes the mark of the unnamed off."""
+        chunks, self.chunks = self.chunks, []
+        for number, tree, rows in chunks:
+            await self.store.write_to_pages(number, tree, rows)
+        if chunks:
+            self.store.generations.advance(self.store.current.base, self.store.files)
+
+    async def _complete(self, read: Record) -> None:
+        """In life a database is whole before it is detached; one that comes from a backup must be made so."""
+        record = changes.decode(memoryview(read.payload)[COMMIT_HEADER_BYTES:])
+        if not isinstance(record, changes.DetachRecord) or record.slot not in self.behind:
+            return
+        self.behind.discard(record.slot)
+        self._begin()
+        await self._write_chunks()
+        await self.store.checkpointer.save()
+        self.store.check_available()
 
     # -- records ----------------------------------------------------------------------------------------------
     def _take(self, read: Record) -> None:
@@ -121,6 +141,7 @@ class _Recovery:
         if isinstance(record, changes.ChunkRecord):
             self.databases.tree_is_used(record.tree)
             if number > self.base.get(tree_slot(record.tree), number):
+                self.behind.add(tree_slot(record.tree))
                 self.chunks.append((number, record.tree, record.rows))
         elif isinstance(record, changes.AttachRecord):
             known = record.slot in self.databases.files
@@ -137,6 +158,7 @@ class _Recovery:
         writes: dict[Tree, dict[bytes, Entry]] = {}
         for tree, rows in record.writes.items():
             if number > base.get(tree >> SLOT_SHIFT, number):
+                self.behind.add(tree >> SLOT_SHIFT)
                 writes[tree] = self._entries(number, tree, rows)
         if not (record.created or record.adopted or record.dropped):
             self.store.publish(Published(number, _place(read), writes))
