@@ -49,7 +49,14 @@ def serve(
     data: Annotated[Path | None, typer.Option(help="Directory of the data; made if it is not there. Default: data.")] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP and WebSocket; port 0 picks one.")] = None,
     tcp: Annotated[str | None, typer.Option(help="HOST:PORT of JSON lines; port 0 picks one.")] = None,
-    unix: Annotated[Path | None, typer.Option(help="Path of a Unix socket.")] = None,
+    unix: Annotated[Path | None, typer.Option(help="Path of a Unix socket. Default: one in the runtime directory.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="Directory in which programs on this machine find the server; empty for none. "
+            "Default: $XDG_RUNTIME_DIR/jetwire, else /run/jetwire."
+        ),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file with any of the settings.", envvar="JETWIRE_CONFIG")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM); read again at SIGHUP.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM).")] = None,
@@ -67,6 +74,7 @@ def serve(
             http=http,
             tcp=tcp,
             unix=unix,
+            runtime=runtime,
             tls_cert=tls_cert,
             tls_key=tls_key,
             tls_client_ca=tls_client_ca,

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from jetwire_protocol.declarations import ROLES
 from jetwire_server import limits
+from jetwire_server.local_door import runtime_directory
 
 
 class Address(NamedTuple):
@@ -35,7 +36,10 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="directory of the instances")
     http: str = Field("127.0.0.1:3730", description="HOST:PORT of HTTP and WebSocket; empty for none")
     tcp: str = Field("127.0.0.1:3731", description="HOST:PORT of JSON lines; empty for none")
-    unix: Path | None = Field(None, description="path of a Unix socket")
+    unix: Path | None = Field(None, description="path of a Unix socket; default: one in the directory below")
+    runtime: str = Field(
+        default_factory=runtime_directory, description="directory in which programs on this machine find the server; empty for none"
+    )
 
     tls_cert: Path | None = Field(None, description="certificate chain, PEM; read again at SIGHUP")
     tls_key: Path | None = None

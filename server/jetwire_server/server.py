@@ -10,8 +10,10 @@ import signal
 import ssl
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
+from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import WireLimits
 from jetwire_server.clock import Clock, SystemClock
 from jetwire_server.config import Address, Settings
@@ -20,6 +22,7 @@ from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.hosting import Hosting
+from jetwire_server.local_door import LocalDoor
 from jetwire_server.rpc import handlers
 from jetwire_server.rpc.http import HttpListener
 from jetwire_server.rpc.security import Gatekeeper, Token, check_addresses, tokens_from_json
@@ -66,6 +69,8 @@ class Server:
         self._say = say
         self._files = LocalFiles(settings.data)
         self._lock = DirectoryLock(self._files)
+        self._door = LocalDoor(Path(settings.runtime)) if settings.runtime else None
+        self._cookie: list[Token] = []  # the token on the local door's card
         self._tls: ssl.SSLContext | None = None
         self._listeners: list[asyncio.Server] = []
         self._http: HttpListener | None = None
@@ -136,8 +141,30 @@ class Server:
         if settings.unix:
             self._listeners.append(await listen_unix(self.service, settings.unix))
             self.addresses["unix"] = f"unix://{settings.unix.absolute()}"
+        await self._open_the_door()
         for kind, address in self.addresses.items():
             self._say(f"listening {kind} {address}")
+
+    async def _open_the_door(self) -> None:
+        """What is found without configuration, once all other addresses are known. A server can do without: it says why."""
+        if self._door is None:
+            return
+        try:
+            self._door.take()
+            if not self.settings.unix:
+                self._listeners.append(await listen_unix(self.service, self._door.socket))
+                self.addresses["unix"] = f"unix://{self._door.socket}"
+            token = None
+            if self.settings.require_token:
+                token, made = Token.make("local cookie", "admin", self.clock.now())
+                self._cookie = [made]
+                self.service.gatekeeper.tokens = [*self.service.gatekeeper.tokens, made]
+            self._door.show(self.addresses, token)
+        except (JetError, OSError) as error:
+            reason = f"in use by {error.data['holder']}" if isinstance(error, JetError) and "holder" in error.data else error
+            self._say(f"not to be found without its address: {self.settings.runtime}: {reason}")
+            self._door.leave()
+            self._door = None
 
     def _make_tls(self) -> ssl.SSLContext | None:
         settings = self.settings
@@ -156,7 +183,7 @@ class Server:
         """SIGHUP: certificates and tokens are read again; connections that stand are not touched."""
         settings = self.settings
         try:
-            self.service.gatekeeper.tokens = read_tokens(self._files)
+            self.service.gatekeeper.tokens = [*read_tokens(self._files), *self._cookie]
             if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
                 self._tls.load_cert_chain(settings.tls_cert, settings.tls_key)
         except (OSError, ValueError) as error:
@@ -171,6 +198,8 @@ class Server:
         """Refuses what is new, finishes what runs, and closes the data."""
         for listener in self._listeners:
             listener.close()
+        if self._door is not None:
+            self._door.leave()
         await self.service.drain(self.settings.drain_seconds)
         if self._sweeper is not None:
             self._sweeper.cancel()

@@ -1,10 +1,6 @@
-"""Where a server is looked for, and with which token."""
+"""Addresses as text."""
 
 from __future__ import annotations
-
-import os
-import socket
-from pathlib import Path
 
 import pytest
 
@@ -38,42 +34,3 @@ def test_what_is_no_address(text: str):
 
 def test_the_url_of_an_address_of_six_parts():
     assert address.parse("ws://[::1]:7").url == "ws://[::1]:7/rpc"
-
-
-def test_a_local_server_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("JETWIRE_URL", raising=False)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(address, "_RUN_DIRECTORIES", ("{XDG_RUNTIME_DIR}/jetwire",))
-    assert address.default() == "tcp://127.0.0.1:3731"
-    path = tmp_path / "jetwire" / "jetwire.sock"
-    path.parent.mkdir()
-    path.touch()
-    assert address.default() == "tcp://127.0.0.1:3731", "a plain file is no server"
-    path.unlink()
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-        assert address.default() == f"unix://{path}"
-    monkeypatch.setenv("JETWIRE_URL", "ws://elsewhere")
-    assert address.default() == "ws://elsewhere"
-
-
-def test_tokens_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv("JETWIRE_TOKEN", raising=False)
-    monkeypatch.delenv("JETWIRE_TOKEN_FILE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    assert address.default_token() is None
-    file = tmp_path / "jetwire" / "token"
-    file.parent.mkdir()
-    file.write_text("jw_1\n")
-    assert address.default_token() == "jw_1"
-    other = tmp_path / "other"
-    other.write_text("jw_2")
-    monkeypatch.setenv("JETWIRE_TOKEN_FILE", str(other))
-    assert address.default_token() == "jw_2"
-    monkeypatch.setenv("JETWIRE_TOKEN", "jw_3")
-    assert address.default_token() == "jw_3"
-    if os.geteuid() != 0:
-        monkeypatch.delenv("JETWIRE_TOKEN")
-        other.chmod(0)
-        with pytest.raises(JetwireError):
-            address.default_token()

@@ -137,14 +137,6 @@ def test_not_allowed(run: Run, tmp_path: Path):
         run("call", "OSSnapshotPrepare", url=url, JETWIRE_TOKEN=token, code=8)  # a reader may not
 
 
-def test_the_local_server_is_found(tmp_path: Path, home: dict[str, str]):
-    (tmp_path / "jetwire").mkdir()
-    with ServerProcess(tmp_path / "data", "--unix", str(tmp_path / "jetwire" / "jetwire.sock")):
-        done = subprocess.run([*JETWIRE, "ping"], env=home, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["url"].startswith("unix://")
-
-
 def test_help_says_the_exit_codes(run: Run):
     text = run("--help").stdout
     assert all(word in text for word in ("ping", "call", "shell", "tables", "dump", "load", "top", "snapshot"))

@@ -26,11 +26,11 @@ class ServerProcess:
         self.data = data
         self.errors = data.parent / f"{data.name}.stderr"
         command = [sys.executable, "-m", "jetwire_server", "serve", "--data", str(data), "--http", http, "--tcp", tcp, *flags]
+        environment = {**os.environ, "JETWIRE_RUNTIME": "", **environment}  # not in the way of the servers of this machine
         with self.errors.open("ab") as errors:
-            self.process = subprocess.Popen(
-                command, bufsize=0, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, **environment}, cwd=data.parent
-            )
+            self.process = subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=data.parent)
         self.addresses: dict[str, str] = {}
+        self.said: list[str] = []
         self._wait_until_ready()
 
     def _wait_until_ready(self) -> None:
@@ -40,6 +40,7 @@ class ServerProcess:
             if not select.select([self.process.stdout], [], [], left)[0]:
                 break
             line = self.process.stdout.readline().decode().strip()
+            self.said.append(line)
             if line == "ready":
                 return
             if not line:

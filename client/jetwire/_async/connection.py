@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Self
 
-from jetwire import address
+from jetwire import address, local
 from jetwire._async.methods import Methods
 from jetwire._async.transport import Transport, open_transport
 from jetwire.errors import ConnectionLost
@@ -25,9 +25,9 @@ class Connection(Methods):
     """
 
     def __init__(self, url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> None:
-        self.url = url or address.default()
+        self.url = url or local.default_url()
         self._address = address.parse(self.url)
-        self._token = token or address.default_token()
+        self._token = token or local.default_token(self.url)
         self._tls = tls
         self._transport: Transport | None = None
         self._listeners: list[Listener] = []

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from jetwire.cli import backup, calls, dump, load, shell, snapshot, tables, top
-from jetwire.cli.context import settings
+from jetwire.cli.context import fail, settings
+from jetwire.errors import JetwireError
+from jetwire.local import default_url
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(snapshot.app, name="snapshot")
@@ -26,8 +28,10 @@ def options(
 
     Exit codes: 0 done, 1 an error of the engine, 2 wrong usage, 7 no server there, 8 not allowed; `snapshot run` adds 3 to 6.
     """
-    if url:
-        settings.url = url
+    try:
+        settings.url = url or default_url()
+    except JetwireError as error:
+        fail(error)
     settings.token = token
     settings.instance = instance
     settings.as_json = as_json

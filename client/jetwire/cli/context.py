@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
-from jetwire import address
 from jetwire._sync.connection import Connection
 from jetwire._sync.server import Server
 from jetwire._sync.session import Session
@@ -49,7 +47,7 @@ class Settings:
         return not self.as_json and sys.stdout.isatty()
 
 
-settings = Settings(address.default(), os.environ.get("JETWIRE_TOKEN"), False)
+settings = Settings("", None, False)  # filled in from the options, before any command
 console = Console()
 errors = Console(stderr=True)
 

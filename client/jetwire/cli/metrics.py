@@ -8,13 +8,16 @@ import urllib.request
 
 from jetwire import address
 from jetwire.address import DEFAULT_HTTP_PORT
+from jetwire.local import card_of
 
 _SECONDS = 2.0
 
 
 def address_of(url: str) -> str:
-    """Where the metrics of the server at an address are: on the same HTTP port, or on the default one of the same host."""
+    """Where the metrics of the server at an address are: on its HTTP port, as far as that is known, else on the default one."""
     where = address.parse(url)
+    if where.scheme in ("tcp", "tcps", "unix") and (card := card_of(url)) is not None and "http" in card.addresses:
+        where = address.parse(card.addresses["http"])
     if where.scheme in ("ws", "http", "wss", "https"):
         return f"http{'s' if where.secure else ''}://{_host(where.host)}:{where.port}/metrics"
     return f"http{'s' if where.secure else ''}://{_host(where.host or '127.0.0.1')}:{DEFAULT_HTTP_PORT}/metrics"

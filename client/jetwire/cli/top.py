@@ -17,11 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jetwire._sync.connection import Connection
-from jetwire.address import default_token
 from jetwire.cli import metrics
 from jetwire.cli.context import answer, connected, console, settings
 from jetwire.cli.render import grid
 from jetwire.errors import EngineError
+from jetwire.local import default_token
 from jetwire_protocol.errors import Err
 
 
@@ -107,7 +107,7 @@ def look(connection: Connection, metrics_url: str) -> Look:
         [dict(row) for row in connection.GetInstanceInfo()["instances"]],
         dict(connection.SnapshotStatus()),
         stats,
-        metrics.read(metrics_url, settings.token or default_token()),
+        metrics.read(metrics_url, settings.token or default_token(connection.url)),
     )
 
 
