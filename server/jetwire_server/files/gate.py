@@ -303,6 +303,8 @@ class Gate:
         with self._lock:
             self._refuse_latched()
             self._look()
+            if self._turn == turn and self._lost is not None:
+                raise JetError(Err.OSSnapshotTimeOut, "the deadline passed before anybody knew of the freeze")
             if self._turn != turn or self._phase is _Phase.OPEN:
                 holders = list(self._stuck)
                 raise JetError(Err.OSSnapshotNotAllowed, f"still writing: {', '.join(holders) or 'nobody'}", holders=holders)
