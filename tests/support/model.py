@@ -636,10 +636,10 @@ class Cursor:
                 current = self.session.rows().get(update.pk)
                 if current is None:
                     raise Refused(Err.RecordDeleted)
-                if update.row[self.shape.key] != update.pk:
-                    raise Refused(Err.RecordPrimaryChanged)
                 if update.seen is not None and current != update.seen:
                     raise Refused(Err.WriteConflict)
+                if update.row[self.shape.key] != update.pk:
+                    raise Refused(Err.RecordPrimaryChanged)
                 self.session.replace(update.pk, update.row)
         self.update = None
         return int(update.row[self.shape.key])
