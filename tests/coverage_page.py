@@ -1,25 +1,36 @@
-"""Writes docs/coverage.md: for each function, its documented errors and flags, and the tests that name them.
+"""Writes docs/coverage.md: for each function, its documented errors and flags, and what the tests have to say of them.
 
     python -m tests.coverage_page
 
-A test counts for a function if it calls its method (`add_column`) or names it (`AddColumn`), and for one of its errors
-or flags if the same test function, or what it is parametrized with, names that too. This finds what nobody has tried; it
-does not prove that what is named is shown. What has no test is listed, not hidden.
+An error or flag is
+
+* shown, if a test below tests/server/coverage says so (tests.support.shown): such a test fails unless a server really
+  gave that answer to a call of that function while it ran;
+* named, which is weaker, if one test function calls the method (`add_column`, `AddColumn`) and names the error in what it
+  expects, or the flag anywhere. It finds what nobody has tried; it does not prove that what is named is shown;
+* impossible, with the reason, if tests.support.cannot_occur says so;
+* none otherwise: listed, not hidden.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.cannot_occur import reason
+from tests.support.shown import Entry, shown_by
+
 TESTS = Path(__file__).parent
+PROVING = TESTS / "server" / "coverage"
 FUNCTIONS = TESTS / "data" / "functions.json"
 PAGE = TESTS.parent / "docs" / "coverage.md"
 ALIASES = {"SetCurrentIndex": ("set_index",), "Update": ("update_record",)}
+CLASSES = ("shown", "named", "impossible", "none")
 
 
 @dataclass(frozen=True)
@@ -30,6 +41,21 @@ class Test:
     names: frozenset[str]
 
 
+# -- shown ------------------------------------------------------------------------------------------------------------
+def shown() -> dict[Entry, str]:
+    """What is shown, and the first test that does."""
+    found: dict[Entry, str] = {}
+    for path in sorted(PROVING.glob("test_*.py")):
+        where = path.relative_to(TESTS).with_suffix("")
+        module = importlib.import_module(".".join(("tests", *where.parts)))
+        for name, test in vars(module).items():
+            if name.startswith("test_") and callable(test):
+                for entry in shown_by(test):
+                    found.setdefault(entry, f"{path.relative_to(TESTS)}::{name}")
+    return found
+
+
+# -- named ------------------------------------------------------------------------------------------------------------
 def named(node: ast.AST) -> Iterator[str]:
     for part in ast.walk(node):
         if isinstance(part, ast.Name):
@@ -62,49 +88,60 @@ def of_function(name: str, every: list[Test]) -> list[Test]:
     return [test for test in every if wanted & test.names]
 
 
-def row(name: str, mine: list[Test]) -> tuple[str, bool]:
-    showing = [test.where for test in mine if short(name) in test.names]
-    more = f" and {len(showing) - 1} more" if len(showing) > 1 else ""
-    return f"| {name} | {f'`{showing[0]}`{more}' if showing else '**none**'} |", bool(showing)
+# -- the page ---------------------------------------------------------------------------------------------------------
+def row(function: str, name: str, proved: dict[Entry, str], mine: list[Test]) -> tuple[str, str]:
+    """A line of the page, and its class."""
+    if (function, name) in proved:
+        return f"| {name} | shown by `{proved[function, name]}` |", "shown"
+    if why := reason(function, name):
+        return f"| {name} | cannot occur: {why} |", "impossible"
+    naming = next((test.where for test in mine if short(name) in test.names), None)
+    if naming:
+        return f"| {name} | named in `{naming}` |", "named"
+    return f"| {name} | **none** |", "none"
 
 
 def page() -> str:
     """The whole page; it depends on nothing but the sources of the tests."""
     functions = json.loads(FUNCTIONS.read_text())
-    every = tests()
-    sections, untried = [], []
-    counts = {"functions": [0, 0], "errors": [0, 0], "flags": [0, 0]}
-    for name, documented in functions.items():
-        mine = of_function(name, every)
-        counts["functions"][0] += bool(mine)
-        counts["functions"][1] += 1
-        if not mine:
-            untried.append(name)
-        lines = [f"### {name}", "", f"{len(mine)} tests name it.", ""]
-        for kind in ("errors", "flags"):
-            if documented[kind]:
-                lines += [f"| {kind} | test |", "| --- | --- |"]
-            for entry in documented[kind]:
-                line, shown = row(entry, mine)
-                lines.append(line)
-                counts[kind][0] += shown
-                counts[kind][1] += 1
-            if documented[kind]:
-                lines.append("")
+    every, proved = tests(), shown()
+    sections, missing = [], []
+    counts = {kind: dict.fromkeys(CLASSES, 0) for kind in ("errors", "flags")}
+    for function, documented in functions.items():
+        mine = of_function(function, every)
+        lines = [f"### {function}", ""]
+        for kind, count in counts.items():
+            rows = [row(function, name, proved, mine) for name in documented[kind]]
+            if rows:
+                lines += [f"| {kind} | test |", "| --- | --- |", *(line for line, _ in rows), ""]
+            for _, found in rows:
+                count[found] += 1
+            if kind == "errors":
+                lacking = [short(name) for name, (_, found) in zip(documented[kind], rows, strict=True) if found == "none"]
+                if lacking:
+                    missing.append(f"* {function}: {', '.join(lacking)}")
         sections.append("\n".join(lines))
-    summary = "\n".join(f"| {kind} | {shown} | {total} |" for kind, (shown, total) in counts.items())
+    summary = [f"| {kind} | {' | '.join(str(count[one]) for one in CLASSES)} | {sum(count.values())} |" for kind, count in counts.items()]
     return "\n".join(
         [
-            "# What the tests name",
+            "# What the tests show",
             "",
-            "Made by `python -m tests.coverage_page`: for each function of ESE's API its documented errors and flags, and a test that",
-            "names both. It finds what nobody has tried; that a test names an error does not prove that it shows it.",
+            "Made by `python -m tests.coverage_page`: each function of ESE's API with its documented errors and flags, and a test of each.",
             "",
-            "| | named by a test | documented |",
-            "| --- | --- | --- |",
-            summary,
+            "- *Shown*: a test declares it, and fails unless a server really gave that answer to a call of that function while it ran.",
+            "- *Named*: a test calls the function and names the error or flag; that it shows it, nobody checks.",
+            "- *Impossible*: no call can get it here, and why.",
+            "- *None*: nobody has tried.",
             "",
-            f"Functions that no test names: {', '.join(untried) or 'none'}.",
+            "| | shown | named | impossible | none | documented |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *summary,
+            "",
+            "## Errors without a test",
+            "",
+            *(missing or ["None."]),
+            "",
+            "## Function by function",
             "",
             *sections,
         ]
