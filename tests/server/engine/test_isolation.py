@@ -1,69 +1,38 @@
-"""All interleavings of two and three sessions, for each anomaly of the literature; at the store's door and above it.
+"""All interleavings of sessions, for each anomaly of the literature; at the store's door and above it.
 
-A case is what each session does, step by step. Every order of the steps that keeps each session's own order is run, and
-after it the case says what must hold: which steps were refused, what was read, what is left. The outcomes are ESE's:
-snapshot isolation, the first writer wins at once, a clash of inserts is a duplicate, escrow updates do not conflict.
-
-Steps, on records by key: `get` and `scan` read, `put` replaces, `insert`, `delete`, `add` is an escrow update; `unique`
-inserts a record whose unique secondary key is the value; `commit` ends the session. After a refusal the session rolls
-back and does no more.
+Every order of the steps that keeps each session's own order is run (see `tests.support.interleaving`), and after it the
+case says what must hold: which steps were refused, what was read, what is left. The outcomes are ESE's: snapshot isolation,
+the first writer wins at once, a clash of inserts is a duplicate, escrow updates do not conflict. Besides, each outcome is
+compared with the one that the rules allow (`tests.support.snapshot_isolation`). Three sessions: `test_isolation_of_three`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
-from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.clock import ManualClock
-from jetwire_server.engine.columns import ColumnCreate
-from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
-from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
-from jetwire_server.engine.tables import TableCreate
-from jetwire_server.events import EventLog
-from jetwire_server.store.interface import Store, Tree, tree_id
 from jetwire_server.store.transaction import StoreTransaction
 from tests.server.engine.refusals import refused
-from tests.server.store.kinds import KINDS
-from tests.stateful.engines import make_store
+from tests.support.interleaving import (
+    C,
+    Case,
+    Content,
+    EngineWorld,
+    Outcome,
+    R,
+    World,
+    engine_world,
+    interleaved,
+    interleavings,
+    store_world,
+)
+from tests.support.snapshot_isolation import what_must_come
 
-Step = tuple[Any, ...]
-Content = dict[int, int]
 WC, KD = Err.WriteConflict, Err.KeyDuplicate
-
-
-@dataclass
-class Outcome:
-    """What one interleaving led to."""
-
-    order: tuple[int, ...]  # which session made each step
-    reads: list[list[Any]]  # by session, what each of its reads answered
-    refusals: list[Err | None]  # by session
-    refused_at: list[int | None]  # the step of the session that was refused
-    content: Content
-
-    @property
-    def winners(self) -> list[int]:
-        return [n for n, refusal in enumerate(self.refusals) if refusal is None]
-
-    def began(self, session: int) -> int:
-        return self.order.index(session)
-
-    def ended(self, session: int) -> int:
-        return len(self.order) - 1 - self.order[::-1].index(session)
-
-    def overlap(self, one: int, two: int) -> bool:
-        """Neither had ended when the other began."""
-        return self.began(one) < self.ended(two) and self.began(two) < self.ended(one)
 
 
 def one_wins(out: Outcome, code: Err, values: dict[int, Content]) -> None:
@@ -170,16 +139,6 @@ def three_writers(out: Outcome) -> None:
         assert any(out.overlap(loser, winner) for winner in range(3) if winner != loser)
 
 
-@dataclass(frozen=True)
-class Case:
-    name: str
-    start: Content
-    sessions: tuple[tuple[Step, ...], ...]
-    holds: Callable[[Outcome], None]
-    engine_only: bool = False
-
-
-C, R = ("commit",), ("rollback",)
 CASES = [
     Case("dirty write", {1: 0, 2: 0}, ((("put", 1, 10), ("put", 2, 10), C), (("put", 1, 20), ("put", 2, 20), C)), dirty_write),
     Case("dirty read", {1: 0}, ((("put", 1, 5), R), (("get", 1), C)), never_uncommitted),
@@ -201,217 +160,6 @@ CASES = [
 ]
 
 
-def interleavings(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Every order of steps that keeps each session's own; a session's first step is its begin."""
-    if not any(counts):
-        yield ()
-    for session, count in enumerate(counts):
-        if count:
-            rest = (*counts[:session], count - 1, *counts[session + 1 :])
-            for tail in interleavings(rest):
-                yield (session, *tail)
-
-
-class World(Protocol):
-    """Where the steps are made: on the store, or through the engine."""
-
-    async def prepare(self, start: Content) -> None: ...
-    async def begin(self) -> Any: ...
-    async def step(self, session: Any, step: Step) -> Any: ...
-    async def content(self) -> Content: ...
-
-
-async def interleaved(world: World, case: Case, order: tuple[int, ...]) -> Outcome:
-    await world.prepare(case.start)
-    count = len(case.sessions)
-    live: list[Any] = [None] * count
-    place = [0] * count
-    out = Outcome(order, [[] for _ in range(count)], [None] * count, [None] * count, {})
-    for number in order:
-        if live[number] is None:
-            live[number] = await world.begin()
-            continue
-        step = case.sessions[number][place[number]]
-        place[number] += 1
-        if out.refusals[number] is not None:
-            continue
-        try:
-            answer = await world.step(live[number], step)
-        except JetError as error:
-            out.refusals[number] = Err(error.code)
-            out.refused_at[number] = place[number] - 1
-            await world.step(live[number], R)
-        else:
-            if step[0] in ("get", "scan"):
-                out.reads[number].append(answer)
-    out.content = await world.content()
-    return out
-
-
-# -- the store's door -------------------------------------------------------------------------------------------------
-class StoreWorld:
-    """Records are keys of one tree, values little-endian integers."""
-
-    def __init__(self, store: Store, tree: Tree) -> None:
-        self.store = store
-        self.tree = tree
-
-    async def prepare(self, start: Content) -> None:
-        writer = await self.store.begin()
-        for key in await self.content():
-            writer.delete(self.tree, b"%d" % key)
-        for key, value in start.items():
-            writer.put(self.tree, b"%d" % key, value.to_bytes(4, "little", signed=True))
-        await writer.commit()
-
-    async def begin(self) -> Any:
-        return await self.store.begin()
-
-    async def step(self, session: Any, step: Step) -> Any:
-        what, *args = step
-        key = b"%d" % args[0] if args else b""
-        if what in ("commit", "rollback"):
-            await getattr(session, what)()
-            return None
-        if what == "scan":
-            return [int(k) for k, _ in await session.scan(self.tree)]
-        if what == "get":
-            return number(await session.get(self.tree, key))
-        if what == "delete":
-            return session.delete(self.tree, key)
-        if what == "add":
-            return session.add(self.tree, key, 0, 4, args[1])
-        if what == "upsert":  # a replace of a record that may be gone
-            if await session.get(self.tree, key) is None:
-                return None
-            what = "put"
-        return getattr(session, what)(self.tree, key, args[1].to_bytes(4, "little", signed=True))
-
-    async def content(self) -> Content:
-        reader = await self.store.begin(read_only=True)
-        rows = await reader.scan(self.tree)
-        await reader.rollback()
-        return {int(key): number(value) for key, value in rows}
-
-
-def number(value: bytes) -> int:
-    return int.from_bytes(value, "little", signed=True)
-
-
-# -- the engine -------------------------------------------------------------------------------------------------------
-TABLE = TableCreate(
-    "t",
-    columns=(
-        ColumnCreate("id", Coltyp.Long),
-        ColumnCreate("value", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnEscrowUpdate), default=0),
-        ColumnCreate("copy", Coltyp.Long),
-        ColumnCreate("u", Coltyp.Long),
-    ),
-    indexes=(
-        IndexCreate("pk", ("+id",), int(CreateIndexGrbit.IndexPrimary)),
-        IndexCreate("u", ("+u",), int(CreateIndexGrbit.IndexUnique | CreateIndexGrbit.IndexIgnoreAnyNull)),
-    ),
-)
-
-
-class EngineWorld:
-    """Records of a table; each step with a cursor of its own. What is replaced is `copy`, what is added to is `value`."""
-
-    def __init__(self, instance: Instance) -> None:
-        self.instance = instance
-        self.columns: dict[str, int] = {}
-        self.dbids: dict[int, int] = {}
-
-    async def create(self) -> None:
-        session = await self.instance.begin_session()
-        dbid = await session.create_database("t.edb")
-        made = await session.create_table_column_index(dbid, TABLE)
-        self.columns = dict(zip(("id", "value", "copy", "u"), made.columnids, strict=True))
-        await session.end_session()
-
-    async def session(self) -> Session:
-        session = await self.instance.begin_session()
-        self.dbids[session.id] = await session.open_database("t.edb")
-        return session
-
-    async def prepare(self, start: Content) -> None:
-        for left in list(self.instance.sessions.values()):
-            await left.end_session()
-        session = await self.session()
-        await session.begin_transaction()
-        for key in await self.content():
-            await self.step(session, ("delete", key))
-        for key, value in start.items():
-            await self.step(session, ("insert", key, value))
-        await session.commit_transaction()
-        await session.end_session()
-
-    async def begin(self) -> Any:
-        session = await self.session()
-        await session.begin_transaction()
-        return session
-
-    async def step(self, session: Session, step: Step) -> Any:
-        what, *args = step
-        if what == "commit":
-            return await session.commit_transaction()
-        if what == "rollback":
-            return await session.rollback()
-        cursor = await session.open_table(self.dbids[session.id], "t")
-        try:
-            if what == "scan":
-                return list(await self.rows(cursor))
-            if what in ("insert", "unique"):
-                await cursor.prepare_update(Prep.Insert)
-                await cursor.set_column(self.columns["id"], args[0])
-                await cursor.set_column(self.columns["copy"], args[1])
-                if what == "unique":
-                    await cursor.set_column(self.columns["u"], args[1])
-                return await cursor.update()
-            cursor.make_key(args[0], 1)
-            try:
-                await cursor.seek(1)
-            except JetError as error:
-                if what == "upsert" and error.code == Err.RecordNotFound:
-                    return None
-                raise
-            if what == "get":
-                return await self.value(cursor)
-            if what == "delete":
-                return await cursor.delete()
-            if what == "add":
-                return await cursor.escrow_update(self.columns["value"], args[1])
-            await cursor.prepare_update(Prep.Replace)
-            await cursor.set_column(self.columns["copy"], args[1])
-            return await cursor.update()
-        finally:
-            cursor.close()
-
-    async def value(self, cursor: Any) -> int:
-        """What was put, and all that was added."""
-        return sum([(await cursor.retrieve_column(self.columns[c])).value for c in ("value", "copy")])
-
-    async def rows(self, cursor: Any) -> Content:
-        found: Content = {}
-        step = -(1 << 31)
-        while True:
-            try:
-                await cursor.move(step)
-            except JetError as error:
-                if error.code != Err.NoCurrentRecord:
-                    raise
-                return found
-            found[(await cursor.retrieve_column(self.columns["id"])).value] = await self.value(cursor)
-            step = 1
-
-    async def content(self) -> Content:
-        session = await self.session()
-        cursor = await session.open_table(self.dbids[session.id], "t")
-        found = await self.rows(cursor)
-        await session.end_session()
-        return found
-
-
 # -- the tests --------------------------------------------------------------------------------------------------------
 EMBEDDED_EVERY = 9  # of the many orders of three sessions; files are slow, and the rules are the same
 
@@ -426,31 +174,17 @@ async def holds_in_every_order(world: World, case: Case, kind: str) -> None:
         outcome = await interleaved(world, case, order)
         try:
             case.holds(outcome)
+            assert outcome == what_must_come(case, order, beside=isinstance(world, EngineWorld))
         except AssertionError as error:
             error.add_note(f"{case.name}: {outcome}")
             raise
 
 
-@asynccontextmanager
-async def engine_world(kind: str, directory: Path) -> AsyncIterator[EngineWorld]:
-    clock = ManualClock()
-    engine = Engine(clock, EventLog(), lambda instance: make_store(kind, str(directory), clock))
-    instance = await engine.create_instance("t")
-    instance.set_parameter(Param.LogFileSize, 128)
-    await instance.init()
-    world = EngineWorld(instance)
-    await world.create()
-    yield world
-    await instance.term()
-
-
 @pytest.mark.parametrize("kind", ["memory", "embedded"])
 @pytest.mark.parametrize("case", [c for c in CASES if not c.engine_only], ids=lambda c: c.name)
 async def test_at_the_stores_door(case: Case, kind: str, tmp_path: Path) -> None:
-    store = await KINDS[kind].open(str(tmp_path))
-    world = StoreWorld(store, tree_id(await store.create_database("a.edb"), 1))
-    await holds_in_every_order(world, case, kind)
-    await store.stop()
+    async with store_world(kind, tmp_path) as world:
+        await holds_in_every_order(world, case, kind)
 
 
 @pytest.mark.parametrize("kind", ["memory", "embedded"])
@@ -464,10 +198,9 @@ async def test_the_tester_notices_a_lost_update(monkeypatch: pytest.MonkeyPatch,
     """The control: where nobody looks at newer versions, the second writer gets through."""
     monkeypatch.setattr(StoreTransaction, "_check_unchanged", lambda *args: None)
     case = next(c for c in CASES if c.name == "lost update")
-    store = await KINDS["memory"].open(str(tmp_path))
-    world = StoreWorld(store, tree_id(await store.create_database("a.edb"), 1))
-    with pytest.raises(AssertionError):
-        await holds_in_every_order(world, case, "memory")
+    async with store_world("memory", tmp_path) as world:
+        with pytest.raises(AssertionError):
+            await holds_in_every_order(world, case, "memory")
 
 
 # -- schema beside data -----------------------------------------------------------------------------------------------
