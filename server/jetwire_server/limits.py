@@ -70,6 +70,7 @@ LONG_VALUE_INTRINSIC_BYTES_MAX = 1_024  # longer ones lie beside the row, unless
 LONG_VALUE_BYTES_MAX = (1 << 31) - 1
 LONG_VALUE_CHUNK_BYTES = 8_000  # two to a sixteen KB write; an overwrite of a few bytes writes one of them
 LONG_VALUE_STREAM_BYTES = 1 << 20  # a value that grows beyond this inside one update goes round memory
+LONG_VALUE_OVERWRITTEN_BYTES_MAX = 16 << 20  # a stored value that one update overwrites further than this is written anew
 COUNTER_BLOCK = 1_000  # auto-increment values reserved at once: as many are lost in a crash
 TEMPORARY_BYTES_IN_MEMORY_MAX = 8 << 20  # of one sort or temporary table; beyond it spills
 INTERSECT_INDEXES_MAX = 64

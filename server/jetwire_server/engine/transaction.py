@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
-from jetwire_server.store.interface import Commit, Savepoint, Transaction
+from jetwire_server.store.interface import Commit, Savepoint, Transaction, UnpublishedTree
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
@@ -113,6 +114,8 @@ class TransactionLevels:
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
         self._stats = ThreadStats()  # of the transactions that have ended
         self._waiter: asyncio.Task[Any] | None = None  # the task that waits for a commit
+        self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
+        self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
     # -- state ------------------------------------------------------------------------------------------------
@@ -216,6 +219,8 @@ class TransactionLevels:
             else:
                 self._close_cursors_from(1)
             self._ended(done)
+            if self.unused:
+                await self.free_unused()
         return CommitId(self.instance.log_signature, commit.number) if commit.number else None
 
     async def rollback(self, grbit: int = 0) -> None:
@@ -248,6 +253,14 @@ class TransactionLevels:
             self._count_reads(txn)
             await txn.rollback()
             self._ended(False)
+        if self.unused:
+            await self.free_unused()
+
+    async def free_unused(self) -> None:
+        """Gives back the space of long values that nobody has. Where that cannot be logged now, the next start does it."""
+        while self.unused:
+            with suppress(JetError):
+                await self.unused.pop().free()
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _close_cursors_from(self, level: int) -> None:
@@ -318,6 +331,9 @@ class TransactionLevels:
         self.level = 0
         self.read_only = False
         self._marks.clear()
+        if self.adopted:  # those that were committed are no longer free to be freed
+            self.unused += self.adopted
+            self.adopted.clear()
         if self._ddl:
             self.schema_undone()
             self._ddl.clear()

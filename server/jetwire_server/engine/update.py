@@ -43,6 +43,8 @@ class Updates(Setting):
             callbacks.tell(self, Cbtyp.BeforeInsert if inserts else Cbtyp.BeforeReplace)
         bookmark = await self._write(self._insert if inserts else self._replace, buffer)
         self.buffer = None
+        if buffer.adopted and session.level:
+            session.adopted += buffer.adopted
         if callbacks:
             callbacks.tell(self, Cbtyp.AfterInsert if inserts else Cbtyp.AfterReplace)
         return bookmark
