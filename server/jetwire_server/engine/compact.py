@@ -76,8 +76,8 @@ async def _copy_table(store: Store, reader: Transaction, writer: Transaction, ta
     new = trees[table.tree]
     copied = replace(table, objid=tree_number(new), tree=new, long_values=trees[table.long_values], indexes=indexes)
     for key, value in (await values_with_trees(reader, table)).items():
-        value.tree = await _copy_tree(store, reader, writer, value.tree, slot)
-        writer.put(copied.long_values, key, value.root(copied))
+        value.move({tree: await _copy_tree(store, reader, writer, tree, slot) for tree in value.own_trees})
+        writer.put(copied.long_values, key, value.root())
     return copied
 
 

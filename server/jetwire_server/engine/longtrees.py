@@ -18,7 +18,7 @@ async def values_with_trees(txn: Transaction, table: Table) -> dict[bytes, Store
         for key, value in rows:
             if len(key) == _ROOT_KEY_BYTES:
                 stored = Stored(table, int.from_bytes(key, "big"), value)
-                if stored.tree != table.long_values:
+                if stored.own_trees:
                     found[key] = stored
         last = rows[-1][0]
         low = last + b"\0" if len(last) == _ROOT_KEY_BYTES else (int.from_bytes(last[:_ROOT_KEY_BYTES], "big") + 1).to_bytes(9, "big")[1:]

@@ -12,7 +12,7 @@ from jetwire_server.engine.bookmarks import Bookmarks
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.values import ColumnPlan
 from jetwire_server.rows import ABSENT
-from jetwire_server.store.interface import Transaction
+from jetwire_server.store.interface import Transaction, UnpublishedTree
 
 _SEQUENCE_MAX = 0xFFFFFFFF
 _PREPARES = frozenset(int(p) for p in Prep)
@@ -25,7 +25,7 @@ MOVES = frozenset({Prep.InsertCopyDeleteOriginal, Prep.InsertCopyReplaceOriginal
 class CopyBuffer:
     """A record being prepared."""
 
-    __slots__ = ("base", "bookmark", "changes", "intrinsic", "level", "prep", "separate", "stored")
+    __slots__ = ("adopted", "base", "bookmark", "changes", "intrinsic", "level", "prep", "separate", "stored")
 
     def __init__(self, prep: int, base: bytes | None = None, bookmark: bytes = b"", stored: dict[int, Any] | None = None) -> None:
         self.prep = prep
@@ -36,6 +36,7 @@ class CopyBuffer:
         self.changes: dict[int, Any] = {}
         self.separate: set[int] = set()  # columns whose values are to lie beside the row, whatever their size
         self.intrinsic: set[int] = set()  # and those that are not
+        self.adopted: list[UnpublishedTree] = []  # what the transaction has taken over of its long values
 
     def get(self, columnid: int, defaults: dict[int, Any]) -> Any:
         changes = self.changes
@@ -59,14 +60,13 @@ class Preparing(Bookmarks):
     """PrepareUpdate, and what becomes of it when the record is left or the level is undone."""
 
     buffer: CopyBuffer | None = None
-    _unused: tuple[Draft, ...] = ()  # dropped drafts that may hold space
 
     # -- prepare --------------------------------------------------------------------------------------------------
     async def prepare_update(self, prep: int) -> None:
         """Prepares an insert, a replace or a copy; Cancel drops what was prepared."""
         self.session.check()
-        if self._unused:
-            await self._free_drafts()
+        if self.session.unused:
+            await self.session.free_unused()
         if prep == Prep.Cancel:
             if self.buffer is None:
                 raise JetError(Err.UpdateNotPrepared)
@@ -115,13 +115,14 @@ class Preparing(Bookmarks):
             return
         self.buffer = None
         if self.plan.has_long:
-            drafts = tuple(d for v in buffer.changes.values() for d in (v if type(v) is list else (v,)) if isinstance(d, Draft))
-            self._unused += drafts
+            for value in buffer.changes.values():
+                for one in value if type(value) is list else (value,):
+                    self._let_go(one)
 
-    async def _free_drafts(self) -> None:
-        unused, self._unused = self._unused, ()
-        for draft in unused:
-            await draft.free()
+    def _let_go(self, value: Any) -> None:
+        """A draft that nobody will save: its space is given back at the next occasion to wait for that."""
+        if isinstance(value, Draft) and value.spill is not None:
+            self.session.unused.append(value.spill)
 
     def level_committed(self, level: int) -> None:
         """What was opened and prepared in the level that ended belongs to the one around it."""

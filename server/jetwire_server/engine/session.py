@@ -65,6 +65,7 @@ class Session(MiscCalls):
             for handle in list(self.opened.values()):
                 self._close(handle)
             self.instance.forget_session(self)
+        await self.free_unused()
 
     # -- contexts: one session, handed from one owner to another --------------------------------------------------
     def set_session_context(self, context: int, owner: object = None) -> None:

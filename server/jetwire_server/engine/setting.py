@@ -133,6 +133,8 @@ class Setting(Preparing):
         if grbit & (_UNIQUE | _UNIQUE_NORMALIZED):
             self._check_unique(plan, made, [v for i, v in enumerate(values) if i != place], bool(grbit & _UNIQUE_NORMALIZED))
         if place < len(values):
+            if values[place] is not made:
+                self._let_go(values[place])
             values[place] = made
         else:
             values.append(made)
@@ -162,9 +164,7 @@ class Setting(Preparing):
     def _remove_value(self, plan: ColumnPlan, buffer: CopyBuffer, values: list[Any], place: int) -> None:
         """NULL takes a value away, and those behind it move up."""
         if place < len(values):
-            gone = values.pop(place)
-            if isinstance(gone, Draft):
-                self._unused += (gone,)
+            self._let_go(values.pop(place))
         if not values:
             self._set_null(plan, buffer)
         else:
@@ -236,6 +236,7 @@ class Setting(Preparing):
         out = dict(values)
         counters = self.database.counters(self.session.instance)
         kept: set[int] = set()
+        buffer.adopted = []
         for columnid, value in values.items():
             column = self.plan.columns[columnid].column
             if column.coltyp not in LONG:
@@ -255,7 +256,10 @@ class Setting(Preparing):
                     ):
                         made.append(from_bytes(column, await member.read(txn)))
                         continue
-                    member = await member.save(txn, counters)
+                    draft = member
+                    member = await draft.save(txn, counters)
+                    if draft.spill is not None and txn is self.session.txn:
+                        buffer.adopted.append(draft.spill)
                 elif isinstance(member, LongRef):
                     kept.add(member.id)
                     if buffer.prep == Prep.InsertCopy:

@@ -253,7 +253,7 @@ class TableCalls(IndexCalls):
                 raise JetError(Err.TableInUse, f"table {name}")
             txn.lock_schema(table.tree, exclusive=True)
             handle.database.catalog.remove(txn, table)
-            big = [value.tree for value in (await values_with_trees(txn, table)).values()]
+            big = [tree for value in (await values_with_trees(txn, table)).values() for tree in value.own_trees]
             for tree in {table.tree, table.long_values, *big, *(i.tree for i in table.indexes)}:
                 txn.drop_tree(tree)
             self.schema_changed(handle.database.slot)

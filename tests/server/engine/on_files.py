@@ -26,7 +26,8 @@ def engine_on(root: Path, clock: Clock | None = None) -> Engine:
         files = LocalFiles(f"{root}/{instance.name}", watch=gate.wrote)
         files.make_directory("")
         log = Log(files, gate, clock, names=LogNames("", "edb"), file_kb=instance.parameters.number(Param.LogFileSize))
-        return EmbeddedStore(log, files, LocalFiles(f"{root}/{instance.name}/scratch"), gate, clock)
+        circular = instance.parameters.get(Param.CircularLog)
+        return EmbeddedStore(log, files, LocalFiles(f"{root}/{instance.name}/scratch"), gate, clock, circular=bool(circular))
 
     return Engine(clock, EventLog(), store)
 
@@ -40,7 +41,14 @@ async def started(engine: Engine, **parameters: int) -> Instance:
     return instance
 
 
-def crash_image(root: Path, to: Path) -> Path:
-    """The files as they are now, while the instance runs: what was committed durably is in them, whatever memory holds."""
-    shutil.copytree(root, to, ignore=shutil.ignore_patterns("scratch", "*-lock"))
+async def crash_image(instance: Instance, root: Path, to: Path) -> Path:
+    """The instance's files as a crash at this moment would leave them: between two writes, without what memory alone holds."""
+    store = instance.store
+    assert isinstance(store, EmbeddedStore)
+    now = instance.clock.boot()
+    await store.gate.freeze(now + 1e6, drain_until=now + 1e6)
+    try:
+        shutil.copytree(root, to, ignore=shutil.ignore_patterns("scratch", "*-lock"))
+    finally:
+        store.gate.thaw()
     return to

@@ -122,7 +122,7 @@ async def test_a_crash_between_the_commit_and_idle_forgets_nothing(tmp_path: Pat
     await add(cursor, 2, -1)
     if durable:
         await session.commit_transaction()
-    left = crash_image(tmp_path / "living", tmp_path / "crashed")
+    left = await crash_image(instance, tmp_path / "living", tmp_path / "crashed")
     await instance.term()
 
     instance = await started(engine_on(left))
