@@ -135,6 +135,7 @@ OWN_METHODS: list[dict[str, Any]] = [
 ]
 
 MORE_PARAMS: dict[str, list[Member]] = {
+    "OSSnapshotPrepare": [may("bind", "bool", False)],
     "OSSnapshotFreeze": [may("leaseMs", "int"), may("maxDrainMs", "int", 5000), may("bind", "bool", False)],
     "BeginExternalBackupInstance": [may("bind", "bool", True)],
     "ReadFileInstance": [may("offset", "int")],

@@ -19,6 +19,8 @@ GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the
 PAGE_VIEWS_MAX = 1_024  # LMDB readers of a file: generations, trees being built, scrubs; a slot costs 64 bytes
 
 FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers must never wait longer for an operator
+SNAPSHOT_PREPARED_SECONDS = 900.0  # a session prepared and not spoken of for so long is aborted: it blocks every other
+SNAPSHOT_THAWED_SECONDS = 3_600.0  # the same after the thaw, when a verification may take its time; attach and detach wait for its end
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
 
 ROW_PLANS_WEIGHT_MAX = 1 << 14  # columns in the remembered row shapes of one schema, each kind of cache (2-4 MB); full, it starts anew

@@ -880,10 +880,10 @@ class Methods:
         result: dict[str, Any] = await self.call("TruncateLogInstance", instance=instance)
         return result
 
-    async def OSSnapshotPrepare(self, grbit: int | Sequence[str] = 0) -> OSSnapshotPrepareResult:
+    async def OSSnapshotPrepare(self, grbit: int | Sequence[str] = 0, bind: bool = False) -> OSSnapshotPrepareResult:
         """Joins every initialised instance not already in a session, unless ExplicitPrepare. Several sessions may
         coexist in the engine source."""
-        result: OSSnapshotPrepareResult = await self.call("OSSnapshotPrepare", grbit=grbit)
+        result: OSSnapshotPrepareResult = await self.call("OSSnapshotPrepare", grbit=grbit, bind=bind)
         return result
 
     async def OSSnapshotPrepareInstance(self, snapId: int, instance: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:

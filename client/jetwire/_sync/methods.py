@@ -866,10 +866,10 @@ class Methods:
         result: dict[str, Any] = self.call("TruncateLogInstance", instance=instance)
         return result
 
-    def OSSnapshotPrepare(self, grbit: int | Sequence[str] = 0) -> OSSnapshotPrepareResult:
+    def OSSnapshotPrepare(self, grbit: int | Sequence[str] = 0, bind: bool = False) -> OSSnapshotPrepareResult:
         """Joins every initialised instance not already in a session, unless ExplicitPrepare. Several sessions may
         coexist in the engine source."""
-        result: OSSnapshotPrepareResult = self.call("OSSnapshotPrepare", grbit=grbit)
+        result: OSSnapshotPrepareResult = self.call("OSSnapshotPrepare", grbit=grbit, bind=bind)
         return result
 
     def OSSnapshotPrepareInstance(self, snapId: int, instance: int, grbit: int | Sequence[str] = 0) -> dict[str, Any]:

@@ -104,10 +104,13 @@ def prepare(
         kind, OSSnapshotPrepareGrbit(0)
     )
     with connected() as connection:
+        running = {row["name"]: row["instance"] for row in connection.Hello(client="jetwire snapshot")["instances"]}
+        if missing := [name for name in instance or () if name not in running]:
+            errors.print(f"[red]no running instance is called {', '.join(missing)}[/red]", highlight=False)
+            raise typer.Exit(Outcome.REFUSED.exit_code)
         snap_id = connection.OSSnapshotPrepare(grbit=int(bits))["snapId"]
-        running = {row["name"]: row["instance"] for row in connection.Hello(client="jetwire snapshot")["instances"]} if instance else {}
         for name in instance or ():
-            connection.OSSnapshotPrepareInstance(snap_id, running.get(name, 0))
+            connection.OSSnapshotPrepareInstance(snap_id, running[name])
         answer({"snapId": snap_id})
 
 

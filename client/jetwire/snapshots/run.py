@@ -1,7 +1,7 @@
 """The orchestrated snapshot: prepare, freeze all, run the provider, thaw all, verify, truncate, end.
 
-Whatever goes wrong, every session is aborted, so nothing stays frozen; and should this process die, the freezes are
-bound to its connections and die with it, and to their deadlines in any case.
+Whatever goes wrong, every session is aborted, so nothing stays frozen; and should this process die, the sessions are
+bound to its connections and die with it, and the freezes to their deadlines in any case.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from jetwire_protocol.errors import Err
 
 Journal = Callable[[str, dict[str, Any]], None]
 _DIGEST_LOOK_SECONDS = 0.1
+_SPEAK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Member:
     deadline: float = 0.0
     manifest: dict[str, Any] | None = None
     verdict: dict[str, Any] | None = None
+
+    @property
+    def bind(self) -> bool:
+        """Whether the session goes with this process. Over HTTP there is no connection to bind to: the server forgets it in time."""
+        return not self.url.startswith("http")
 
 
 @dataclass
@@ -128,7 +134,7 @@ async def _carry_out(plan: Plan, members: Sequence[Member], journal: Journal) ->
     await _each(members, lambda m: _await_digests(m, until), Outcome.VERIFICATION_FAILED)
     _write_manifest(manifest_path, members, Outcome.VERIFICATION_FAILED)
     if plan.verify:
-        await _verify(plan, {"JETWIRE_MANIFEST": str(manifest_path)})
+        await _verify(plan, members, {"JETWIRE_MANIFEST": str(manifest_path)})
         journal("verified", {})
     if plan.truncate:
         await _each(members, _truncate, Outcome.REFUSED)
@@ -157,14 +163,13 @@ async def _prepare(plan: Plan, member: Member) -> None:
     missing = [name for name in plan.instances if name not in running]
     if missing:
         raise RunFailed(Outcome.REFUSED, f"{member.url}: no running instance is called {', '.join(missing)}")
-    member.snap_id = (await member.connection.OSSnapshotPrepare(grbit=int(plan.grbit)))["snapId"]
+    member.snap_id = (await member.connection.OSSnapshotPrepare(grbit=int(plan.grbit), bind=member.bind))["snapId"]
     for name in plan.instances:
         await member.connection.OSSnapshotPrepareInstance(member.snap_id, running[name])
 
 
 async def _freeze(plan: Plan, member: Member) -> None:
-    bind = not member.url.startswith("http")
-    frozen = await member.connection.OSSnapshotFreeze(member.snap_id, leaseMs=plan.lease_ms, maxDrainMs=plan.max_drain_ms, bind=bind)
+    frozen = await member.connection.OSSnapshotFreeze(member.snap_id, leaseMs=plan.lease_ms, maxDrainMs=plan.max_drain_ms, bind=member.bind)
     member.deadline = time.time() + frozen["remainingMs"] / 1000
     member.manifest = dict(frozen["manifest"])
 
@@ -214,11 +219,23 @@ async def _await_digests(member: Member, until: float) -> None:
         await asyncio.sleep(_DIGEST_LOOK_SECONDS)
 
 
-async def _verify(plan: Plan, environment: dict[str, str]) -> None:
+async def _verify(plan: Plan, members: Sequence[Member], environment: dict[str, str]) -> None:
+    waiting = asyncio.create_task(_speak_of(members))
     try:
         await provider.run(plan.verify, environment, float("inf"))
     except RunFailed as failed:
         raise RunFailed(Outcome.VERIFICATION_FAILED, f"{shlex.join(plan.verify)}: {failed}") from failed
+    finally:
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def _speak_of(members: Sequence[Member]) -> None:
+    """A verification may take hours, and a server forgets a session of which nobody speaks."""
+    while True:
+        await asyncio.sleep(_SPEAK_SECONDS)
+        for member in members:
+            await member.connection.OSSnapshotGetFreezeInfo(member.snap_id)
 
 
 async def _truncate(member: Member) -> None:

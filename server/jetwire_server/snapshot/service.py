@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import NamedTuple
 
 from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import OSSnapshotEndGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
@@ -14,42 +13,24 @@ from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.events import Event, EventLog
 from jetwire_server.failpoints import hit
+from jetwire_server.metrics import Counter
+from jetwire_server.snapshot import truncation
+from jetwire_server.snapshot.answers import Frozen, Status, Verdict
 from jetwire_server.snapshot.freezing import describe, fill_digests, refuse_obstacles
-from jetwire_server.snapshot.manifest import Manifest
 from jetwire_server.snapshot.memo import FreezeMemo
 from jetwire_server.snapshot.participant import InstanceInfo, Participant, Stamp
 from jetwire_server.snapshot.session import SnapshotSession
 from jetwire_server.snapshot.states import Call, State
-from jetwire_server.snapshot.verdict import Verdict
 
+FORGOTTEN = Counter("jetwire_snapshots_forgotten_total", "Sessions aborted because nobody spoke of them any more.")
+
+_LOOK_SECONDS = 1.0  # how often a session that is not frozen is looked at: it may be forgotten
 _PREPARE_BITS = int(
     OSSnapshotPrepareGrbit.IncrementalSnapshot
     | OSSnapshotPrepareGrbit.CopySnapshot
     | OSSnapshotPrepareGrbit.ContinueAfterThaw
     | OSSnapshotPrepareGrbit.ExplicitPrepare
 )
-
-
-class Frozen(NamedTuple):
-    """What Freeze answers."""
-
-    instances: list[InstanceInfo]
-    manifest: Manifest
-    deadline: float  # seconds since the epoch, for people
-    remaining_ms: int
-
-
-class Status(NamedTuple):
-    """What SnapshotStatus answers."""
-
-    state: str
-    snap_id: int | None
-    instances: list[InstanceInfo]
-    frozen_ms: int
-    remaining_ms: int
-    waiting_commits: int
-    holders: list[str]
-    manifest: Manifest | None
 
 
 class SnapshotService:
@@ -102,10 +83,12 @@ class SnapshotService:
         await asyncio.gather(*(t for t in [self._watch, *self._background] if t), return_exceptions=True)
 
     # -- the calls --------------------------------------------------------------------------------------------
-    def prepare(self, grbit: int = 0) -> int:
+    def prepare(self, grbit: int = 0, *, owner: object | None = None) -> int:
+        """Begins a session. With an owner (a connection) it is aborted when that closes, whatever its state."""
         if grbit & ~_PREPARE_BITS:
             raise JetError(Err.InvalidParameter, "unknown bits in grbit")
-        self._notice_time_out()
+        hit("snapshot.preparing")
+        self._notice()
         current = self._session
         if current is not None and current.state is not State.TIMED_OUT:
             raise JetError(Err.OSSnapshotInvalidSequence, "a snapshot session is in progress", state=current.state.value)
@@ -115,8 +98,10 @@ class SnapshotService:
                 del self._lingering[next(iter(self._lingering))]
         flags = OSSnapshotPrepareGrbit(grbit)
         explicit = bool(flags & OSSnapshotPrepareGrbit.ExplicitPrepare)
-        session = SnapshotSession(self._new_id(), flags, [] if explicit else list(self._participants()), explicit=explicit)
+        session = SnapshotSession(self._new_id(), flags, [] if explicit else list(self._participants()), explicit=explicit, owner=owner)
+        session.heard = self._clock.boot()
         self._session = session
+        self._watch = asyncio.create_task(self._keep_watch(session), name=f"snapshot {session.id}")
         self._emit(session.prepare_event, session)
         hit("snapshot.prepared")
         return session.id
@@ -144,12 +129,13 @@ class SnapshotService:
         """Closes the gates of the session's instances, all or none, and answers when nothing can be written any more."""
         self._no_bits(grbit, Err.InvalidParameter)
         session = self._find(snap_id)
+        hit("snapshot.asked")
         lease_ms = min(self._timeout_ms(), limits.FREEZE_MS_MAX) if lease_ms is None else lease_ms
         if not 0 <= lease_ms <= limits.FREEZE_MS_MAX or max_drain_ms < 0:
             raise JetError(Err.InvalidParameter, f"leaseMs is 0 to {limits.FREEZE_MS_MAX}, maxDrainMs not negative")
         session.step(Call.FREEZE)
         session.timeout_ms = lease_ms
-        session.owner = owner
+        session.owner = owner or session.owner
         session.holders = []
         begun: list[Participant] = []
         try:
@@ -178,6 +164,7 @@ class SnapshotService:
         for participant in session.participants:
             begun.append(participant)
             participant.freeze_began(session.id)
+        hit("snapshot.freezing")
         # Everything that has to be written for the freeze is written before the first gate closes: all of it at once,
         # since each is a file replaced and synced.
         now = self._clock.now()
@@ -199,9 +186,11 @@ class SnapshotService:
         # The lease begins when the first gate closes; every gate gets the same deadline.
         session.freeze_began = self._clock.boot()
         session.deadline = session.freeze_began + lease_ms / 1000
+        hit("snapshot.draining")
         for participant in session.participants:
             await participant.gate.freeze(session.deadline, drain_until=drain_until)
             self._still_freezing(session)
+        hit("snapshot.closed")
         for participant in session.participants:
             await participant.seal()
             self._still_freezing(session)
@@ -212,8 +201,8 @@ class SnapshotService:
         pinned = {p.info().name: await p.pin_digests() for p in session.participants}
         self._still_freezing(session)
         session.state = State.FROZEN
-        self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
         self._spawn(fill_digests(session, pinned))
+        hit("snapshot.frozen")
         return Frozen(
             [p.info() for p in session.participants],
             session.manifest,
@@ -227,6 +216,7 @@ class SnapshotService:
         session.look_up(Call.THAW)
         hit("snapshot.thawing")
         verdict = self._release(session, session.participants)
+        hit("snapshot.released")
         if not verdict.held and session.state is State.FROZEN:
             self._time_out(session)
         try:
@@ -264,6 +254,7 @@ class SnapshotService:
         if grbit:
             await self._abort(session)
             return
+        hit("snapshot.ending")
         froze = session.verdict is not None
         try:
             session.step(Call.END)
@@ -273,6 +264,7 @@ class SnapshotService:
         hit("snapshot.ended")
         if froze:
             await self._stamp(session)
+        hit("snapshot.stamped")
 
     def get_freeze_info(self, snap_id: int, grbit: int = 0) -> list[InstanceInfo]:
         self._no_bits(grbit, Err.InvalidGrbit)
@@ -290,9 +282,12 @@ class SnapshotService:
         chosen = [p for p in session.participants if instance is None or p.info().handle == instance]
         if instance is not None and not chosen:
             raise JetError(Err.InvalidInstance, f"instance {instance} is not part of the session")
+        hit("snapshot.truncate")
         for participant in chosen:
-            await self._truncate(session, participant, bool(grbit))
+            for event, args in await truncation.truncate(participant, all_databases=bool(grbit)):
+                self._emit(event, session, participant, **args)
         session.step(Call.TRUNCATE)
+        hit("snapshot.truncated")
 
     def renew(self, snap_id: int, lease_ms: int) -> float:
         """A new lease from now; returns the new deadline (seconds since the epoch)."""
@@ -303,16 +298,14 @@ class SnapshotService:
         last = session.freeze_began + limits.FREEZE_MS_MAX / 1000
         deadline = min(self._clock.boot() + lease_ms / 1000, last)
         if not all(p.gate.renew(deadline) for p in session.participants):
-            self._notice_time_out()
+            self._notice()
             raise JetError(Err.OSSnapshotInvalidSequence, "the freeze is over")
         session.deadline = deadline
-        if self._watch is not None:
-            self._watch.cancel()
-        self._watch = asyncio.create_task(self._watch_deadline(session), name=f"snapshot {session.id} deadline")
         return self._clock.now() + deadline - self._clock.boot()
 
     def status(self) -> Status:
-        self._notice_time_out()
+        hit("snapshot.status")
+        self._notice()
         session = self._session
         if session is None:
             return Status("none", None, [], 0, 0, 0, [], None)
@@ -331,7 +324,7 @@ class SnapshotService:
     @property
     def holding(self) -> bool:
         """Whether a freeze is coming or in force: nobody begins to write a file of the server's own."""
-        self._notice_time_out()
+        self._notice()
         return self._session is not None and self._session.state in (State.FREEZING, State.FROZEN)
 
     async def connection_closed(self, owner: object) -> None:
@@ -342,8 +335,9 @@ class SnapshotService:
 
     # -- within -----------------------------------------------------------------------------------------------
     def _find(self, snap_id: int) -> SnapshotSession:
-        self._notice_time_out()
+        self._notice()
         if self._session is not None and self._session.id == snap_id:
+            self._session.heard = self._clock.boot()
             return self._session
         if snap_id in self._lingering:
             return self._lingering[snap_id]
@@ -374,10 +368,17 @@ class SnapshotService:
     def _remaining_ms(self, session: SnapshotSession) -> int:
         return max(0, int((session.deadline - self._clock.boot()) * 1000))
 
-    def _notice_time_out(self) -> None:
+    def _notice(self) -> None:
+        """What time has done to the session: its freeze is over, or nobody knows of it any more."""
         session = self._session
-        if session is not None and session.state is State.FROZEN and self._clock.boot() >= session.deadline:
+        if session is None:
+            return
+        if session.state is State.FROZEN and self._clock.boot() >= session.deadline:
             self._time_out(session)
+        elif session.forgotten(self._clock.boot()):
+            FORGOTTEN.value += 1
+            session.step(Call.ABORT)
+            self._finish(session, well=False, reason="forgotten")
 
     def _time_out(self, session: SnapshotSession) -> None:
         session.state = State.TIMED_OUT
@@ -388,11 +389,12 @@ class SnapshotService:
         session.participants = []
         self._spawn(self._memo.clear(session.id))
 
-    async def _watch_deadline(self, session: SnapshotSession) -> None:
-        while session.state is State.FROZEN:
-            # The loop's timers stand still while the machine sleeps; the deadline does not.
-            await asyncio.sleep(min(max(0.0, session.deadline - self._clock.boot()), limits.GATE_LOOK_SECONDS))
-            self._notice_time_out()
+    async def _keep_watch(self, session: SnapshotSession) -> None:
+        while self._session is session and session.state is not State.TIMED_OUT:
+            # The loop's timers stand still while the machine sleeps; deadlines do not.
+            left = session.deadline - self._clock.boot()
+            await asyncio.sleep(min(max(0.0, left), limits.GATE_LOOK_SECONDS) if session.state is State.FROZEN else _LOOK_SECONDS)
+            self._notice()
 
     async def _abort(self, session: SnapshotSession) -> None:
         session.look_up(Call.ABORT)
@@ -401,13 +403,13 @@ class SnapshotService:
         self._finish(session, well=False)
         await self._memo.clear(session.id)
 
-    def _finish(self, session: SnapshotSession, *, well: bool) -> None:
+    def _finish(self, session: SnapshotSession, *, well: bool, **why: str) -> None:
         for participant in session.participants:
             participant.freeze_over(session.id)
         if well:
             self._emit(2006, session)
         else:
-            self._emit(2007, session)
+            self._emit(2007, session, None, **why)
         self._lingering.pop(session.id, None)
         if self._session is not session:
             return  # one that timed out long ago: the watch is another's
@@ -424,18 +426,6 @@ class SnapshotService:
             await participant.stamp(
                 Stamp(session.id, session.kind, session.manifest.time, row.log.position, tuple(d.name for d in row.databases))
             )
-
-    async def _truncate(self, session: SnapshotSession, participant: Participant, all_databases: bool) -> None:
-        if not all_databases or participant.circular_logging():
-            self._emit(225, session, participant)
-            return
-        gone = await participant.truncate_log()
-        if gone.missing:
-            self._emit(227, session, participant, missingCount=gone.missing)
-        if gone.low:
-            self._emit(224, session, participant, firstLog=gone.low, lastLog=gone.high)
-        else:
-            self._emit(225, session, participant)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

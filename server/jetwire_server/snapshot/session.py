@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit as Grbit
 from jetwire_protocol.errors import JetError
+from jetwire_server import limits
+from jetwire_server.snapshot.answers import Verdict
 from jetwire_server.snapshot.manifest import Manifest
 from jetwire_server.snapshot.participant import Participant
 from jetwire_server.snapshot.states import OVER, Call, Cell, State, cell
-from jetwire_server.snapshot.verdict import Verdict
 
 # The event that each kind of Prepare logs, by (incremental, copy).
 _KINDS: dict[tuple[bool, bool], tuple[str, int]] = {
@@ -17,6 +18,14 @@ _KINDS: dict[tuple[bool, bool], tuple[str, int]] = {
     (True, False): ("incremental", 2008),
     (False, True): ("copy", 2009),
     (True, True): ("differential", 2010),
+}
+
+# How long a session may be in a state with nobody speaking of it. While freezing and frozen the lease is what counts.
+_PATIENCE_SECONDS = {
+    State.PREPARED: limits.SNAPSHOT_PREPARED_SECONDS,
+    State.FREEZE_FAILED: limits.SNAPSHOT_PREPARED_SECONDS,
+    State.THAWED: limits.SNAPSHOT_THAWED_SECONDS,
+    State.TRUNCATED: limits.SNAPSHOT_THAWED_SECONDS,
 }
 
 
@@ -30,6 +39,7 @@ class SnapshotSession:
     explicit: bool = False  # the list was made by PrepareInstance
     state: State = State.PREPARED
     owner: object | None = None  # the connection that asked for `bind`
+    heard: float = 0.0  # when somebody last spoke of it
     freeze_began: float = 0.0
     deadline: float = 0.0
     timeout_ms: int = 0
@@ -60,6 +70,11 @@ class SnapshotSession:
     @property
     def over(self) -> bool:
         return self.state in OVER
+
+    def forgotten(self, now: float) -> bool:
+        """Whether nobody has spoken of it for so long that it may block others no longer."""
+        patience = _PATIENCE_SECONDS.get(self.state)
+        return patience is not None and now - self.heard >= patience
 
     def look_up(self, call: Call) -> Cell:
         """The cell of this state and call; an error that changes nothing is raised here."""

@@ -446,6 +446,9 @@ def test_a_snapshot_bound_to_a_connection_is_aborted_with_it(server: ServerProce
         refused = post(server, "OSSnapshotFreeze", snapId=snap_id, bind=True)["error"]
         assert (refused["code"], refused["data"]["member"]) == (-32602, "bind")
         lines.call("OSSnapshotAbort", snapId=snap_id)
+        refused = post(server, "OSSnapshotPrepare", bind=True)["error"]
+        assert (refused["code"], refused["data"]["member"]) == (-32602, "bind")
+        assert lines.call("SnapshotStatus")["state"] == "none"
 
 
 def post(server: ServerProcess, method: str, **params: Any) -> Any:

@@ -308,8 +308,8 @@ def test_control_a_gate_that_ignores_its_deadline_is_caught(monkeypatch: pytest.
     """Both of them: the gate's own arithmetic, and the service, which would open the gate of a session that timed out."""
     monkeypatch.setattr(Gate, "_look", lambda gate: None)
     monkeypatch.setattr(Gate, "_patience", lambda gate: 0.05)  # or the waiters spin, and simulated time stands still
-    monkeypatch.setattr(SnapshotService, "_notice_time_out", lambda service: None)
-    monkeypatch.setattr(SnapshotService, "_watch_deadline", lambda service, session: asyncio.sleep(0))
+    monkeypatch.setattr(SnapshotService, "_notice", lambda service: None)
+    monkeypatch.setattr(SnapshotService, "_keep_watch", lambda service, session: asyncio.sleep(0))
     with pytest.raises(AssertionError, match="past the deadline"):
         play(range(50))
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit as P
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.snapshot.memo import FreezeMemo
-from jetwire_server.snapshot.service import SnapshotService
+from jetwire_server.snapshot.service import FORGOTTEN, SnapshotService
 from tests.support.participants import FakeInstance
+from tests.support.simulated import run
 
 TIMEOUT_MS = 70_000
 CONTINUE = int(P.ContinueAfterThaw)
@@ -25,8 +28,8 @@ ABORT_BIT = 1
 class Bench:
     """A service, two instances, and what was logged."""
 
-    def __init__(self, files: MemoryFiles | None = None) -> None:
-        self.clock = ManualClock()
+    def __init__(self, files: MemoryFiles | None = None, clock: ManualClock | None = None) -> None:
+        self.clock = clock or ManualClock()
         self.instances = [FakeInstance(1, self.clock), FakeInstance(2, self.clock)]
         self.timeout_ms = TIMEOUT_MS
         self.events: list[tuple[int, str]] = []
@@ -86,20 +89,20 @@ async def test_the_documented_sequence(bench: Bench):
     ("grbit", "event"),
     [(0, 2005), (P.IncrementalSnapshot, 2008), (P.CopySnapshot, 2009), (P.CopySnapshot | P.IncrementalSnapshot, 2010)],
 )
-def test_each_kind_of_prepare_logs_its_event(bench: Bench, grbit: int, event: int):
+async def test_each_kind_of_prepare_logs_its_event(bench: Bench, grbit: int, event: int):
     bench.service.prepare(int(grbit))
     assert bench.ids() == [event]
 
 
 @pytest.mark.parametrize("grbit", [16, 1 << 31, -1])
-def test_unknown_prepare_bits(bench: Bench, grbit: int):
+async def test_unknown_prepare_bits(bench: Bench, grbit: int):
     with pytest.raises(JetError) as caught:
         bench.service.prepare(grbit)
     assert code(caught) == Err.InvalidParameter
     assert bench.service.status().state == "none"
 
 
-def test_a_second_prepare_is_refused(bench: Bench):
+async def test_a_second_prepare_is_refused(bench: Bench):
     bench.service.prepare()
     with pytest.raises(JetError) as caught:
         bench.service.prepare()
@@ -122,7 +125,7 @@ async def test_explicit_prepare_starts_empty_and_an_empty_freeze_succeeds(bench:
     assert (await bench.service.thaw(snap)).held
 
 
-def test_an_instance_joins_only_once(bench: Bench):
+async def test_an_instance_joins_only_once(bench: Bench):
     snap = bench.service.prepare(int(P.ExplicitPrepare))
     bench.service.prepare_instance(snap, 1)
     with pytest.raises(JetError) as caught:
@@ -437,6 +440,79 @@ async def test_a_bound_session_dies_with_its_connection_and_no_other_does(bench:
     await bench.service.connection_closed(mine)
     assert bench.frozen() == [True, True]
     await bench.service.thaw(unbound)
+
+
+async def test_a_session_bound_at_prepare_dies_with_its_connection_in_every_state(bench: Bench):
+    """Before, only a freeze could be bound: who died between Prepare and Freeze blocked everybody until an operator came."""
+    mine = object()
+    bench.service.prepare(owner=mine)
+    await bench.service.connection_closed(mine)
+    assert bench.service.status().state == "none"
+    snap = bench.service.prepare(CONTINUE, owner=mine)
+    await bench.service.freeze(snap)  # by another, who asks for nothing: it stays bound
+    await bench.service.thaw(snap)
+    await bench.service.connection_closed(mine)
+    assert bench.service.status().state == "none"
+    assert bench.ids()[-1] == 2007
+
+
+@pytest.mark.parametrize(
+    ("steps", "patience"),
+    [
+        ((), limits.SNAPSHOT_PREPARED_SECONDS),
+        (("refused",), limits.SNAPSHOT_PREPARED_SECONDS),
+        (("freeze", "thaw"), limits.SNAPSHOT_THAWED_SECONDS),
+        (("freeze", "thaw", "truncate_log"), limits.SNAPSHOT_THAWED_SECONDS),
+    ],
+    ids=lambda v: "-".join(v) if isinstance(v, tuple) else "",
+)
+async def test_a_session_that_nobody_speaks_of_is_aborted(bench: Bench, steps: tuple[str, ...], patience: float):
+    snap = bench.service.prepare(CONTINUE)
+    for step in steps:
+        if step == "refused":
+            bench.instances[0].in_the_way = "a backup"
+            with pytest.raises(JetError):
+                await bench.service.freeze(snap)
+        else:
+            await getattr(bench.service, step)(snap)
+    bench.clock.advance(patience - 1)
+    bench.service.get_freeze_info(snap)  # spoken of: it begins anew
+    bench.clock.advance(patience - 1)
+    assert bench.service.status().state != "none"
+    forgotten = FORGOTTEN.value
+    bench.clock.advance(1)
+    assert bench.service.status().state == "none"
+    assert FORGOTTEN.value == forgotten + 1
+    assert bench.ids()[-1] == 2007
+    assert bench.instances[0].log[-1] == "over"  # attach and detach work again
+    with pytest.raises(JetError) as caught:
+        await bench.service.freeze(snap)
+    assert code(caught) == Err.OSSnapshotInvalidSnapId
+    bench.service.prepare()
+
+
+async def test_a_forgotten_session_is_noticed_without_anybody_looking():
+    clock = ManualClock()
+
+    def live() -> None:
+        run(clock, random.Random(1), forget())
+
+    async def forget() -> None:
+        bench = Bench(clock=clock)
+        bench.service.prepare()
+        await asyncio.sleep(limits.SNAPSHOT_PREPARED_SECONDS + 2)
+        assert bench.ids() == [2005, 2007]
+
+    await asyncio.to_thread(live)
+
+
+async def test_a_freeze_lasts_as_long_as_its_lease_however_silent_all_are(bench: Bench):
+    snap = bench.service.prepare()
+    bench.timeout_ms = limits.FREEZE_MS_MAX
+    await bench.service.freeze(snap)
+    bench.clock.advance(limits.FREEZE_MS_MAX / 1000 - 1)
+    assert bench.frozen() == [True, True]
+    assert (await bench.service.thaw(snap)).held
 
 
 async def test_reserved_bits(bench: Bench):

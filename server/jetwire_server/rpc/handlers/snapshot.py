@@ -28,7 +28,20 @@ def _instances(infos: list[InstanceInfo]) -> list[dict[str, Any]]:
 
 @handles("OSSnapshotPrepare")
 def prepare(peer: Peer, params: Params) -> dict[str, Any]:
-    return {"snapId": peer.service.snapshots.prepare(params["grbit"])}
+    return {"snapId": peer.service.snapshots.prepare(params["grbit"], owner=_owner(peer, params))}
+
+
+def _owner(peer: Peer, params: Params) -> Peer | None:
+    """Who takes the session along when it goes, if that was asked for."""
+    if not params["bind"]:
+        return None
+    if not peer.stateful:
+        raise RpcError(INVALID_PARAMS, member="bind", description="there is no connection to bind to over plain HTTP")
+    if "snapshot" not in peer.state:
+        peer.state["snapshot"] = True
+        snapshots = peer.service.snapshots
+        peer.at_close(lambda: snapshots.connection_closed(peer))
+    return peer
 
 
 @handles("OSSnapshotPrepareInstance")
@@ -39,18 +52,12 @@ def prepare_instance(peer: Peer, params: Params) -> dict[str, Any]:
 
 @handles("OSSnapshotFreeze")
 async def freeze(peer: Peer, params: Params) -> dict[str, Any]:
-    snapshots = peer.service.snapshots
-    if params["bind"] and not peer.stateful:
-        raise RpcError(INVALID_PARAMS, member="bind", description="there is no connection to bind to over plain HTTP")
-    if params["bind"] and "snapshot" not in peer.state:
-        peer.state["snapshot"] = True
-        peer.at_close(lambda: snapshots.connection_closed(peer))
-    frozen = await snapshots.freeze(
+    frozen = await peer.service.snapshots.freeze(
         params["snapId"],
         params["grbit"],
         lease_ms=params["leaseMs"],
         max_drain_ms=params["maxDrainMs"],
-        owner=peer if params["bind"] else None,
+        owner=_owner(peer, params),
     )
     return {
         "instances": _instances(frozen.instances),
