@@ -17,11 +17,12 @@ from jetwire.cli.context import Wrong
 from jetwire.cli.load import _chunks
 from jetwire.cli.metrics import address_of, parse
 from jetwire.cli.render import table_of
-from jetwire.cli.rows import Format, Line, reader, writer
+from jetwire.cli.rows import Line, reader
 from jetwire.cli.shell import COMMANDS
 from jetwire.cli.top import Look, since
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.declarations import METHODS
+from jetwire_protocol.record_lines import Format, writer
 
 
 # -- words --------------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from jetwire._sync.session import Session
 from jetwire._sync.table import Table
 from jetwire.cli.context import Wrong, errors, in_session, settings
 from jetwire.cli.progress import progress
-from jetwire.cli.rows import Format, writer
 from jetwire.cli.tables import attached
+from jetwire_protocol.record_lines import Format, writer
 
 _PAGE_ROWS = 500
 
@@ -66,9 +66,7 @@ def open_table(session: Session, database: str | None, table: str) -> Table:
 
 
 def format_of(form: Format | None, path: Path | None) -> Format:
-    if form is not None:
-        return form
-    return Format.CSV if path is not None and path.suffix == ".csv" else Format.JSONL
+    return form or Format.of(path.name if path is not None else None)
 
 
 def _columns(session: Session, table: Table, wanted: list[str] | None) -> tuple[list[str], dict[str, Any]]:

@@ -1,35 +1,22 @@
-"""Records in files: JSON lines and CSV, both so that what was dumped loads as exactly what it was.
-
-A record is the wire's: binary as base64, dates as the stored number of days, several values of a column as a list.
-
-In CSV a field is the value's text. NULL is `\\N`; a text that begins with a backslash has it doubled; `\\J` begins a value
-that only JSON can say (several values of a column, bytes that are no text).
-"""
+"""Records read from files, as `jetwire_protocol.record_lines` says they are written there."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from jetwire.cli.context import Wrong
 from jetwire_protocol.data.flags import Coltyp
+from jetwire_protocol.record_lines import JSON, NULL, Format
 
-NULL = "\\N"
-_JSON = "\\J"
 _TEXTS = frozenset({Coltyp.Text, Coltyp.LongText})
 _FLOATS = frozenset({Coltyp.IEEESingle, Coltyp.IEEEDouble, Coltyp.DateTime})
 _BITS = {"true": True, "1": True, "false": False, "0": False}
 
 csv.field_size_limit(1 << 30)
-
-
-class Format(StrEnum):
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 class Line(NamedTuple):
@@ -39,25 +26,9 @@ class Line(NamedTuple):
     record: dict[str, Any]
 
 
-Write = Callable[[Mapping[str, Any]], None]
-
-
-def writer(form: Format, out: TextIO, columns: Sequence[str]) -> Write:
-    """A function that writes one record."""
-    if form is Format.JSONL:
-        return lambda record: _discard(out.write(json.dumps(record, ensure_ascii=False) + "\n"))
-    rows = csv.writer(out)  # with the CRLF of RFC 4180, without which a lone CR would not be quoted
-    rows.writerow(columns)
-    return lambda record: _discard(rows.writerow([_field(record.get(name)) for name in columns]))
-
-
 def reader(form: Format, source: Iterable[str], coltyps: Mapping[str, int]) -> Iterator[Line]:
     """The records of a file, one at a time. `Wrong` names the line that is none."""
     return _read_lines(source) if form is Format.JSONL else _read_csv(source, coltyps)
-
-
-def _discard(_: object) -> None:
-    return None
 
 
 def _read_lines(source: Iterable[str]) -> Iterator[Line]:
@@ -92,20 +63,12 @@ def _read_csv(source: Iterable[str], coltyps: Mapping[str, int]) -> Iterator[Lin
         raise Wrong(f"line {rows.line_num}: {error}") from None
 
 
-def _field(value: Any) -> str:
-    if value is None:
-        return NULL
-    if isinstance(value, str):
-        return "\\" + value if value.startswith("\\") else value
-    return (_JSON if isinstance(value, list | dict) else "") + json.dumps(value, ensure_ascii=False)
-
-
 def _value(field: str, coltyp: int) -> Any:
     """A field by its column's type; integers go as they are written, since the protocol takes them so."""
     if field == NULL:
         return None
-    if field.startswith(_JSON):
-        return json.loads(field.removeprefix(_JSON))
+    if field.startswith(JSON):
+        return json.loads(field.removeprefix(JSON))
     if field.startswith("\\\\"):
         return field[1:]
     if coltyp in _TEXTS:

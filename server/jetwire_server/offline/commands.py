@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -18,13 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from jetwire_protocol.errors import JetError
+from jetwire_protocol.record_lines import Format, writer
 from jetwire_server.backup.restore import THE_END, Until
 from jetwire_server.backup.restore import restore as run_restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
-from jetwire_server.offline import recovering, verifying
+from jetwire_server.offline import dumping, insides, recovering, verifying
 from jetwire_server.offline.checking import check_instance
-from jetwire_server.offline.places import alone, instances_at
+from jetwire_server.offline.places import Place, alone, instances_at, refuse_windows_file
 from jetwire_server.redo.position import Position
 
 EXIT_FAULTS = 1
@@ -40,7 +42,7 @@ errors = Console(stderr=True)
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
-    for verb in (check, verify, recover, restore):
+    for verb in (check, dump, verify, recover, restore):
         app.command()(verb)
 
 
@@ -87,6 +89,61 @@ def check(directory: Directory, as_json: AsJson = False) -> None:
     elif not faults:
         print(f"sound: {', '.join(place.name for place in places)}")
     raise typer.Exit(EXIT_FAULTS if faults else 0)
+
+
+def dump(
+    directory: Directory,
+    table: Annotated[str | None, typer.Argument(help="The table. Without one: the tables that there are.")] = None,
+    instance: Annotated[str | None, typer.Option("--instance", "-i", help="Default: the only one there is.")] = None,
+    database: Annotated[str | None, typer.Option("--database", "-d", help="Default: the only one there is.")] = None,
+    form: Annotated[Format, typer.Option("--format", "-f", help="JSON lines or CSV, as `jetwire dump` writes them.")] = Format.JSONL,
+    index: Annotated[str | None, typer.Option(help="The order: an index. Default: the primary one.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Only these columns, comma-separated.")] = None,
+    headers: Annotated[bool, typer.Option("--headers", help="What the files say of themselves: checkpoint, log, databases.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Every record of the log: where, when, how much it changes.")] = False,
+) -> None:
+    """Writes a table's records to stdout, without a server and without changing a byte: a copy is recovered and read.
+
+    The copy is made in the temporary directory (TMPDIR), which must have room for the instance.
+    Exit codes: 0 done, 2 it could not be read.
+    """
+    try:
+        refuse_windows_file(directory)
+        with alone(directory):
+            place = _one(instances_at(directory), instance)
+            if headers or log:
+                for facts in insides.headers(place) if headers else insides.log_records(place):
+                    print(json.dumps(facts))
+                return
+            asyncio.run(_dump(place, table, database, form, index, columns.split(",") if columns else None))
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its end would be told again at our own
+    except (JetError, OSError, ValueError) as error:
+        raise refuse(error) from None
+
+
+def _one(places: list[Place], name: str | None) -> Place:
+    found = [place for place in places if name in (None, place.name)]
+    if len(found) != 1:
+        raise ValueError(f"which instance? {', '.join(place.name for place in places)}: name one with --instance")
+    return found[0]
+
+
+async def _dump(place: Place, table: str | None, database: str | None, form: Format, index: str | None, columns: list[str] | None) -> None:
+    async with dumping.opened(place, SystemClock()) as session:
+        there = [database] if database is not None else list(dumping.databases(place, session))
+        if table is None:
+            for name in there:
+                for one in await dumping.tables(session, await dumping.open_database(session, name)):
+                    print(json.dumps({"database": name, "table": one}))
+            return
+        if len(there) != 1:
+            raise ValueError(f"which database? {', '.join(there) or 'none is there'}: name one with --database")
+        source = await dumping.open_table(session, await dumping.open_database(session, there[0]), table, index, columns)
+        write = writer(form, sys.stdout, source.columns)
+        async for record in source.records:
+            write({**source.nulls, **record})
 
 
 def recover(directory: Directory, as_json: AsJson = False) -> None:

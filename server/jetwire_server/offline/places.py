@@ -18,6 +18,7 @@ from jetwire_server.store.embedded.assemble import SCRATCH_DIRECTORY
 _LOG_FILE = re.compile(r"([A-Za-z0-9]{3})(\.chk|\.log|[0-9A-F]{8}\.log)")
 _LMDB_MAGIC = b"\xde\xc0\xef\xbe"
 _START_BYTES = 64
+_WINDOWS_MAGIC = b"\xef\xcd\xab\x89"  # the second word of its header
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,21 @@ def page_files(place: Place) -> list[str]:
             if _LMDB_MAGIC in opened.read(_START_BYTES):
                 found.append(str(relative))
     return found
+
+
+def refuse_windows_file(path: Path) -> None:
+    """A file of the engine on Windows where a directory is asked for: what to do with it instead."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start[4:] == _WINDOWS_MAGIC:
+        raise JetError(
+            Err.DatabaseInvalidPath,
+            f"{path} is a database of the engine on Windows, whose pages are not Jetwire's: "
+            "write its tables as CSV or JSON lines and load them (docs/migrate.md: A database of Windows)",
+        )
+    raise JetError(Err.InvalidPath, f"{path} is a file; name a server's data directory, or one instance's")
 
 
 @contextmanager
