@@ -29,6 +29,8 @@ GATE_LOOK_SECONDS = 0.05  # who waits at the gate looks at the clock this often:
 # -- redo -------------------------------------------------------------------------------------------------------------
 LOG_RECORD_BYTES_MAX = 256 << 20  # one commit's changes; a record is framed, and recovered, in one piece
 LOG_BATCH_BYTES_MAX = 8 << 20  # the log writer takes at most this much (or one record) at a time, then syncs
+LOG_ALONE_BYTES_MAX = 16 << 10  # a lone durable record up to this may be written and synced on the event loop's thread ...
+LOG_ALONE_SYNC_SECONDS_MAX = 0.0005  # ... while the disk's last syncs each took less than this
 LOG_LAZY_SYNC_SECONDS_MAX = 0.1  # a lazy commit is durable this long after its write at the latest
 LOG_SEAL_SECONDS = 0.5  # an idle log is sealed after this: damage to its last records can then be told from a torn tail
 LOG_FILE_KB_MIN, LOG_FILE_KB_MAX, LOG_FILE_KB_DEFAULT = 64, 32_768, 5_120  # JET_paramLogFileSize
@@ -81,3 +83,7 @@ CALLBACKS_PER_TABLE_MAX = 64  # each of them is told of each change
 # -- backup -----------------------------------------------------------------------------------------------------------
 BACKUP_READ_BYTES_MAX = 16 << 20  # one ReadFile; as base64 it must fit into a result
 BACKUP_SILENT_SECONDS = 900.0  # a backup whose caller says nothing for so long is aborted: it pins the log and holds off snapshots
+
+# -- the straight road ------------------------------------------------------------------------------------------------
+CONFLICT_WAIT_SECONDS = 0.5  # a PutRecords of its own transaction waits so long, all in all, for commits on their way
+CONFLICT_TRIES_MAX = 64  # and for no more of them than this

@@ -76,7 +76,7 @@ _COMMIT = struct.Struct("<QQdQ")
 COMMIT_HEADER_BYTES = _COMMIT.size
 
 
-def encode_commit(header: CommitHeader, changes: bytes) -> bytes:
+def encode_commit(header: CommitHeader | tuple[int, int, float, int], changes: bytes) -> bytes:
     return _COMMIT.pack(*header) + changes
 
 

@@ -3,21 +3,32 @@
 A batch with a durable record in it is reported after its sync, a purely lazy one after its write. Reports run on the
 event loop in log order, one wake-up a batch. After a failed write or sync nothing is tried again: every waiter and
 every later append is an error, and the gate is latched.
+
+Handing a record to a thread and hearing back costs two wake-ups, on a fast disk as much as the sync itself. So a record
+whose owner says that it is `alone` is written and synced where it is: on the event loop's thread, if nothing else is
+under way and the disk has been quick of late. It is reported like any other, in the loop's next turn.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.gate import Gate
-from jetwire_server.limits import LOG_BATCH_BYTES_MAX, LOG_LAZY_SYNC_SECONDS_MAX, LOG_RECORD_BYTES_MAX, LOG_SEAL_SECONDS
+from jetwire_server.limits import (
+    LOG_ALONE_BYTES_MAX,
+    LOG_ALONE_SYNC_SECONDS_MAX,
+    LOG_BATCH_BYTES_MAX,
+    LOG_LAZY_SYNC_SECONDS_MAX,
+    LOG_RECORD_BYTES_MAX,
+    LOG_SEAL_SECONDS,
+)
 from jetwire_server.metrics import Histogram
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.tail import Placed, Tail
@@ -32,12 +43,10 @@ _FLUSH = 0
 _ROLL = -1
 _STOP = -2
 
+_Item = tuple[int, bytes, bool, Report]  # kind, payload, durable, whom to tell
+_Results = list[Placed] | JetError
 
-class _Item(NamedTuple):
-    kind: int
-    payload: bytes
-    durable: bool
-    report: Report
+_QUICK_SYNCS = 16  # so many in a row before the event loop's thread syncs itself
 
 
 class LogWriter:
@@ -48,6 +57,12 @@ class LogWriter:
         self._gate = gate
         self._loop = loop
         self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._under_way = 0  # taken and not reported yet
+        self._told: deque[tuple[list[_Item], _Results]] = deque()  # written, on its way back to the loop
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # half the price of `call_soon_threadsafe`
+        loop.add_reader(self._bell, self._hear)
+        self._quick_syncs = 0
+        self._written_here = False  # on the loop's thread, since the writer's last turn
         self._using_tail = threading.Lock()  # the writer's, but `settle` borrows the tail while the gate keeps the writer out
         self._failure: JetError | None = None
         self._lazy_since: float | None = None  # since when something written is not synced
@@ -66,13 +81,21 @@ class LogWriter:
         """Why nothing is written any more, or None."""
         return self._failure
 
-    def append(self, kind: int, payload: bytes, durable: bool, report: Report) -> None:
-        """Takes a record, in the order of the calls; `report` is called on the loop, in that order too."""
+    def append(self, kind: int, payload: bytes, durable: bool, report: Report, alone: bool = False) -> None:
+        """Takes a record, in the order of the calls; `report` is called on the loop, in that order too, never at once."""
         if self._failure is not None:
             raise JetError(Err.InstanceUnavailable, self._failure.detail)
         if len(payload) > LOG_RECORD_BYTES_MAX:
             raise JetError(Err.LogBufferTooSmall, f"a log record of {len(payload)} bytes; {LOG_RECORD_BYTES_MAX} at most")
-        self._queue.put(_Item(kind, payload, durable, report))
+        item = (kind, payload, durable, report)
+        if alone and durable and self._quick_syncs >= _QUICK_SYNCS and not self._under_way and len(payload) <= LOG_ALONE_BYTES_MAX:
+            placed = self._write_here(kind, payload)
+            if placed is not None:
+                self._under_way = 1
+                self._loop.call_soon(self._deliver, [item], placed)
+                return
+        self._under_way += 1
+        self._queue.put(item)
 
     async def flush(self) -> Position:
         """Everything appended so far is durable after this."""
@@ -92,15 +115,49 @@ class LogWriter:
             await self._request(_STOP)
         finally:
             await asyncio.to_thread(self._thread.join)
+            if self._bell >= 0:
+                self._loop.remove_reader(self._bell)
+                os.close(self._bell)
+                self._bell = -1
 
     async def _request(self, kind: int) -> Placed:
         future: asyncio.Future[Placed] = self._loop.create_future()
         if kind != _STOP and self._failure is not None:
             raise JetError(Err.InstanceUnavailable, self._failure.detail)
-        self._queue.put(_Item(kind, b"", True, resolver(future)))
+        self._under_way += 1
+        self._queue.put((kind, b"", True, resolver(future)))
         return await future
 
-    def _deliver(self, batch: list[_Item], results: list[Placed] | JetError) -> None:
+    def _write_here(self, kind: int, payload: bytes) -> list[Placed] | JetError | None:
+        """Writes and syncs one record on this thread; None, and nothing done, if it would have to wait for anything."""
+        tail = self._tail
+        if self._sealed or not self._using_tail.acquire(blocking=False):  # sealed: the writer sleeps, and must seal again
+            return None
+        try:
+            with self._gate.try_permit("log") as allowed:
+                if not allowed or not tail.has_room(len(payload)):
+                    return None
+                self._written_here = True
+                try:
+                    placed = tail.add(kind, payload)
+                    tail.write()
+                    self._sync()
+                except (JetError, OSError) as error:
+                    return self._fail(error)
+        except JetError:
+            return None  # latched: the writer will say so in its turn
+        finally:
+            self._using_tail.release()
+        return [placed]
+
+    def _hear(self) -> None:
+        os.eventfd_read(self._bell)
+        told = self._told
+        while told:
+            self._deliver(*told.popleft())
+
+    def _deliver(self, batch: list[_Item], results: _Results) -> None:
+        self._under_way -= len(batch)
         each: Sequence[Placed | JetError]
         if isinstance(results, JetError):
             each = [results] * len(batch)
@@ -109,7 +166,7 @@ class LogWriter:
             self._end = results[-1].end
         for item, result in zip(batch, each, strict=True):
             try:
-                item.report(result)
+                item[3](result)
             except Exception as error:
                 self._loop.call_exception_handler({"message": "a report of the log failed", "exception": error})
 
@@ -118,22 +175,30 @@ class LogWriter:
         stopped = False
         while not stopped:
             batch = self._take()
-            stopped = bool(batch) and batch[-1].kind == _STOP
+            stopped = bool(batch) and batch[-1][0] == _STOP
             began = time.perf_counter()
-            results: list[Placed] | JetError
             try:
                 if self._failure is not None:
                     raise JetError(Err.InstanceUnavailable, self._failure.detail)
                 with self._gate.permit("log"), self._using_tail:
-                    results = self._batch(batch) if batch else self._idle()
-                    self._tell(batch, results)
-                    self._tail.prepare_if_due()
+                    results: _Results = self._batch(batch) if batch else self._idle()
             except (JetError, OSError) as error:
-                self._tell(batch, self._fail(error))
+                results = self._fail(error)
             if batch:
                 BATCH_RECORDS.observe(len(batch))
                 BATCH_SECONDS.observe(time.perf_counter() - began)
+                self._told.append((batch, results))
+                os.eventfd_write(self._bell, 1)  # as late as may be: from here on the loop wants the interpreter
+            if self._tail.due and not stopped:
+                self._prepare()
         self._tail.close()
+
+    def _prepare(self) -> None:
+        try:
+            with self._gate.permit("log"), self._using_tail:
+                self._tail.prepare()
+        except (JetError, OSError) as error:
+            self._fail(error)
 
     def _take(self) -> list[_Item]:
         """What waits, up to the size of a batch; nothing when the time has come to sync or to seal."""
@@ -142,11 +207,11 @@ class LogWriter:
             item = queue.get(timeout=self._patience())
         except Empty:
             return []
-        batch, size = [item], len(item.payload)
-        while size < LOG_BATCH_BYTES_MAX and item.kind != _STOP and not queue.empty():
+        batch, size = [item], len(item[1])
+        while size < LOG_BATCH_BYTES_MAX and item[0] != _STOP and not queue.empty():
             item = queue.get_nowait()  # this thread alone takes
             batch.append(item)
-            size += len(item.payload)
+            size += len(item[1])
         return batch
 
     def _patience(self) -> float | None:
@@ -157,6 +222,7 @@ class LogWriter:
         return LOG_SEAL_SECONDS
 
     def _batch(self, batch: list[_Item]) -> list[Placed]:
+        self._written_here = False
         tail, durable = self._tail, False
         add, results = tail.add, []
         for kind, payload, its_durable, _ in batch:
@@ -184,21 +250,24 @@ class LogWriter:
     def _sync_all(self) -> None:
         self._tail.write()
         if self._lazy_since is not None:
-            self._tail.sync()
-            self._lazy_since = None
+            self._sync()
+
+    def _sync(self) -> None:
+        began = time.perf_counter()
+        self._tail.sync()
+        quick = time.perf_counter() - began < LOG_ALONE_SYNC_SECONDS_MAX
+        self._quick_syncs = self._quick_syncs + 1 if quick else 0
+        self._lazy_since = None
 
     def _idle(self) -> list[Placed]:
-        if self._lazy_since is not None:
+        if self._written_here:
+            self._written_here = False  # not idle: have patience once more
+        elif self._lazy_since is not None:
             self._sync_all()
         elif not self._sealed:
             self._tail.seal()
             self._sealed = True
         return []
-
-    def _tell(self, batch: list[_Item], results: list[Placed] | JetError) -> None:
-        if batch:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(self._deliver, batch, results)
 
     def _fail(self, error: JetError | OSError) -> JetError:
         """For ever. Who waited learns what happened, who comes later that the instance is gone."""
