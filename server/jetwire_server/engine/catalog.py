@@ -19,8 +19,8 @@ from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
-from jetwire_server.engine.systables import MSYS_TREE, rows_of, system_table
-from jetwire_server.store.interface import Transaction, Tree, tree_id, tree_number
+from jetwire_server.engine.systables import rows_of, system_table, system_table_of
+from jetwire_server.store.interface import FIRST_NEW_TREE, Transaction, Tree, tree_id, tree_number
 
 CATALOG_TREE = 1
 _NAME, _TABLE, _STATS = b"N", b"T", b"S"
@@ -108,8 +108,8 @@ class Catalog:
         return None if objid is None else await self.by_objid(txn, int.from_bytes(objid, "big"))
 
     async def by_objid(self, txn: Transaction, objid: int) -> Table | None:
-        if objid == MSYS_TREE:
-            return system_table(self.slot, "msysobjects")
+        if objid < FIRST_NEW_TREE:
+            return system_table_of(self.slot, objid)
         row = await txn.get(self.tree, table_key(objid))
         return None if row is None else self._decode(row)
 
@@ -147,14 +147,13 @@ class Catalog:
         self._mirror(txn, old, new)
 
     def _mirror(self, txn: Transaction, old: Table | None, new: Table | None) -> None:
-        """Writes what changed in a description to MSysObjects."""
-        tree = tree_id(self.slot, MSYS_TREE)
+        """Writes what changed in a description to the system tables."""
         before, after = rows_of(old), rows_of(new)
-        for key in before.keys() - after.keys():
-            txn.delete(tree, key)
-        for key, row in after.items():
-            if before.get(key) != row:
-                txn.put(tree, key, row)
+        for place in before.keys() - after.keys():
+            txn.delete(*place)
+        for place, row in after.items():
+            if before.get(place) != row:
+                txn.put(*place, row)
 
     def rename(self, txn: Transaction, old: Table, new: Table) -> None:
         if fold(old.name) != fold(new.name):

@@ -1,8 +1,10 @@
-"""The catalog as a table: MSysObjects, with ESE's columns, one row for each table, column, index and long-value tree.
+"""The catalog as tables: MSysObjects, with ESE's columns and indexes, one row for each table, column, index and long-value tree;
+and MSysObjids, which finds the table of an object id.
 
-Its rows are written by the same transaction that changes a description, so they can be read, searched and ranged over
+Their rows are written by the same transaction that changes a description, so they can be read, searched and ranged over
 like any others, as of the reader's snapshot. MSysObjectsShadow is a second name of the same rows: what ESE keeps twice
-against damage is kept once here, under checksums.
+against damage is kept once here, under checksums. There is no MSysLocales: an index carries its locale, and the sort weights
+have one version.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from jetwire_server.keys.maker import KeyMaker
 from jetwire_server.keys.spec import KeySpec, SegmentSpec
 from jetwire_server.rows.codec import RowCodec
 from jetwire_server.rows.columns import ColumnSpec
-from jetwire_server.store.interface import tree_id, tree_number
+from jetwire_server.store.interface import Tree, tree_id, tree_number, tree_slot
 
-MSYS_TREE, MSYS_LONG_TREE = 2, 3
+MSYS_TREE, MSYS_LONG_TREE = 2, 3  # 4 is `zeroed`'s
+NAME_TREE, ROOT_TREE, OBJIDS_TREE, OBJIDS_LONG_TREE = 5, 6, 7, 8
 _TYPE_TABLE, _TYPE_COLUMN, _TYPE_INDEX, _TYPE_LONG = 1, 2, 3, 4
 _DERIVED = 0x10000000  # JET_bitObjectTableDerived
 
@@ -59,10 +62,19 @@ _COLUMNS = (
 )
 _ID = {name: number for number, name, _ in _COLUMNS}
 _CODEC = RowCodec(ColumnSpec(number, name, coltyp) for number, name, coltyp in _COLUMNS)
-_KEY = KeyMaker(
-    KeySpec(tuple(SegmentSpec(kind, fixed=True) for kind in (Coltyp.Long, Coltyp.Short, Coltyp.Long)), CreateIndexGrbit.IndexPrimary)
-)
-_NAMES = {"msysobjects": "MSysObjects", "msysobjectsshadow": "MSysObjectsShadow"}
+_OBJID_COLUMNS = ((256, "objid", Coltyp.Long), (257, "objidTable", Coltyp.Long), (258, "type", Coltyp.Short))
+_OBJID_CODEC = RowCodec(ColumnSpec(number, name, coltyp) for number, name, coltyp in _OBJID_COLUMNS)
+_LONG, _SHORT, _BIT = (SegmentSpec(kind, fixed=True) for kind in (Coltyp.Long, Coltyp.Short, Coltyp.Bit))
+_NAME = SegmentSpec(Coltyp.Text, cp=1252, max=255)
+_PRIMARY = CreateIndexGrbit.IndexPrimary
+_UNIQUE_NAMES = CreateIndexGrbit.IndexUnique | CreateIndexGrbit.IndexDisallowNull
+_ROOTS = CreateIndexGrbit.IndexUnique | CreateIndexGrbit.IndexIgnoreFirstNull
+_KEY = KeyMaker(KeySpec((_LONG, _SHORT, _LONG), _PRIMARY))
+_NAME_KEY = KeyMaker(KeySpec((_LONG, _SHORT, _NAME), _UNIQUE_NAMES))
+_ROOT_KEY = KeyMaker(KeySpec((_BIT, _NAME), _ROOTS))
+_OBJID_KEY = KeyMaker(KeySpec((SegmentSpec(Coltyp.Long),), _PRIMARY))
+_SYSTEM = int(CreateTableColumnIndexGrbit.TableCreateSystemTable | CreateTableColumnIndexGrbit.TableCreateFixedDDL)
+_NAMES = {"msysobjects": "MSysObjects", "msysobjectsshadow": "MSysObjectsShadow", "msysobjids": "MSysObjids"}
 _BINARY_BYTES_MAX = 255
 
 # The engine's own bits of a column and of an index.
@@ -96,16 +108,23 @@ def system_table(slot: int, folded: str) -> Table | None:
     name = _NAMES.get(folded)
     if name is None:
         return None
+    if folded == "msysobjids":
+        tree = tree_id(slot, OBJIDS_TREE)
+        columns = tuple(_column(*column) for column in _OBJID_COLUMNS)
+        indexes: tuple[Index, ...] = (Index("primary", (Segment(256),), _PRIMARY, tree),)
+        return Table(name, OBJIDS_TREE, tree, tree_id(slot, OBJIDS_LONG_TREE), columns, indexes, _SYSTEM)
     tree = tree_id(slot, MSYS_TREE)
-    return Table(
-        name=name,
-        objid=MSYS_TREE,
-        tree=tree,
-        long_values=tree_id(slot, MSYS_LONG_TREE),
-        columns=tuple(_column(number, column, coltyp) for number, column, coltyp in _COLUMNS),
-        indexes=(Index("Id", (Segment(1), Segment(2), Segment(3)), CreateIndexGrbit.IndexPrimary, tree),),
-        grbit=int(CreateTableColumnIndexGrbit.TableCreateSystemTable | CreateTableColumnIndexGrbit.TableCreateFixedDDL),
+    columns = tuple(_column(*column) for column in _COLUMNS)
+    indexes = (
+        Index("Id", (Segment(1), Segment(2), Segment(3)), _PRIMARY, tree),
+        Index("Name", (Segment(1), Segment(2), Segment(_ID["Name"])), _UNIQUE_NAMES, tree_id(slot, NAME_TREE)),
+        Index("RootObjects", (Segment(_ID["RootFlag"]), Segment(_ID["Name"])), _ROOTS, tree_id(slot, ROOT_TREE)),
     )
+    return Table(name, MSYS_TREE, tree, tree_id(slot, MSYS_LONG_TREE), columns, indexes, _SYSTEM)
+
+
+def system_table_of(slot: int, objid: int) -> Table | None:
+    return system_table(slot, {MSYS_TREE: "msysobjects", OBJIDS_TREE: "msysobjids"}.get(objid, ""))
 
 
 def system_tables(slot: int) -> list[Table]:
@@ -118,19 +137,27 @@ def _column(number: int, name: str, coltyp: Coltyp) -> Column:
 
 
 # -- rows -----------------------------------------------------------------------------------------------------------------
-def rows_of(table: Table | None) -> dict[bytes, bytes]:
-    """What MSysObjects holds of a table: its own row, and those of its columns, indexes and long values."""
+def rows_of(table: Table | None) -> dict[tuple[Tree, bytes], bytes]:
+    """What the system tables hold of a table: its own row, and those of its columns, indexes and long values."""
     if table is None:
         return {}
     rows = [_table_row(table)]
     rows += [_column_row(table, column) for column in table.columns if not column.deleted and not column.derived]
     rows += [_index_row(table, index) for index in table.indexes]
     rows.append({**_base(table, _TYPE_LONG, tree_number(table.long_values), "LV"), "ColtypOrPgnoFDP": tree_number(table.long_values)})
-    return dict(_encoded(row) for row in rows)
-
-
-def _encoded(row: dict[str, Any]) -> tuple[bytes, bytes]:
-    return _KEY.key((row["ObjidTable"], row["Type"], row["Id"])), _CODEC.encode({_ID[name]: value for name, value in row.items()})
+    slot = tree_slot(table.tree)
+    out: dict[tuple[Tree, bytes], bytes] = {}
+    for row in rows:
+        kind, number, name = row["Type"], row["Id"], row["Name"]
+        bookmark = _KEY.key((table.objid, kind, number))
+        out[tree_id(slot, MSYS_TREE), bookmark] = _CODEC.encode({_ID[column]: value for column, value in row.items()})
+        out[tree_id(slot, NAME_TREE), _NAME_KEY.key((table.objid, kind, name))] = bookmark
+        if kind == _TYPE_TABLE:
+            out[tree_id(slot, ROOT_TREE), _ROOT_KEY.key((True, name))] = bookmark
+        if kind == _TYPE_TABLE or (kind != _TYPE_COLUMN and number != table.objid):
+            described = _OBJID_CODEC.encode({256: number, 257: table.objid, 258: kind})
+            out[tree_id(slot, OBJIDS_TREE), _OBJID_KEY.key((number,))] = described
+    return out
 
 
 def _base(table: Table, kind: int, number: int, name: str) -> dict[str, Any]:

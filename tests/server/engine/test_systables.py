@@ -8,12 +8,16 @@ from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, OpenTableGrbit
 from jetwire_protocol.errors import Err
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.indexing import normalized_keys
 from jetwire_server.engine.schema import Table
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
+from jetwire_server.engine.values import plan_of
 from jetwire_server.rows.codec import RowCodec
 from jetwire_server.rows.columns import ColumnSpec
+from jetwire_server.store.interface import tree_number
 from tests.server.engine.refusals import refused
+from tests.server.engine.tables_for_tests import all_of, get, ids, key
 
 NAME, TYPE, ROOT = 128, 2, 8
 
@@ -74,5 +78,63 @@ async def test_system_tables_belong_to_the_engine(session: Session, dbid: int) -
     assert cursor.grbit & OpenTableGrbit.TableReadOnly
     await refused(session.add_column(cursor, "x", ColumnCreate("", Coltyp.Long)), Err.PermissionDenied)
     listed: Any = await session.get_object_info(dbid, level=1)
-    assert [row["objectname"] for row in listed] == ["MSysObjects", "MSysObjectsShadow", "t"]
+    assert [row["objectname"] for row in listed] == ["MSysObjects", "MSysObjectsShadow", "MSysObjids", "t"]
     assert listed[0]["flags"] & 0x80000000
+
+
+CREATE = TableCreate(
+    "Things",
+    columns=(ColumnCreate("id", Coltyp.Long), ColumnCreate("Zulu", Coltyp.Binary), ColumnCreate("alpha", Coltyp.Binary)),
+    indexes=(IndexCreate("pk", ("+id",), int(CreateIndexGrbit.IndexPrimary)), IndexCreate("byZ", ("+Zulu",))),
+)
+
+
+async def test_the_indexes_of_the_catalog_find_by_name(session: Session, dbid: int) -> None:
+    made = (await session.create_table_column_index(dbid, CREATE)).cursor
+    for name in ("Other", "another"):
+        (await session.create_table(dbid, name)).close()
+    msys = await session.open_table(dbid, "MSysObjects")
+    await msys.set_current_index("RootObjects")
+    assert await all_of(msys, "Name") == ["another", "Other", "Things"]
+    key(msys, True, "THINGS")
+    await msys.seek(1)
+    assert await get(msys, "ObjidTable") == made.table.objid
+    await msys.set_current_index("Name")
+    key(msys, made.table.objid, 2, "zulu")
+    await msys.seek(1)
+    assert await get(msys, "Id") == ids(made)["Zulu"]
+    await session.rename_column(made, "Zulu", "beta")
+    assert [name for name in await all_of(msys, "Name") if name in ("alpha", "beta", "Zulu", "id")] == ["alpha", "beta", "id"]
+    made.close()
+    await session.rename_table(dbid, "Things", "aardvark")
+    await session.delete_table(dbid, "Other")
+    await msys.set_current_index("RootObjects")
+    assert await all_of(msys, "Name") == ["aardvark", "another"]
+
+
+async def test_an_object_id_leads_to_its_table(session: Session, dbid: int) -> None:
+    made = (await session.create_table_column_index(dbid, CREATE)).cursor
+    objids = await session.open_table(dbid, "MSysObjids")
+    found = {}
+    for number in await all_of(objids, "objid"):
+        key(objids, number)
+        await objids.seek(1)
+        found[number] = (await get(objids, "objidTable"), await get(objids, "type"))
+    objid, by_z = made.table.objid, tree_number(made.table.indexes[1].tree)
+    assert found == {objid: (objid, 1), by_z: (objid, 3), tree_number(made.table.long_values): (objid, 4)}
+    await session.delete_index(made, "byZ")
+    assert await all_of(objids, "objid") == sorted({objid, tree_number(made.table.long_values)})
+
+
+async def test_the_entries_are_those_the_indexes_would_make(session: Session, dbid: int) -> None:
+    """The mirror makes keys with makers of its own: they must be the ones cursors seek with."""
+    (await session.create_table_column_index(dbid, CREATE)).cursor.close()
+    for name in ("MSysObjects", "MSysObjids"):
+        cursor = await session.open_table(dbid, name)
+        plan = plan_of(cursor.table)
+        async with session.operation(write=False) as txn:
+            rows = await txn.scan(cursor.table.tree)
+            assert [k for k, _ in rows] == [normalized_keys(plan.rows, plan.codec.decode(row))[0] for _, row in rows]
+            for index in plan.secondary:
+                entries = sorted((k, bookmark) for bookmark, row in rows for k in normalized_keys(index, plan.codec.decode(row)))
+                assert await txn.scan(index.tree) == entries
