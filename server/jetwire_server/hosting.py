@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from jetwire_protocol.data.parameters import Param
-from jetwire_server.backup.restore import refuse_unfinished
+from jetwire_server.backup.restore import settle_unfinished
 from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
@@ -14,6 +14,7 @@ from jetwire_server.engine.instance import Instance, State
 from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.paths import plain
 from jetwire_server.redo.names import LogNames
 from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FreezeMemo
@@ -24,11 +25,6 @@ from jetwire_server.store.interface import Store
 DEFAULT_INSTANCE = "default"
 RUNNING_FILE = "running"  # in the directory of an instance that a client initialised and did not terminate
 SERVER_DIRECTORY = ".server"  # the event table and the snapshot memo: of the server, not of an instance
-
-
-def directory_of(path: str) -> str:
-    """A parameter's path below the instance's directory, with `/`; `.` is the directory itself."""
-    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
 
 
 class Hosting:
@@ -90,11 +86,11 @@ class Hosting:
     # -- one instance -------------------------------------------------------------------------------------------
     def _new_store(self, instance: Instance) -> Store:
         parameters = instance.parameters
-        refuse_unfinished(LocalFiles(f"{self._files.root}/{instance.name}"))
+        settle_unfinished(LocalFiles(f"{self._files.root}/{instance.name}"))
         storage = assemble(
             f"{self._files.root}/{instance.name}",
             self._clock,
-            names=LogNames(directory_of(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName)),
+            names=LogNames(plain(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName)),
             file_kb=parameters.number(Param.LogFileSize),
             circular=bool(parameters.get(Param.CircularLog)),
         )

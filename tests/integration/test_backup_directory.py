@@ -77,7 +77,7 @@ def test_full_atomic_incremental_and_restore(server: ServerProcess) -> None:
         own.start()
         lines.call("RestoreInstance", instance=own.instance, source="bk")
         own.open()
-        assert [own.has(name) for name in ("one", "two", "three", "four")] == [True, True, True, False]
+        assert [own.has(name) for name in ("one", "two", "three", "four")] == [True] * 4  # the last from the instance's own log
         assert lines.error("BackupInstance", instance=own.instance, destination="bk", grbit=1) == "JET_errMissingFullBackup"
         lines.call("Term", instance=own.instance)
         own.start()
@@ -99,3 +99,27 @@ def test_the_older_names_act_on_the_only_instance(server: ServerProcess) -> None
         assert lines.error("Backup", destination="default/bk2") == "JET_errRunningInMultiInstanceMode"
         assert lines.error("TruncateLog") == "JET_errRunningInMultiInstanceMode"
         lines.call("Term", instance=own.instance)
+
+
+def test_restore_acts_where_no_other_instance_runs(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        default = lines.call("Hello")["instances"][0]["instance"]
+        sesid = lines.call("BeginSession", instance=default)["sesid"]
+        dbid = lines.call("CreateDatabase", sesid=sesid, database="a.edb")["dbid"]
+        lines.call("CreateTable", sesid=sesid, dbid=dbid, tablename="one")
+        lines.ask("Backup", destination="default/bk")
+        lines.call("CreateTable", sesid=sesid, dbid=dbid, tablename="two")
+        own = Own(lines)
+        assert lines.error("Restore", source="default/bk") == "JET_errRunningInMultiInstanceMode"
+        lines.call("Term", instance=own.instance)
+        assert lines.error("Restore", source="default/bk") == "JET_errAlreadyInitialized"
+        lines.call("Term", instance=default)
+        (server.data / "default" / "a.edb").unlink()
+        for wrong, error in (("nowhere/bk", "InvalidPath"), ("default", "InvalidPath"), ("default/nowhere", "InvalidPath")):
+            assert lines.error("Restore", source=wrong) == f"JET_err{error}"
+        lines.call("Restore", source="default/bk")
+        default = lines.call("Init", instance=None)["instance"]
+        sesid = lines.call("BeginSession", instance=default)["sesid"]
+        dbid = lines.call("OpenDatabase", sesid=sesid, database="a.edb")["dbid"]
+        for table in ("one", "two"):
+            lines.call("OpenTable", sesid=sesid, dbid=dbid, tablename=table)

@@ -1,7 +1,4 @@
-"""Backup into a directory of the instance, and restore from one: the calls that do everything themselves.
-
-They are callers of the streaming backup like any other, but for where the files go.
-"""
+"""Backup into a directory of the instance: a caller of the streaming backup like any other, but for where the files go."""
 
 from __future__ import annotations
 
@@ -11,21 +8,18 @@ from contextlib import suppress
 
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.manifest import FULL_NAME, decode, load_chain, read_whole
-from jetwire_server.backup.restore import MARK, Restored, restore
+from jetwire_server.backup.manifest import FULL_NAME, load_chain
 from jetwire_server.backup.service import BackupService
-from jetwire_server.backup.streaming import STAMP_FILE, load_stamp
-from jetwire_server.clock import Clock
-from jetwire_server.engine.instance import Instance, State
+from jetwire_server.backup.streaming import load_stamp
+from jetwire_server.backup.swap import remove_tree
+from jetwire_server.engine.instance import Instance
 from jetwire_server.files.interface import Files
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.paths import components
-from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded.assemble import SCRATCH_DIRECTORY, Storage
 
 CHUNK_BYTES = 1 << 20
-STAGING = "restore.staging"
 NEW, OLD = ".new", ".old"
 _BITS = int(BackupGrbit.BackupIncremental | BackupGrbit.BackupAtomic)
 Status = Callable[[int, int], None]
@@ -67,7 +61,7 @@ async def backup_instance(
     written: list[str] = []
     try:
         if atomic:
-            await asyncio.to_thread(_remove_tree, files, work)
+            await asyncio.to_thread(remove_tree, files, work)
         await _fill(service, instance, storage, work, incremental, written, status)
         if atomic:
             await asyncio.to_thread(_promote, storage, target)
@@ -154,76 +148,15 @@ def _promote(storage: Storage, target: str) -> None:
     """The new backup takes the old one's place; at every moment one of them is whole."""
     files = storage.files
     with storage.gate.permit("backup"):
-        _remove_tree(files, target + OLD)
+        remove_tree(files, target + OLD)
         if files.exists(target):
             files.rename(target, target + OLD)
         files.rename(target + NEW, target)
         files.sync_directory(target.rpartition("/")[0])
-        _remove_tree(files, target + OLD)
+        remove_tree(files, target + OLD)
 
 
 def _forget(files: Files, written: list[str]) -> None:
     for path in written:
         with suppress(JetError):
             files.remove(path)
-
-
-def _remove_tree(files: LocalFiles, path: str) -> None:
-    if not files.exists(path):
-        return
-    for name in files.list(path):
-        inner = f"{path}/{name}"
-        try:
-            files.remove(inner)
-        except JetError:  # a directory that is not empty
-            _remove_tree(files, inner)
-    files.remove(path)
-
-
-# -- restore ----------------------------------------------------------------------------------------------------------
-async def restore_instance(instance: Instance, root: str, clock: Clock, source: str, destination: str | None, status: Status) -> Restored:
-    """RestoreInstance: over the instance's own files, or into a directory below; the instance must not have been initialised."""
-    if instance.state is not State.CREATED:
-        raise JetError(Err.AlreadyInitialized, instance.name)
-    files = LocalFiles(root)
-    backup = LocalFiles(f"{root}/{inner_path(source)}")
-    if not files.exists(inner_path(source)):
-        raise JetError(Err.InvalidPath, f"{source} is not there")
-
-    loop = asyncio.get_running_loop()
-
-    def progress(name: str, done: int, total: int) -> None:  # from the thread that copies
-        loop.call_soon_threadsafe(status, done, total)
-
-    target = inner_path(destination) if destination else STAGING
-    if not destination and not files.exists(f"{STAGING}/{MARK}"):  # what an earlier attempt left before it could end
-        await asyncio.to_thread(_remove_tree, files, STAGING)
-    instance.emit(204, source=source)
-    restored = await restore(backup, LocalFiles(f"{root}/{target}"), clock, progress=progress)
-    if not destination:
-        await asyncio.to_thread(_swap, files, backup)
-    instance.emit(205, source=source)
-    return restored
-
-
-def _swap(files: LocalFiles, backup: LocalFiles) -> None:
-    """The restored files take the place of the instance's own. The log goes first: without it nothing starts."""
-    first = decode(read_whole(backup, FULL_NAME), FULL_NAME)
-    names = LogNames(first.log_directory, first.base_name)
-    files.replace(MARK, b"")  # no server starts on half of it; the restore can be repeated
-    old_logs = [names.current, names.prepared, *(names.path(n) for n in files.list(names.directory) if names.number(n) is not None)]
-    for path in (*old_logs, names.checkpoint, STAMP_FILE, *first.databases):
-        if files.exists(path):
-            files.remove(path)
-    if names.directory:
-        files.make_directory(names.directory)
-    staged = LocalFiles(files.real_path(STAGING))
-    logs = [names.path(n) for n in staged.list(names.directory) if names.number(n) is not None]
-    for path in (*first.databases, *logs, names.checkpoint, names.current):
-        if "/" in path:
-            files.make_directory(path.rpartition("/")[0])
-        files.rename(f"{STAGING}/{path}", path)
-    files.sync_directory()
-    files.remove(MARK)
-    files.sync_directory()
-    _remove_tree(files, STAGING)

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import msgspec
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.following import Following, databases_that_came, find_following, open_log
 from jetwire_server.backup.manifest import BackupFile, BackupManifest, check_presence, load_chain, sha256_of
+from jetwire_server.backup.swap import finish_swap
 from jetwire_server.clock import Clock
+from jetwire_server.files.interface import Files
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.limits import FILE_CHUNK_BYTES
 from jetwire_server.redo.checkpoint import load_checkpoint
@@ -25,6 +28,8 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import Record, decode_commit
 from jetwire_server.store.embedded.assemble import assemble
+from jetwire_server.store.embedded.pages import CREATING, FORMAT, Head, PageFile
+from jetwire_server.store.interface import FIRST_NEW_TREE
 
 MARK = "restore.unfinished"
 Progress = Callable[[str, int, int], None]
@@ -61,8 +66,9 @@ class _Mark(msgspec.Struct, frozen=True):
     until: str
 
 
-def refuse_unfinished(files: LocalFiles) -> None:
-    """For whoever is about to start an instance: half a restore is none."""
+def settle_unfinished(files: LocalFiles) -> None:
+    """For whoever is about to start an instance: half a swap is finished, half a restore is refused."""
+    finish_swap(files)
     if files.exists(MARK):
         raise JetError(Err.RestoreInProgress, f"{files.root} holds an unfinished restore; repeat the restore, it goes on where it was")
 
@@ -77,21 +83,46 @@ class Restored:
     databases: list[str]
 
 
-async def restore(source: LocalFiles, target: LocalFiles, clock: Clock, *, until: Until = THE_END, progress: Progress) -> Restored:
+@dataclass(frozen=True, slots=True)
+class RollForward:
+    """An instance that is not running: its log files beyond the backup's are replayed too."""
+
+    files: LocalFiles
+    names: LogNames
+
+
+async def restore(
+    source: LocalFiles,
+    target: LocalFiles,
+    clock: Clock,
+    *,
+    until: Until = THE_END,
+    forward: RollForward | None = None,
+    progress: Progress,
+) -> Restored:
     """Makes `target` an instance's directory again, in a life of its own: the logs of the old one are refused there."""
     chain = await asyncio.to_thread(load_chain, source)
     first, last = chain[0], chain[-1]
     await asyncio.to_thread(check_presence, source, chain)
     names = LogNames(first.log_directory, first.base_name)
-    mark = _Mark(last.digest, str(until))
+    following = await asyncio.to_thread(_following, source, names, chain, forward) if forward else None
+    mark = _Mark(last.digest, f"{until} {[log.number for log in following.logs] if following else []}")
     await asyncio.to_thread(_take_over, target, mark)
     await asyncio.to_thread(_copy_all, source, target, chain, progress)
-    await asyncio.to_thread(_end_log, target, names, chain, until)
-    incarnation = max(last.incarnation + 1, int(clock.now() * 1000))  # unique: two restores of one backup differ
+    if following:
+        await asyncio.to_thread(copy_following, following, target, names)
+        await asyncio.to_thread(_copy_new_databases, following, target, set(first.databases))
+    await asyncio.to_thread(end_log, target, names, chain, until)
+    return await live_again(target, names, clock)
+
+
+async def live_again(target: LocalFiles, names: LogNames, clock: Clock) -> Restored:
+    """Recovers what was put together, in a new life, and reads it whole."""
     storage = assemble(target.root, clock, names=names, file_kb=await asyncio.to_thread(_file_kb, target, names))
     start = load_checkpoint(target, names)
     assert start is not None
     await asyncio.to_thread(storage.log.open, start.position, signature=start.signature)
+    incarnation = max(storage.log.incarnation + 1, int(clock.now() * 1000))  # unique: two restores of one backup differ
     storage.log.begin(incarnation=incarnation)
     await storage.log.close()
     await storage.store.start()
@@ -144,12 +175,51 @@ def _is_there(target: LocalFiles, wanted: BackupFile) -> bool:
 
 
 def _copy(source: LocalFiles, target: LocalFiles, wanted: BackupFile) -> None:
-    directory = wanted.path.rpartition("/")[0]
+    if copy_file(source, wanted.path, target, wanted.path) != wanted.sha256:
+        raise JetError(Err.ReadVerifyFailure, f"{wanted.path} is not what was backed up: its checksum does not match", path=wanted.path)
+
+
+# -- what goes on after the backup ----------------------------------------------------------------------------------
+def _following(source: LocalFiles, names: LogNames, chain: list[BackupManifest], forward: RollForward) -> Following:
+    numbers = range(chain[0].gen_low, chain[-1].gen_high + 1)
+    backup = {number: open_log(source, names.archived(number)) for number in numbers}
+    if forward.names.base != names.base:
+        detail = f"the backup's log is named {names.base}, the instance's {forward.names.base}: set JET_paramBaseName"
+        raise JetError(Err.InvalidParameter, detail)
+    return find_following(forward.files, forward.names, backup)
+
+
+def copy_following(following: Following, target: LocalFiles, names: LogNames) -> None:
+    """The last one may be the current generation, and is taken for it: recovery cuts what a crash tore."""
+    for log in following.logs:
+        archived = names.number(log.path.rpartition("/")[2]) is not None
+        copy_file(following.files, log.path, target, names.archived(log.number) if archived else names.current)
+
+
+def _copy_new_databases(following: Following, target: LocalFiles, known: set[str]) -> None:
+    """Databases that came after the backup are not in it: the instance's own file is taken, or made anew from the log."""
+    for record in databases_that_came(following):
+        if record.path in known or target.exists(record.path):
+            continue
+        directory = record.path.rpartition("/")[0]
+        if directory:
+            target.make_directory(directory)
+        if following.files.exists(record.path):
+            copy_file(following.files, record.path, target, record.path)
+        elif record.base == 0:  # it was created then: all that was ever in it is in the log
+            header = following.logs[0].header
+            head = Head(FORMAT, record.signature, header.signature, header.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING)
+            PageFile.create(target, record.path, head).close()
+
+
+def copy_file(source: Files, path: str, target: LocalFiles, name: str) -> str:
+    """Copies a file durably; its SHA-256."""
+    directory = name.rpartition("/")[0]
     if directory:
         target.make_directory(directory)
     total = hashlib.sha256()
-    reader = source.open(wanted.path, read_only=True)
-    writer = target.open(wanted.path, create=True)
+    reader = source.open(path, read_only=True)
+    writer = target.open(name, create=True)
     try:
         writer.truncate(0)
         offset = 0
@@ -162,8 +232,7 @@ def _copy(source: LocalFiles, target: LocalFiles, wanted: BackupFile) -> None:
         reader.close()
         writer.close()
     target.sync_directory(directory)
-    if total.hexdigest() != wanted.sha256:
-        raise JetError(Err.ReadVerifyFailure, f"{wanted.path} is not what was backed up: its checksum does not match", path=wanted.path)
+    return total.hexdigest()
 
 
 # -- the log --------------------------------------------------------------------------------------------------------
@@ -175,7 +244,7 @@ def _file_kb(files: LocalFiles, names: LogNames) -> int:
         file.close()
 
 
-def _end_log(target: LocalFiles, names: LogNames, chain: list[BackupManifest], until: Until) -> None:
+def end_log(target: LocalFiles, names: LogNames, chain: list[BackupManifest], until: Until) -> None:
     """Gives the last generation its name as the current one, and cuts what is not wanted."""
     archived = [n for name in target.list(names.directory) if (n := names.number(name)) is not None]
     if not target.exists(names.current):

@@ -41,6 +41,7 @@ class State(Enum):
 
     CREATED = Err.NotInitialized
     INITIALISING = Err.InitInProgress
+    RESTORING = Err.RestoreInProgress
     RUNNING = None
     STOPPED = Err.ClientRequestToStopJetService
     TERMINATING = Err.TermInProgress
@@ -77,7 +78,8 @@ class Instance:
         if grbit & ~_INIT_BITS:
             raise JetError(Err.InvalidGrbit)
         if self.state is not State.CREATED:
-            raise JetError(Err.InitInProgress if self.state is State.INITIALISING else Err.AlreadyInitialized)
+            early = {State.INITIALISING: Err.InitInProgress, State.RESTORING: Err.RestoreInProgress}
+            raise JetError(early.get(self.state, Err.AlreadyInitialized))
         self.state = State.INITIALISING
         self.emit(102, name=self.name)
         try:

@@ -15,5 +15,10 @@ def components(path: str) -> list[str]:
     return names
 
 
+def plain(path: str) -> str:
+    """A path as a client writes it, with either slash and `.` for the directory itself, as the file layer has it."""
+    return "/".join(part for part in path.replace("\\", "/").split("/") if part not in ("", "."))
+
+
 def unwatched(_size: int) -> None:
     """Stands where nobody counts: scratch files, and tests."""

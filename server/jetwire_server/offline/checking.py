@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator, Iterator
 import msgspec
 
 from jetwire_protocol.errors import JetError
+from jetwire_server.backup.restore import MARK
+from jetwire_server.backup.swap import PLAN
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.offline.places import Place, page_files
 from jetwire_server.redo.checkpoint import load_checkpoint
@@ -28,6 +30,9 @@ def check_instance(place: Place, progress: Progress) -> Iterator[Fault]:
     A tail that a crash tore is no fault: recovery cuts it. Changes nothing but LMDB's scratch beside the page files.
     """
     files = place.files
+    for mark in (MARK, PLAN):
+        if files.exists(mark):
+            yield Fault(mark, -1, b"", "a restore is not finished here: repeat it, or run recover")
     found = set(page_files(place))
     attached: dict[str, bool] = {}
     end: Position | None = None

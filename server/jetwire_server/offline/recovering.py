@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.restore import refuse_unfinished
+from jetwire_server.backup.restore import settle_unfinished
 from jetwire_server.clock import Clock
 from jetwire_server.files.interface import Files
 from jetwire_server.offline.places import Place
@@ -33,7 +33,7 @@ class Recovered:
 @asynccontextmanager
 async def recovered(place: Place, clock: Clock) -> AsyncIterator[Storage]:
     """The instance after recovery; at the end everything is moved into the pages and closed cleanly."""
-    refuse_unfinished(place.files)
+    settle_unfinished(place.files)
     storage = assemble(str(place.root), clock, names=place.names, file_kb=log_file_kb(place.files, place))
     await storage.store.start()
     try:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from jetwire_protocol.data.flags import Snp, Snt
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
-from jetwire_server.backup.directory import Status, backup_instance, restore_instance
+from jetwire_server.backup.directory import Status, backup_instance
+from jetwire_server.backup.inplace import restore_instance
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.instance import State as Life
 from jetwire_server.rpc.dispatch import handles
@@ -141,9 +143,20 @@ async def restore_from_directory(peer: Peer, params: Params) -> Result:
 
 @handles("Restore")
 async def restore_only_instance(peer: Peer, params: Params) -> Result:
-    known = list(engine_of(peer).instances.values())
-    if len(known) != 1:
-        raise JetError(Err.RunningInMultiInstanceMode if known else Err.InvalidParameter, "there is not exactly one instance")
-    source = _below(known[0], params["source"])
-    assert source is not None
-    return await _restore(peer, known[0], source, _below(known[0], params["destination"]))
+    """The instance is the one the path begins with. It is the only one, hence no other may run; it need not be made before."""
+    engine = engine_of(peer)
+    name = params["source"].replace("\\", "/").partition("/")[0]
+    others = [one for one in engine.instances.values() if one.name.lower() != name.lower() and one.state is not Life.CREATED]
+    if others:
+        raise JetError(Err.RunningInMultiInstanceMode, f"{others[0].name} runs; RestoreInstance names its instance")
+    known = next((one for one in engine.instances.values() if one.name.lower() == name.lower()), None)
+    if known is None and not Path(engine.root, name).is_dir():
+        raise JetError(Err.InvalidPath, f"{params['source']!r} is not there")
+    instance = known or await engine.create_instance(name)
+    try:
+        source = _below(instance, params["source"])
+        assert source is not None
+        return await _restore(peer, instance, source, _below(instance, params["destination"]))
+    finally:
+        if known is None and instance.state is Life.CREATED:
+            await instance.term()
