@@ -16,7 +16,7 @@ from jetwire_server.backup.restore import MARK, Restored, RollForward, restore, 
 from jetwire_server.backup.streaming import STAMP_FILE
 from jetwire_server.backup.swap import STAGING, Plan, remove_tree, swap
 from jetwire_server.clock import Clock
-from jetwire_server.engine.instance import Instance, State
+from jetwire_server.engine.instance import Instance
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.paths import plain
 from jetwire_server.redo.names import LogNames
@@ -30,27 +30,26 @@ async def restore_instance(instance: Instance, root: str, clock: Clock, source: 
 
     While this runs, whoever calls the instance is answered `JET_errRestoreInProgress`.
     """
-    if instance.state is not State.CREATED:
-        raise JetError(Err.RestoreInProgress if instance.state is State.RESTORING else Err.AlreadyInitialized, instance.name)
-    path, target = inner_path(source), inner_path(destination) if destination else STAGING
-    files = LocalFiles(root)
-    if not files.exists(path):
-        raise JetError(Err.InvalidPath, f"{source} is not there")
-    instance.state = State.RESTORING
-    instance.emit(204, source=source)
-    work = asyncio.get_running_loop().create_task(_restore(instance, files, clock, path, target, status))
+    work = asyncio.get_running_loop().create_task(_restore(instance, LocalFiles(root), clock, source, destination, status))
     _working.add(work)  # it goes on, and the instance says so, if its caller goes away
-
-    def ended(task: asyncio.Task[Restored]) -> None:
-        _working.discard(task)
-        instance.state = State.CREATED
-        instance.emit(205, source=source)
-
-    work.add_done_callback(ended)
+    work.add_done_callback(_working.discard)
     return await asyncio.shield(work)
 
 
-async def _restore(instance: Instance, files: LocalFiles, clock: Clock, path: str, target: str, status: Status) -> Restored:
+async def _restore(instance: Instance, files: LocalFiles, clock: Clock, source: str, destination: str | None, status: Status) -> Restored:
+    with instance.restoring():
+        path, target = inner_path(source), inner_path(destination) if destination else STAGING
+        if not files.exists(path):
+            raise JetError(Err.InvalidPath, f"{source} is not there")
+        instance.emit(204, source=source)
+        names = LogNames(plain(instance.parameters.text(Param.LogFilePath)), instance.parameters.text(Param.BaseName))
+        try:
+            return await _put_together(files, names, clock, path, target, status)
+        finally:
+            instance.emit(205, source=source)
+
+
+async def _put_together(files: LocalFiles, names: LogNames, clock: Clock, path: str, target: str, status: Status) -> Restored:
     loop = asyncio.get_running_loop()
 
     def progress(name: str, done: int, total: int) -> None:  # from the thread that copies
@@ -59,7 +58,6 @@ async def _restore(instance: Instance, files: LocalFiles, clock: Clock, path: st
     await asyncio.to_thread(settle_unfinished, files)
     if target == STAGING and not files.exists(f"{STAGING}/{MARK}"):  # what an earlier attempt left before it could end
         await asyncio.to_thread(remove_tree, files, STAGING)
-    names = LogNames(plain(instance.parameters.text(Param.LogFilePath)), instance.parameters.text(Param.BaseName))
     backup = LocalFiles(f"{files.root}/{path}")
     restored = await restore(backup, LocalFiles(f"{files.root}/{target}"), clock, forward=RollForward(files, names), progress=progress)
     if target == STAGING:

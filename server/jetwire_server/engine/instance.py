@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -41,10 +42,10 @@ class State(Enum):
 
     CREATED = Err.NotInitialized
     INITIALISING = Err.InitInProgress
-    RESTORING = Err.RestoreInProgress
     RUNNING = None
     STOPPED = Err.ClientRequestToStopJetService
     TERMINATING = Err.TermInProgress
+    RESTORING = Err.RestoreInProgress
     ENDED = Err.InvalidInstance
 
 
@@ -133,6 +134,18 @@ class Instance:
         self.state = State.ENDED
         self.databases.clear()
         self.engine.forget(self)
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """While its files are being restored, it answers nothing."""
+        if self.state is not State.CREATED:
+            raise JetError(self.state.value if self.state is State.RESTORING else Err.AlreadyInitialized, self.name)
+        self.state = State.RESTORING
+        try:
+            yield
+        finally:
+            if self.state is State.RESTORING:
+                self.state = State.CREATED
 
     def stop_service(self, grbit: int = 0) -> None:
         """From here calls answer ClientRequestToStopJetService, but for those that give things back."""
