@@ -308,10 +308,8 @@ class ColumnCalls(DatabaseCalls):
             check_unused(table, column)
             default = stored_default(column.coltyp, column.cp, value)
             if not default:
-                if column.grbit & (G.ColumnNotNULL | G.ColumnEscrowUpdate):
-                    raise JetError(Err.NullInvalid)
-                default = None
-            elif column.max and len(default) > column.max:
+                raise JetError(Err.NullInvalid, "a default cannot be taken back")
+            if column.max and len(default) > column.max:
                 raise JetError(Err.DefaultValueTooBig)
             handle.database.catalog.replace(txn, table, _changed(table, column, replace(column, default=default)))
             self.schema_changed(handle.database.slot)

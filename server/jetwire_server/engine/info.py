@@ -32,6 +32,7 @@ from jetwire_server.engine.locales import lcid_of
 from jetwire_server.engine.schema import Column, Index, Table
 from jetwire_server.engine.systables import system_tables
 from jetwire_server.engine.tables import TableCalls
+from jetwire_server.engine.temptable import TempCursor
 from jetwire_server.engine.values import plan_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ _FLAGS = (
     ),
     (CreateTableColumnIndexGrbit.TableCreateSystemTable, ObjectinfoFlags.ObjectSystem),
 )
-_UNAVAILABLE_TABLE_LEVELS = frozenset({TblInfo.OLC, TblInfo.ResetOLC, TblInfo.Rvt, TblInfo.DumpTable, TblInfo.MostMany})
+_UNAVAILABLE_TABLE_LEVELS = frozenset({TblInfo.OLC, TblInfo.ResetOLC, TblInfo.DumpTable, TblInfo.MostMany})
 _SAMPLE_ROWS = 1000
 _KEY_DESCENDING = 1
 
@@ -195,6 +196,10 @@ class InfoCalls(TableCalls):
         """The answer of a `TblInfo` level for the cursor's table."""
         if level in _UNAVAILABLE_TABLE_LEVELS:
             raise JetError(Err.FeatureNotAvailable, f"level {level}")
+        if level == TblInfo.Rvt:
+            raise JetError(Err.QueryNotSupported, f"level {level}")
+        if isinstance(cursor, TempCursor):
+            cursor.check_table_info(level)
         ask = _TABLE_LEVELS.get(level)
         if ask is None:
             raise JetError(Err.InvalidParameter, f"level {level}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from jetwire_protocol.data.flags import CreateTableColumnIndexGrbit, OpenTableGrbit
+from jetwire_protocol.data.flags import CreateIndexGrbit, CreateTableColumnIndexGrbit, OpenTableGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.catalog import check_name
@@ -100,6 +100,8 @@ class TableCalls(IndexCalls):
             raise JetError(Err.CannotNestDDL)
         if create.pages < 0:
             raise JetError(Err.InvalidParameter, "pages")
+        if self.level and any(index.grbit & CreateIndexGrbit.IndexUnversioned for index in create.indexes):
+            raise JetError(Err.InTransaction, "an unversioned index")
         density = check_density(create.density)
         for name in ("seqSpacehints", "lvSpacehints"):
             check_hints((create.options or {}).get(name))

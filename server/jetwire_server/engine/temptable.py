@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from jetwire_protocol.data.flags import AddColumnGrbit, CreateIndexGrbit, OpenTempTableGrbit, Prep
+from jetwire_protocol.data.flags import AddColumnGrbit, CreateIndexGrbit, OpenTempTableGrbit, Prep, TblInfo
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -207,6 +207,13 @@ class TempCursor(Cursor):
     def get_current_index(self) -> str:
         self.session.check()
         return ""
+
+    def check_table_info(self, level: int) -> None:
+        """No catalog knows a temporary table; a sort has no more to tell than that it is one."""
+        if level != TblInfo.Default:
+            raise JetError(Err.InvalidOperation, f"level {level} of a temporary table")
+        if self.tt & _MATERIALIZED:
+            raise JetError(Err.ObjectNotFound, "a temporary table")
 
     async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
         maker = self.plan.rows.maker
