@@ -147,7 +147,7 @@ _EMPTY = re.compile(rb"\[\s*\]|\{\s*\}")
 
 def decode(data: bytes, limits: WireLimits = LIMITS) -> Message | list[Message]:
     """Reads one message. Cheap for a plain valid request; whatever is odd about it is found out by `_judge`."""
-    if len(data) > 2 * limits.depth and (refusal := _oversize(data, limits)) is not None:
+    if len(data) > 2 * limits.depth and (refusal := oversize(data, limits)) is not None:
         return refusal
     try:
         call = _decode_call(data)
@@ -218,7 +218,7 @@ def _readable_id(data: bytes) -> Id:
         return NULL_ID
 
 
-def _oversize(data: bytes, limits: WireLimits) -> Refusal | None:
+def oversize(data: bytes, limits: WireLimits) -> Refusal | None:
     """Bytes, depth and elements, counted before anything is built from them."""
     if len(data) > limits.message_bytes:
         return Refusal(NULL_ID, TOO_LARGE, {"limit": "message", "max": limits.message_bytes})

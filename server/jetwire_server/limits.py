@@ -28,6 +28,7 @@ GATE_LOOK_SECONDS = 0.05  # who waits at the gate looks at the clock this often:
 
 # -- redo -------------------------------------------------------------------------------------------------------------
 LOG_RECORD_BYTES_MAX = 256 << 20  # one commit's changes; a record is framed, and recovered, in one piece
+LOG_KEPT_BYTES_MAX = 64 << 20  # a log of at most this much is read once at the start, a larger one twice: to check it, then to take it
 LOG_BATCH_BYTES_MAX = 8 << 20  # the log writer takes at most this much (or one record) at a time, then syncs
 LOG_ALONE_BYTES_MAX = 16 << 10  # a lone durable record up to this may be written and synced on the event loop's thread ...
 LOG_ALONE_SYNC_SECONDS_MAX = 0.0005  # ... while the disk's last syncs each took less than this

@@ -138,6 +138,10 @@ class Place:
         txn.forget(mark)  # a save point for each call would weigh on a long transaction
         return result
 
+    @property
+    def updatable(self) -> bool:
+        return not self.grbit & _READ_ONLY
+
     def check_updatable(self) -> None:
         if self.grbit & _READ_ONLY:
             raise JetError(Err.PermissionDenied, "the cursor is read only")

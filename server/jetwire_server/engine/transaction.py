@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
@@ -61,6 +61,12 @@ class ThreadStats:
         self.rows_written += other.rows_written
         self.log_records += other.log_records
         self.log_bytes += other.log_bytes
+
+
+class Waiter(Protocol):
+    """A task, or a call on the straight road."""
+
+    def cancel(self) -> object: ...
 
 
 class Operation:
@@ -113,7 +119,7 @@ class TransactionLevels:
         self._marks: list[Savepoint] = []  # of levels 2 and up
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
         self._stats = ThreadStats()  # of the transactions that have ended
-        self._waiter: asyncio.Task[Any] | None = None  # the task that waits for a commit
+        self._waiter: Waiter | None = None  # whoever waits for a commit
         self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
         self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
@@ -280,27 +286,38 @@ class TransactionLevels:
     async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
         self.last_commit = None
         self._count_reads(txn)
-        self._waiter = asyncio.current_task()
+        self._waiter = task = asyncio.current_task()
         try:
             commit = await self._commit_with_ddl(txn, bits) if self._ddl else await txn.commit(lazy=bool(bits & _LAZY))
         except asyncio.CancelledError:
-            if self.refusal == Err.ClientRequestToStopJetService and self._waiter is not None:
-                self._waiter.uncancel()
+            if self.refusal == Err.ClientRequestToStopJetService and task is not None:
+                task.uncancel()
                 raise JetError(self.refusal) from None
             raise
         finally:
             self._waiter = None
+        self.committed(commit)
+        return commit
+
+    def committed(self, commit: Commit) -> None:
+        """The log has taken this session's changes."""
         self.last_commit = commit
         if commit.number:
             stats = self._stats
             stats.log_records += 1
             stats.log_bytes += commit.bytes
             stats.rows_written += commit.rows
-        return commit
+
+    def waits(self, waiter: Waiter | None) -> None:
+        """Who is to be told if the service is stopped while a commit is on its way."""
+        self._waiter = waiter
+
+    def count_reads(self, rows: int, from_pages: int) -> None:
+        self._stats.rows_referenced += rows
+        self._stats.rows_read += from_pages
 
     def _count_reads(self, txn: Transaction) -> None:
-        self._stats.rows_referenced += txn.looked_at
-        self._stats.rows_read += txn.from_pages
+        self.count_reads(txn.looked_at, txn.from_pages)
 
     async def _commit_with_ddl(self, txn: Transaction, bits: int) -> Commit:
         catalogs = [self.instance.databases[slot].catalog for slot in self._ddl if slot in self.instance.databases]

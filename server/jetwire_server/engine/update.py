@@ -8,21 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jetwire_protocol.data.flags import Cbtyp, Coltyp, GetLockGrbit, Prep, UpdateGrbit
+from jetwire_protocol.data.flags import Cbtyp, GetLockGrbit, Prep, UpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine import autoincrement, longvalue
 from jetwire_server.engine.indexing import add_entries, change_entries, keys_in, normalized_keys, remove_entries, resolved
 from jetwire_server.engine.place import FRESH
 from jetwire_server.engine.preparing import INSERTS, MOVES, CopyBuffer
-from jetwire_server.engine.schema import Column
+from jetwire_server.engine.row_writes import check_required, insert_row, insert_values, next_version, replace_values
 from jetwire_server.engine.setting import Setting
 from jetwire_server.engine.values import IndexPlan
 from jetwire_server.rows import ABSENT
 from jetwire_server.store.interface import Transaction
 
 _UPDATE_BITS = int(UpdateGrbit.UpdateCheckESE97Compatibility | UpdateGrbit.UpdateNoVersion)
-_VERSION_WRAPS = {Coltyp.Long: 1 << 32}
 
 
 class Updates(Setting):
@@ -56,11 +55,11 @@ class Updates(Setting):
         values = buffer.merged()
         if plan.escrow:  # a sum needs its place in the row from the beginning: adds change it there
             values = {**{c: plan.defaults.get(c) for c in plan.escrow}, **values}
-        for columnid in plan.required:
-            if values.get(columnid) is None:
-                raise JetError(Err.NullInvalid, f"column {plan.columns[columnid].column.name}", column=plan.columns[columnid].column.name)
+        check_required(plan, values)
         if buffer.prep == Prep.InsertMustSetAutoIncrement and plan.autoincrement is not None:
             await self._take_own_number(values.get(plan.autoincrement))
+        if not plan.has_long and plan.rows.maker is not None:
+            return insert_values(txn, plan, values)
         if plan.has_long:
             values = await self._settle_drafts(txn, buffer, values)
         row = plan.codec.encode(values)
@@ -75,12 +74,7 @@ class Updates(Setting):
                 full = await resolved(txn, self.table, plan.rows, full)
             get = full.get
             bookmark = maker.key([get(c) for c in plan.rows.columns])
-        try:
-            txn.insert(plan.rows.tree, bookmark, row)
-        except JetError as error:
-            if error.code == Err.KeyDuplicate:
-                raise JetError(Err.KeyDuplicate, f"index {plan.rows.name}", indexname=plan.rows.name) from None
-            raise
+        insert_row(txn, plan.rows, bookmark, row)
         for index in plan.secondary:
             keys = normalized_keys(index, full) if not plan.has_long else await keys_in(txn, self.table, index, full, True)
             add_entries(txn, index, keys, bookmark)
@@ -104,29 +98,30 @@ class Updates(Setting):
             raise JetError(Err.WriteConflict, "the record was changed since it was prepared")
         changes = dict(buffer.changes)
         for columnid in plan.versions:
-            changes[columnid] = _next_version(plan.columns[columnid].column, buffer.stored.get(columnid) or 0)
+            changes[columnid] = next_version(plan.columns[columnid].column, buffer.stored.get(columnid) or 0)
+        if not plan.has_long:
+            replace_values(txn, plan, bookmark, base, now, changes)
+            self._row = None
+            return bookmark
         pending = []  # indexes whose entries may change, with what they have now
         before = {**plan.defaults, **plan.codec.stored(now)} if plan.secondary else {}
         for index in plan.secondary:
             if now != base or not index.reads.isdisjoint(changes):
-                pending.append((index, await keys_in(txn, self.table, index, before, plan.has_long)))
+                pending.append((index, await keys_in(txn, self.table, index, before, True)))
         values = {k: v for k, v in {**buffer.stored, **changes}.items() if v is not ABSENT}
-        if plan.has_long:
-            values = await self._settle_drafts(txn, buffer, values)
-            row = plan.codec.encode(values)
-        else:
-            row = plan.codec.patch(base, changes)
+        values = await self._settle_drafts(txn, buffer, values)
+        row = plan.codec.encode(values)
         if len(row) > limits.RECORD_BYTES_MAX:
             values, row = await self._fitted(txn, buffer, values)
         after: Mapping[int, Any] = {**plan.defaults, **values}
         maker = plan.rows.maker
         if maker is not None and not plan.rows.reads.isdisjoint(changes):
-            resolved_after = await resolved(txn, self.table, plan.rows, after) if plan.has_long else after
+            resolved_after = await resolved(txn, self.table, plan.rows, after)
             if maker.key([resolved_after.get(c) for c in plan.rows.columns]) != bookmark:
                 raise JetError(Err.RecordPrimaryChanged)
         txn.put(plan.rows.tree, bookmark, row)
         for index, old in pending:
-            change_entries(txn, index, old, await keys_in(txn, self.table, index, after, plan.has_long), bookmark)
+            change_entries(txn, index, old, await keys_in(txn, self.table, index, after, True), bookmark)
         self._row = None
         return bookmark
 
@@ -196,10 +191,3 @@ class Updates(Setting):
 
     async def keys_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[bytes]:
         return await keys_in(txn, self.table, target, self.plan.codec.decode(row), self.plan.has_long)
-
-
-def _next_version(column: Column, version: int) -> int:
-    """One more, and from the greatest to the smallest."""
-    wrap = _VERSION_WRAPS.get(column.coltyp, 1 << 64)
-    following = (version + 1) % wrap
-    return following - wrap if following >= wrap // 2 else following

@@ -177,10 +177,13 @@ class ColumnPlan:
 
 
 # -- indexes ------------------------------------------------------------------------------------------------------------
-def successor(key: bytes) -> bytes | None:
-    """The first key that is greater than all that begin with this one; None if there is none."""
+_ABOVE_ALL = b"\xff" * limits.TREE_KEY_BYTES_MAX
+
+
+def successor(key: bytes) -> bytes:
+    """A key that is greater than all that begin with this one, and not greater than any other that is."""
     head = key.rstrip(b"\xff")
-    return head[:-1] + bytes((head[-1] + 1,)) if head else None
+    return head[:-1] + bytes((head[-1] + 1,)) if head else _ABOVE_ALL
 
 
 PRIMARY, UNIQUE, MANY = 0, 1, 2
@@ -194,7 +197,7 @@ class IndexPlan:
     - others: normalized key and bookmark -> the key's length in two bytes, so that it can be told where the key ends
     """
 
-    __slots__ = ("columns", "conditions", "index", "kind", "maker", "most", "name", "reads", "tree")
+    __slots__ = ("columns", "conditions", "index", "kind", "maker", "most", "name", "reads", "tree", "whole")
 
     def __init__(self, table: Table, index: Index | None) -> None:
         self.index = index
@@ -206,6 +209,7 @@ class IndexPlan:
         self.conditions = tuple(c.column for c in index.conditions) if index else ()
         self.reads = frozenset(self.columns + self.conditions)  # a change of none of these leaves its entries alone
         self.most = self.maker.key_most if self.maker else 4
+        self.whole = len(self.columns) if self.maker and _as_searched(self.maker) else 0
 
     def key_of(self, key: bytes, value: bytes) -> bytes:
         """The normalized key of an entry."""
@@ -219,6 +223,12 @@ class IndexPlan:
     def entry(self, key: bytes, bookmark: bytes) -> tuple[bytes, bytes]:
         """The entry of a normalized key, as the store has it."""
         return (key + bookmark, len(key).to_bytes(2, "big")) if self.kind == MANY else (key, bookmark)
+
+
+def _as_searched(maker: KeyMaker) -> bool:
+    """Whether the key of plain values (no NULL, nothing empty) is also the search key of them: no piece is padded or refused."""
+    segments = maker.spec.segments
+    return maker.spec.tuples is None and not maker.disallow_truncation and not any(s.fixed and (s.text or s.binary) for s in segments)
 
 
 def key_spec(table: Table, index: Index) -> KeySpec:
@@ -263,6 +273,8 @@ class TablePlan:
     autoincrement: int | None
     escrow: frozenset[int]
     has_long: bool
+    single: frozenset[int]  # columns of which a record has one value at most
+    straight: bool  # a record is no more than what its writer gives: see `straight`
 
 
 def plan_of(table: Table) -> TablePlan:
@@ -295,6 +307,9 @@ def _compile(table: Table) -> TablePlan:
         autoincrement=auto,
         escrow=frozenset(c.id for c in living if c.grbit & G.ColumnEscrowUpdate),
         has_long=any(c.coltyp in LONG for c in living),
+        single=frozenset(c.id for c in living if not c.grbit & G.ColumnMultiValued),
+        straight=table.primary is not None
+        and not any(c.grbit & (G.ColumnVersion | G.ColumnAutoincrement | G.ColumnEscrowUpdate) for c in living),
     )
 
 

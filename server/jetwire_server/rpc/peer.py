@@ -16,6 +16,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.jsonrpc import NO_ID, Call, Message, Refusal, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.metrics import Counter, Gauge
+from jetwire_server.rpc import straight
 from jetwire_server.rpc.dispatch import Entry, failure
 from jetwire_server.rpc.eager import Waiting, begin
 from jetwire_server.rpc.lanes import Lanes, Turn
@@ -70,10 +71,14 @@ class Peer:
         self.closed = False
         self._at_close: list[Callable[[], Any]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._lanes = Lanes()
+        self._writing: set[straight.Writing] = set()  # calls on the straight road whose commits are on their way
+        self._written: asyncio.Event | None = None  # set when there are no more of them, if anybody waits for that
+        self.lanes = Lanes()
         self.table = {} if service.draining else service.table
         self._result_bytes_max = service.result_bytes_max
-        self._limits = service.wire_limits
+        self.limits = service.wire_limits
+        # A message of the straight road is flat by its structs' types, so up to this size it cannot be beyond any limit.
+        self.straight_bytes = min(self.limits.elements, self.limits.message_bytes) if self.limits.depth >= straight.DEPTH else -1
         service.peers.add(self)
         CONNECTIONS.value += 1
 
@@ -87,7 +92,16 @@ class Peer:
     # -- messages in --------------------------------------------------------------------------------------------
     def receive(self, data: bytes) -> Answer:
         """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later."""
-        message = jsonrpc.decode(data, self._limits)
+        head = data[: straight.HEAD]
+        if straight.GET in head:
+            answer = straight.get_record(self, data)
+            if answer is not None and len(answer) <= self._result_bytes_max:
+                CALLS.value += 1
+                return answer
+        elif straight.PUT in head and straight.put_records(self, data):
+            CALLS.value += 1
+            return PENDING
+        message = jsonrpc.decode(data, self.limits)
         if type(message) is Call:
             return self._start(message, self._send_late)
         if type(message) is Refusal:
@@ -112,7 +126,7 @@ class Peer:
             params = entry.validate(call.params)
             if entry.by_session:
                 sessions = _sessions_of_batch(params) if entry.is_batch else (params["sesid"],)
-                if not self._lanes.free(sessions):
+                if not self.lanes.free(sessions):
                     return self._queue(call, entry, params, sessions, deliver)
             else:
                 sessions = ()
@@ -170,7 +184,7 @@ class Peer:
         return PENDING
 
     def _enter(self, turn: Turn) -> None:
-        self._lanes.enter(turn)
+        self.lanes.enter(turn)
         if turn.counts:
             self.in_flight += 1
             IN_FLIGHT.value += 1
@@ -192,9 +206,38 @@ class Peer:
                 self.in_flight -= 1
                 IN_FLIGHT.value -= 1
             deliver(None if task.cancelled() else task.result())
-            self._lanes.leave(turn)
+            self.lanes.leave(turn)
 
         task.add_done_callback(ended)
+
+    # -- calls on the straight road -----------------------------------------------------------------------------
+    def began(self, writing: straight.Writing, turn: Turn) -> None:
+        """Its session's later calls wait behind it. It may wait for a thaw, so it takes no place from the others."""
+        self.lanes.enter(turn)
+        self._writing.add(writing)
+
+    def ended(self, writing: straight.Writing, turn: Turn, answer: bytes | None) -> None:
+        if self.closed:
+            return
+        self._forget(writing)
+        self._send_late(answer)
+        self.lanes.leave(turn)
+
+    def take_over(self, writing: straight.Writing, turn: Turn, data: bytes) -> None:
+        """Runs the call on the general road, in the place it has."""
+        call = jsonrpc.decode(data, self.limits)
+        assert type(call) is Call
+        entry = self.service.table[call.method]
+        self._follow(asyncio.get_running_loop().create_task(self._run(call, entry, entry.validate(call.params))), turn, self._send_late)
+        self._forget(writing)
+
+    def refused(self, call_id: int, error: JetError) -> bytes | None:
+        return self._error(Call("2.0", "", call_id), error)
+
+    def _forget(self, writing: straight.Writing) -> None:
+        self._writing.discard(writing)
+        if self._written is not None and not self._writing:
+            self._written.set()
 
     # -- answers out --------------------------------------------------------------------------------------------
     def _answer(self, call: Call, result: Any) -> bytes | None:
@@ -227,13 +270,13 @@ class Peer:
         self._at_close.append(action)
 
     async def close(self) -> None:
-        """Cancels what runs and gives back everything that was this connection's."""
+        """Cancels what runs and gives back everything that was this connection's. A commit on its way goes on, unreported."""
         if self.closed:
             return
         self.closed = True
         CONNECTIONS.value -= 1
         IN_FLIGHT.value -= self.in_flight
-        self._lanes.clear()
+        self.lanes.clear()
         # A task that is cancelled before its first step never tells the coroutine that it has taken over.
         await asyncio.sleep(0)
         tasks = list(self._tasks)
@@ -251,12 +294,16 @@ class Peer:
 
     def busy(self) -> bool:
         """Whether anything is in flight."""
-        return bool(self._tasks)
+        return bool(self._tasks or self._writing)
 
     async def idle(self) -> None:
         """Returns when nothing is in flight any more."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._writing:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            else:
+                self._written = asyncio.Event()
+                await self._written.wait()
 
 
 class _Batch:

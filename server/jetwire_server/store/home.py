@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from jetwire_server.store.interface import Commit, Row, Tree, UnpublishedTree
+from jetwire_server.store.interface import Commit, Report, Row, Tree, UnpublishedTree
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Base, Timeline
 
@@ -33,6 +33,10 @@ class Home(Protocol):
 
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
         """Logs and publishes the write set, and calls `release(number)` at the publishing."""
+        ...
+
+    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
+        """The same without waiting; False, and nothing done, if it would have to wait. Never reports before it has returned."""
         ...
 
 

@@ -13,9 +13,10 @@ Errors are `JetError`s with these codes: `WriteConflict`, `KeyDuplicate`, `Versi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, NewType, Protocol
 
+from jetwire_protocol.errors import JetError
 from jetwire_server.redo.position import Position
 
 Tree = NewType("Tree", int)
@@ -47,6 +48,9 @@ class Commit(NamedTuple):
     time: float
     rows: int = 0  # written, deleted ones too
     bytes: int = 0  # of its log record
+
+
+Report = Callable[[Commit | JetError], None]
 
 
 class Transaction(Protocol):
@@ -140,7 +144,15 @@ class Transaction(Protocol):
         """Logs, syncs unless `lazy`, publishes, and answers. After an error the transaction is rolled back."""
         ...
 
+    def commit_now(self, report: Report, *, lazy: bool = False) -> bool:
+        """`commit` of changes, for a caller that does not await: `report` is called with its answer, later.
+
+        False, and nothing done, if the store would have to wait before it can take the commit.
+        """
+        ...
+
     async def rollback(self) -> None: ...
+    def rollback_now(self) -> None: ...
 
 
 class UnpublishedTree(Protocol):
@@ -187,6 +199,21 @@ class Store(Protocol):
 
     # -- transactions -----------------------------------------------------------------------------------------
     async def begin(self, *, read_only: bool = False) -> Transaction: ...
+    def begin_now(self) -> Transaction | None:
+        """A transaction that writes, for a caller that does not await; None if that would have to wait."""
+        ...
+
+    def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
+        """What a transaction that began now would get, and whether the pages were asked for it."""
+        ...
+
+    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
+        """If the key is held by a commit that is on its way: calls once, when that has ended either way. False: it is not.
+
+        While frozen nothing is on its way.
+        """
+        ...
+
     async def flush(self) -> Commit:
         """Everything committed lazily so far is durable after this (`WaitLastLevel0Commit`)."""
         ...

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.clock import Clock
-from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Row, Tree, tree_id, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Report, Row, Tree, tree_id, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.snapshots import Snapshots
 from jetwire_server.store.sortedkeys import SortedKeys
@@ -108,7 +108,24 @@ class MemoryStore:
         self._next_tree[slot] = number + 1
         return tree_id(slot, number)
 
+    def begin_now(self) -> StoreTransaction:
+        self._snapshots.opened(self._published)
+        return StoreTransaction(self, self.current, self._published, False)
+
+    def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
+        return self.timeline.newest(tree, key, self.current), False
+
+    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
+        return False  # a commit is over as soon as it begins
+
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        return self._seal(transaction)
+
+    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
+        asyncio.get_running_loop().call_soon(report, self._seal(transaction))
+        return True
+
+    def _seal(self, transaction: StoreTransaction) -> Commit:
         number = self._published + 1
         for tree, unpublished in transaction.adopted.items():
             rows = dict(unpublished.chunk(None, None, False, 1 << 62))

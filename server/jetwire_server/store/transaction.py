@@ -5,13 +5,13 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import NoReturn
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.store.home import AdoptableTree, Home
-from jetwire_server.store.interface import Commit, Row, Savepoint, Tree, UnpublishedTree
+from jetwire_server.store.interface import Commit, Report, Row, Savepoint, Tree, UnpublishedTree
 from jetwire_server.store.layers import scan_layers
 from jetwire_server.store.locks import ADD, READ, Owner, Sharing
 from jetwire_server.store.sortedkeys import SortedKeys
@@ -29,6 +29,7 @@ class StoreTransaction:
     """See `interface.Transaction` for the public half."""
 
     __slots__ = (
+        "_after",
         "_charged",
         "_held",
         "_home",
@@ -72,6 +73,7 @@ class StoreTransaction:
         # Locks that no write of this transaction took by itself, and what held the key before, if this one held it too.
         self._held: list[tuple[Tree, bytes, Owner | None]] = []
         self._savepoints: list[tuple[int, ...]] = []
+        self._after: list[Callable[[], None]] | None = None  # whoever waits for this commit to end
         self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
 
     @property
@@ -293,7 +295,28 @@ class StoreTransaction:
             return self._home.nothing_to_commit()
         return await self._home.seal(self, lazy)
 
+    def commit_now(self, report: Report, *, lazy: bool = False) -> bool:
+        self._check_active()
+        self.state = COMMITTING
+        try:
+            taken = self._home.seal_now(self, lazy, report)
+        except BaseException:
+            self.release(0)
+            raise
+        if not taken:
+            self.state = ACTIVE
+        return taken
+
+    def after(self, call: Callable[[], None]) -> None:
+        """Calls once, when this commit has ended."""
+        if self._after is None:
+            self._after = []
+        self._after.append(call)
+
     async def rollback(self) -> None:
+        self.rollback_now()
+
+    def rollback_now(self) -> None:
         if self.state == ACTIVE:
             self.release(0)
 
@@ -314,6 +337,10 @@ class StoreTransaction:
         self.writes, self.adopted = _NO_WRITES, _NO_TREES  # large ones must not live as long as whoever holds this
         self._undo.clear()
         self._orders.clear()
+        if self._after is not None:
+            after, self._after = self._after, None
+            for call in after:
+                call()
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _check_active(self) -> None:

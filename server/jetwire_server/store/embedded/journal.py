@@ -14,6 +14,7 @@ from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import Report
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.interface import Commit, Tree
+from jetwire_server.store.interface import Report as Told
 from jetwire_server.store.transaction import StoreTransaction
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Journal(Protocol):
     def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool: ...
     def records(self, start: Position | None = None) -> Iterator[Record]: ...
     def begin(self) -> None: ...
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None: ...
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report, alone: bool = False) -> None: ...
     async def flush(self) -> Position: ...
     def truncate_before(self, position: Position) -> list[int]: ...
     async def close(self) -> None: ...
@@ -45,7 +46,7 @@ class Pending:
     Whoever waits for it may be cancelled; it goes on.
     """
 
-    __slots__ = ("bytes", "done", "number", "store", "time", "written")
+    __slots__ = ("begun", "bytes", "done", "number", "store", "time", "written")
 
     def __init__(self, store: EmbeddedStore, number: int, time: float) -> None:
         self.store = store
@@ -53,6 +54,7 @@ class Pending:
         self.time = time
         self.written = 0  # rows
         self.bytes = 0  # of the record
+        self.begun = store.alone.begun
         self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
     def __call__(self, placed: Placed | JetError) -> None:
@@ -61,12 +63,18 @@ class Pending:
             return
         try:
             self.publish(placed)
+            store = self.store
+            store.alone.ended(self.begun, last=store.next_number == self.number + 1)
         except BaseException as error:  # what is logged must be visible: an instance that cannot do that must not go on
             self.store.failed(error)
             self.fail(JetError(Err.InstanceUnavailable, str(error)))
             raise
+        self.tell(Commit(self.number, placed.position, self.time, self.written, self.bytes))
+
+    def tell(self, commit: Commit) -> None:
+        """To whoever waits."""
         if not self.done.done():
-            self.done.set_result(Commit(self.number, placed.position, self.time, self.written, self.bytes))
+            self.done.set_result(commit)
 
     def publish(self, placed: Placed) -> None:
         """What the record says becomes visible."""
@@ -83,11 +91,13 @@ class Pending:
 class PendingCommit(Pending):
     """A transaction's commit."""
 
-    __slots__ = ("transaction",)
+    __slots__ = ("told", "transaction")
 
-    def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction) -> None:
-        super().__init__(store, number, time)
+    def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction, told: Told) -> None:
+        self.store, self.number, self.time, self.bytes = store, number, time, 0  # `told` stands where others have a future
+        self.begun = store.alone.begun
         self.transaction = transaction
+        self.told = told
         self.written = sum(map(len, transaction.writes.values()))
 
     def publish(self, placed: Placed) -> None:
@@ -97,9 +107,12 @@ class PendingCommit(Pending):
         store.publish(Published(self.number, placed, transaction.writes, list(transaction.adopted), transaction.dropped))
         transaction.release(self.number)
 
+    def tell(self, commit: Commit) -> None:
+        self.told(commit)
+
     def fail(self, error: JetError) -> None:
         self.transaction.release(0)
-        super().fail(error)
+        self.told(error)
 
 
 class PendingChunk(Pending):

@@ -19,8 +19,9 @@ from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Gauge
-from jetwire_server.redo.records import CommitHeader, Kind, encode_commit
+from jetwire_server.redo.records import Kind, encode_commit
 from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded.alone import Alone
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
@@ -30,10 +31,10 @@ from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk
 from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, Tree, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, Report, Tree, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage
-from jetwire_server.store.transaction import StoreTransaction
+from jetwire_server.store.transaction import COMMITTING, StoreTransaction
 
 VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
 
@@ -65,6 +66,7 @@ class EmbeddedStore:
         self.attached: Databases = Databases(self, files)
         self.files = self.attached.files
         self.checkpointer = Checkpoint(self, gate)
+        self.alone: Alone = Alone()
         self.published = 0
         self.next_number = 1
         self._scratch = Scratch(scratch)
@@ -155,10 +157,35 @@ class EmbeddedStore:
         return self.next_number - 1 - self.published
 
     async def begin(self, *, read_only: bool = False) -> StoreTransaction:
+        return self.begin_now(read_only)
+
+    def begin_now(self, read_only: bool = False) -> StoreTransaction:
         if self._problems or self.gate.latched:
             self.check_available()
         snapshot = self.published
+        self.alone.begun += 1
         return StoreTransaction(self, self.generations.enter(snapshot), snapshot, read_only)
+
+    def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
+        if self._problems or self.gate.latched:
+            self.check_available()
+        self.alone.begun += 1
+        found = self.timeline.trees.get(tree)
+        pages = self.generations.alive[-1]
+        if found is not None:
+            if found.dropped:
+                return None, False
+            version = found.versions.get(key)
+            if version is not None and version[0] > pages.base:
+                return version[1], False
+        return pages.get(tree, key), True
+
+    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
+        holder = self.key_locks.holder(tree, key)
+        if type(holder) is not StoreTransaction or holder.state != COMMITTING or self.gate.closing:
+            return False
+        holder.after(call)
+        return True
 
     def ended(self, transaction: StoreTransaction) -> None:
         generation = transaction.pages
@@ -176,35 +203,46 @@ class EmbeddedStore:
         return Commit(0, None, self.clock.now())
 
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
+        done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
         try:
             if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
                 await self.checkpointer.relief()
-            self.check_available()
-            for tree in transaction.writes:
-                self.attached.check_writable(tree >> SLOT_SHIFT)  # it may have been detached meanwhile
-            if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
-                raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
-            pending = PendingCommit(self, self.next_number, self.clock.now(), transaction)
-            writes: dict[Tree, Any] = {tree: own for tree, own in transaction.writes.items() if own}
-            record = changes.CommitRecord(
-                writes,
-                transaction.created,
-                list(transaction.adopted),
-                transaction.dropped,
-            )
-            self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
+            self._seal(transaction, lazy, resolver(done))
         except BaseException:
             transaction.release(0)
             raise
-        return await pending.done
+        return await done
 
-    def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
+    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
+        if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
+            return False
+        self._seal(transaction, lazy, report)
+        return True
+
+    def _seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
+        self.check_available()
+        for tree in transaction.writes:
+            self.attached.check_writable(tree >> SLOT_SHIFT)  # it may have been detached meanwhile
+        if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
+            raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
+        pending = PendingCommit(self, self.next_number, self.clock.now(), transaction, report)
+        writes: dict[Tree, Any] = {tree: own for tree, own in transaction.writes.items() if own}
+        record = changes.CommitRecord(
+            writes,
+            transaction.created,
+            list(transaction.adopted),
+            transaction.dropped,
+        )
+        alone = not lazy and bool(self.alone) and not self.checkpointer.busy  # a checkpoint keeps the disk busy
+        self.hand_over(Kind.COMMIT, record, pending, durable=not lazy, alone=alone)
+
+    def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool, alone: bool = False) -> None:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
         number = pending.number
-        header = CommitHeader(number, number, pending.time, self.journal.incarnation)
-        payload = encode_commit(header, changes.encode(record))
+        journal = self.journal
+        payload = encode_commit((number, number, pending.time, journal.incarnation), changes.encode(record))
         pending.bytes = len(payload)
-        self.journal.append(kind, payload, durable=durable, report=pending)
+        journal.append(kind, payload, durable=durable, report=pending, alone=alone)
         self.next_number = number + 1
 
     def publish(self, published: Published) -> None:
@@ -304,3 +342,17 @@ class EmbeddedStore:
             if i % 1000 == 999:
                 await asyncio.sleep(0)
         return total
+
+
+def resolver(done: asyncio.Future[Commit]) -> Report:
+    """A report for a coroutine that waits; it may have been cancelled meanwhile."""
+
+    def report(answer: Commit | JetError) -> None:
+        if done.done():
+            return
+        if isinstance(answer, JetError):
+            done.set_exception(answer)
+        else:
+            done.set_result(answer)
+
+    return report

@@ -1,0 +1,148 @@
+"""The straight road: what most calls ask for, in plain calls from values to the store, without a coroutine or a copy buffer.
+
+It takes ordinary cases only: outside a transaction, a description that needs no second look, nobody to be told. It does all of a
+call or nothing; then the caller takes the general road (`whole_records`), whose answer it is, errors too. Both roads read with
+the same codec, make keys with the same makers, and write through `row_writes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jetwire_protocol.data.flags import CommitTransactionGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.row_writes import check_required, insert_values, replace_values
+from jetwire_server.engine.values import PRIMARY, IndexPlan, TablePlan
+from jetwire_server.store.interface import Commit, Transaction
+
+Record = Mapping[int, Any]
+_LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
+
+
+def _ordinary(cursor: Cursor) -> bool:
+    """Whether a call on this cursor can begin here: no transaction is open, and the table is as the cursor knows it."""
+    session = cursor.session
+    return session.txn is None and session.refusal is None and cursor.stamp == cursor.database.catalog.stamp and type(cursor) is Cursor
+
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+def read_by_key(cursor: Cursor, key: Sequence[Any], int64_strings: bool) -> tuple[bytes, bytes] | None:
+    """`record_by_key` on the primary index, all columns: the record as JSON and its bookmark. The cursor moves there."""
+    at = cursor.at
+    if at.kind != PRIMARY or not _ordinary(cursor) or not _is_whole(at, key):
+        return None
+    assert at.maker is not None
+    session, plan = cursor.session, cursor.plan
+    bookmark = at.maker.key(key)
+    row, from_pages = session.instance.store.newest(at.tree, bookmark)
+    if row is None or (plan.has_long and plan.codec.references(row)):
+        return None
+    session.warning = 0
+    session.count_reads(1, from_pages)
+    cursor.cancel_update()
+    cursor.search.reset()
+    cursor._drop_range()
+    cursor._chunk = []
+    cursor._put_on(bookmark, row)
+    return plan.codec.to_json(row, int64_strings=int64_strings), bookmark
+
+
+def _is_whole(at: IndexPlan, key: Sequence[Any]) -> bool:
+    """Whether these values make a whole key just as a search key is made of them: each has a value, and none is padded or cut short."""
+    return at.whole == len(key) and None not in key and "" not in key and b"" not in key
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+class Put:
+    """Records to be written in one transaction of their own, which is committed to the log without being waited for.
+
+    `told` is called with the commit, or the error that became of it; never before `begin` has returned.
+    """
+
+    __slots__ = ("_cursor", "_lazy", "_records", "_replaces", "_told", "held")
+
+    def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int, told: Callable[[Commit | JetError], None]) -> None:
+        self._cursor = cursor
+        self._records = records
+        self._replaces = mode == "replace"
+        self._lazy = bool(cursor.session._commit_bits(grbit) & _LAZY)
+        self._told: Callable[[Commit | JetError], None] | None = told
+        self.held: bytes | None = None  # after a write conflict: the bookmark of the record that another holds
+
+    def begin(self) -> bool:
+        """Writes, and hands the commit in. False: nothing was done; `held` says whether another one was in the way."""
+        cursor = self._cursor
+        session, plan = cursor.session, cursor.plan
+        self.held = None
+        if not _ordinary(cursor) or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
+            return False
+        txn = session.instance.store.begin_now()
+        if txn is None:
+            return False
+        session.writes += 1
+        try:
+            txn.lock_schema(plan.rows.tree)
+            if not self._write(txn, plan):
+                pass
+            elif txn.commit_now(self._committed, lazy=self._lazy):
+                session.warning = 0
+                session.began = session.instance.count_transaction()
+                session.waits(self)
+                session.count_reads(txn.looked_at, txn.from_pages)
+                return True
+        except JetError:
+            pass  # the general road will find it too, and tell
+        txn.rollback_now()
+        return False
+
+    def _write(self, txn: Transaction, plan: TablePlan) -> bool:
+        if self._replaces:
+            return len(self._records) == 1 and self._replace(txn, plan, self._records[0])
+        for values in self._records:
+            check_required(plan, values)
+            insert_values(txn, plan, values)
+        return bool(self._records)
+
+    def _replace(self, txn: Transaction, plan: TablePlan, values: Record) -> bool:
+        rows = plan.rows
+        key = [values.get(column) for column in rows.columns]
+        if not _is_whole(rows, key):
+            return False
+        assert rows.maker is not None
+        bookmark = rows.maker.key(key)
+        now, _ = self._cursor.session.instance.store.newest(rows.tree, bookmark)
+        changes = {columnid: value for columnid, value in values.items() if columnid not in rows.columns}
+        if now is None or (plan.has_long and plan.codec.references(now)) or not plan.single.issuperset(changes):
+            return False
+        try:
+            replace_values(txn, plan, bookmark, now, now, changes)
+        except JetError as error:
+            if error.code == Err.WriteConflict:
+                self.held = bookmark
+            raise
+        return True
+
+    def when_free(self, call: Callable[[], None]) -> bool:
+        """Calls once, when the commit that holds the record has ended. False if no commit does: whoever holds it may take its time."""
+        cursor = self._cursor
+        return self.held is not None and cursor.session.instance.store.when_settled(cursor.plan.rows.tree, self.held, call)
+
+    def cancel(self) -> None:
+        """StopService: the call is answered now; what is on its way to the log still commits."""
+        refusal = self._cursor.session.refusal
+        if refusal is not None:
+            self._answer(JetError(refusal))
+
+    def _committed(self, answer: Commit | JetError) -> None:
+        session = self._cursor.session
+        if isinstance(answer, Commit):
+            session.committed(answer)
+        session.waits(None)
+        self._answer(answer)
+
+    def _answer(self, answer: Commit | JetError) -> None:
+        told, self._told = self._told, None
+        if told is not None:
+            told(answer)

@@ -1,0 +1,180 @@
+"""Two calls straight from bytes to bytes: GetRecord by primary key, and PutRecords in a transaction of its own.
+
+They are most of what clients with one record a call send. Each is decoded by a struct made for it, which says in C what the
+declaration says; runs on the engine's straight road; and is answered without a task or a future. `take` answers None, and has
+done nothing, for a message that is not just so: the general road takes it then.
+
+A PutRecords that meets a record whose new version is already on its way to the log waits for that commit and begins anew on top
+of it: nobody has seen anything of it yet, so it is as if it had come a moment later. A call in an open transaction never does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from binascii import b2a_base64
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from jetwire_protocol import jsonrpc
+from jetwire_protocol.errors import JetError
+from jetwire_protocol.validate import Mismatch
+from jetwire_protocol.values import from_wire
+from jetwire_server import limits
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.straight import Put, read_by_key
+from jetwire_server.rpc.lanes import Turn
+from jetwire_server.rpc.record_reader import reader_of
+from jetwire_server.store.interface import Commit
+
+if TYPE_CHECKING:
+    from jetwire_server.rpc.peer import Peer
+
+HEAD: Final = 64  # bytes of a message in which its method's name is looked for
+DEPTH: Final = 4  # of the deepest such message
+GET, PUT = b'"GetRecord"', b'"PutRecords"'
+
+
+class _GetParams(Struct, forbid_unknown_fields=True):
+    sesid: int
+    tableid: int
+    key: list[str | int | float | bool]
+
+
+class _Get(Struct, tag_field="method", tag="GetRecord", forbid_unknown_fields=True):
+    jsonrpc: Literal["2.0"]
+    id: int
+    params: _GetParams
+
+
+class _PutParams(Struct, forbid_unknown_fields=True):
+    sesid: int
+    tableid: int
+    records: Raw
+    mode: Literal["insert", "replace"] = "insert"
+    grbit: Literal[0, 1] = 0
+
+
+class _Put(Struct, tag_field="method", tag="PutRecords", forbid_unknown_fields=True):
+    jsonrpc: Literal["2.0"]
+    id: int
+    params: _PutParams
+
+
+_decode_get = msgspec.json.Decoder(_Get).decode
+_decode_put = msgspec.json.Decoder(_Put).decode
+
+
+def get_record(peer: Peer, data: bytes) -> bytes | None:
+    """The answer to a GetRecord."""
+    try:
+        if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
+            return None
+        call = _decode_get(data)
+        if not data.isascii():
+            data.decode()
+        params = call.params
+        cursor = _cursor(peer, "GetRecord", params.sesid, params.tableid)
+        if cursor is None or cursor.at.maker is None:
+            return None
+        segments = cursor.at.maker.spec.segments
+        key = [from_wire(segment.coltyp, value, segment.cp) for segment, value in zip(segments, params.key, strict=True)]
+        found = read_by_key(cursor, key, peer.int64_strings)
+    except (ValueError, Mismatch, JetError, RecursionError):
+        return None
+    if found is None:
+        return None
+    record, bookmark = found
+    encoded = b2a_base64(bookmark, newline=False)
+    return b'{"jsonrpc":"2.0","id":%d,"result":{"record":%b,"bookmark":"%b"}}' % (call.id, record, encoded)
+
+
+def put_records(peer: Peer, data: bytes) -> bool:
+    """Begins a PutRecords; its answer goes to `send` later."""
+    try:
+        if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
+            return False
+        call = _decode_put(data)
+        if not data.isascii():
+            data.decode()
+        params = call.params
+        cursor = _cursor(peer, "PutRecords", params.sesid, params.tableid)
+        if cursor is None:
+            return False
+        records = reader_of(cursor.plan).read(params.records)
+    except (ValueError, JetError, RecursionError):
+        return False
+    return records is not None and Writing(peer, data, call.id, cursor, records, params.mode, params.grbit).begin()
+
+
+def _cursor(peer: Peer, method: str, sesid: int, tableid: int) -> Cursor | None:
+    """The cursor that a call names, if this peer may use it now."""
+    entry = peer.table.get(method)
+    session = peer.sessions.get(sesid)
+    if entry is None or peer.role not in entry.roles or session is None or not peer.lanes.free((sesid,)):
+        return None
+    cursor: Cursor | None = session.cursors.get(tableid)
+    return cursor
+
+
+class Writing:
+    """A PutRecords from its first try to its answer."""
+
+    __slots__ = ("_call_id", "_count", "_data", "_patience", "_peer", "_put", "_tries", "_turn")
+
+    def __init__(self, peer: Peer, data: bytes, call_id: int, cursor: Cursor, records: list[dict[int, Any]], mode: str, grbit: int) -> None:
+        self._peer = peer
+        self._data = data
+        self._call_id = call_id
+        self._count = len(records)
+        self._put = Put(cursor, records, mode, grbit, self._told)
+        self._turn = Turn((cursor.session.id,), _nothing, counts=False)
+        self._tries = 0
+        self._patience: asyncio.TimerHandle | None = None  # runs while another's commit is waited for
+
+    def begin(self) -> bool:
+        if not (self._put.begin() or self._wait()):
+            return False
+        self._peer.began(self, self._turn)
+        return True
+
+    def _wait(self) -> bool:
+        """For the commit that is in the way; there may be others before this one's turn comes, so it is tried a number of times."""
+        if self._tries == limits.CONFLICT_TRIES_MAX or not self._put.when_free(self._woken):
+            return False
+        self._tries += 1
+        if self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(limits.CONFLICT_WAIT_SECONDS, self._give_up)
+        return True
+
+    def _woken(self) -> None:
+        asyncio.get_running_loop().call_soon(self._again)
+
+    def _again(self) -> None:
+        if self._patience is None or self._peer.closed:  # it has been given up
+            return
+        if self._put.begin():
+            self._patience.cancel()
+            self._patience = None
+        elif not self._wait():
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """The general road says what is wrong, if anything still is."""
+        if self._patience is None or self._peer.closed:
+            return
+        self._patience.cancel()
+        self._patience = None
+        self._peer.take_over(self, self._turn, self._data)
+
+    def _told(self, answer: Commit | JetError) -> None:
+        peer = self._peer
+        if isinstance(answer, Commit):
+            peer.ended(self, self._turn, b'{"jsonrpc":"2.0","id":%d,"result":{"count":%d}}' % (self._call_id, self._count))
+        else:
+            peer.ended(self, self._turn, peer.refused(self._call_id, answer))
+
+
+def _nothing() -> None:
+    """A call that has begun already has nothing to do when its turn comes."""

@@ -1,0 +1,342 @@
+"""The straight road and the general road, driven with the same random calls on twin tables: same answers, same rows, same entries.
+
+Every message goes to one peer twice: once as it is, for the first table, and once for its twin with the straight road barred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetwire_server.clock import SystemClock
+from jetwire_server.engine import straight as engine_road
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.events import EventLog
+from jetwire_server.rpc import handlers as handlers  # registers them
+from jetwire_server.rpc import straight
+from jetwire_server.rpc.peer import PENDING, Peer
+from jetwire_server.rpc.security import Gatekeeper
+from jetwire_server.rpc.service import Service
+from tests.support.hosted import Hosted, rows_of
+
+TYPES: dict[str, list[Any]] = {
+    "Bit": [True, False, 1, "x"],
+    "UnsignedByte": [0, 7, 255, 256, -1, "12"],
+    "Short": [-32768, 5, 32768, 1.0],
+    "Long": [0, 1, 2, 3, -(2**31), 2**31, "17", True, None],
+    "UnsignedLong": [0, 9, 2**32 - 1, 2**32],
+    "LongLong": [0, 2**63 - 1, -(2**63), 2**63, 2**70],
+    "Currency": [1, "5", 2**53 + 1],
+    "UnsignedLongLong": [0, 2**64 - 1, 2**64, -1],
+    "IEEESingle": [0.5, 0.1, 1, "NaN", 1e300],
+    "IEEEDouble": [0.5, 3, "Infinity", "x", 1e300],
+    "DateTime": [2.5, 3, "2026-11-21T07:00:00Z", "never"],
+    "GUID": ["00112233-4455-6677-8899-aabbccddeeff", "no"],
+    "Text": ["", "a", "b", "a%b", "x" * 30, "x" * 300, "café", "你好", "\\ud800"[:1], "line\nfeed", 'quo"te', 5, {"base64": "QQA="}],
+    "Binary": ["", "AP8=", "AAAA", "no base64!", {"base64": "AQ=="}, "A" * 400],
+    "LongText": ["", "short", "y" * 1024, "y" * 1025, "z" * 5000, "é" * 700, ["a", "b"], ["one"]],
+    "LongBinary": ["", "AP8=", "A" * 1400, "A" * 6000, ["AP8=", "AA=="]],
+}
+
+ORDINARY: dict[str, list[Any]] = {
+    **{kind: [0, 1, 2, 100] for kind in TYPES if kind not in ("Bit", "GUID")},
+    "Bit": [True, False],
+    "GUID": TYPES["GUID"][:1],
+    "Text": ["a", "b", "a%b", "x" * 30, "café"],
+    "Binary": ["AP8=", "AAAA"],
+    "LongText": ["short", "y" * 100, "a%b", 'quo"te'],
+    "LongBinary": ["AP8=", "A" * 400],
+}
+
+
+class Twins:
+    """One session with two tables of one schema, and a peer."""
+
+    def __init__(self, peer: Peer, answers: asyncio.Queue[bytes], sesid: int, dbid: int, dice: random.Random) -> None:
+        self.peer, self.answers, self.sesid, self.dbid, self.dice = peer, answers, sesid, dbid, dice
+        self.taken = self.made = 0
+        self.tables: list[int] = []
+        self.columns: dict[str, str] = {}
+        self.values: dict[str, list[Any]] = {}
+        self.keys: list[str] = []
+
+    async def create(self) -> bool:
+        """False if the dice made a schema that nobody may have."""
+        dice = self.dice
+        columns = []
+        for number, kind in enumerate(dice.choices(list(TYPES), k=7)):
+            column: dict[str, Any] = {"name": f"c {number}", "coltyp": kind, "grbit": []}
+            if "Text" in kind:
+                column["cp"] = dice.choice([1200, 1252])
+            if kind in ("Text", "Binary"):
+                column["max"] = dice.choice([40, 255])
+                column["grbit"] += dice.choice([[], [], ["ColumnFixed"]])
+            if kind.startswith("Long") and kind not in ("Long", "LongLong"):
+                column["grbit"] += dice.choice([[], ["ColumnTagged"], ["ColumnTagged", "ColumnMultiValued"]])
+            elif dice.random() < 0.2:
+                column["grbit"] += ["ColumnNotNULL"]
+            elif kind == "Long" and number == 0:
+                column["grbit"] += dice.choice([["ColumnAutoincrement"], ["ColumnVersion"], ["ColumnEscrowUpdate"]])
+                if "ColumnEscrowUpdate" in column["grbit"]:
+                    column |= {"default": "AAAAAA==", "grbit": [*column["grbit"], "ColumnFixed"]}
+            columns.append(column)
+            self.columns[column["name"]] = kind
+            self.values[column["name"]] = [v for v in TYPES[kind] if type(v) is not list or "ColumnMultiValued" in column["grbit"]]
+        columns.append({"name": "id", "coltyp": "Long", "grbit": ["ColumnFixed"]})
+        self.columns["id"] = "Long"
+        self.values["id"] = TYPES["Long"]
+        self.keys = dice.choice([["id"], ["id"], [*dice.sample([n for n in self.columns if n != "id"], 1), "id"]])
+        indexes: list[dict[str, Any]] = [{"name": "primary", "key": [dice.choice("+-") + k for k in self.keys], "grbit": ["IndexPrimary"]}]
+        for number in range(dice.randrange(3)):
+            name = dice.choice(list(self.columns))
+            more = (
+                []
+                if self.columns[name].startswith("Long")
+                else dice.choice([[], ["IndexUnique"], ["IndexIgnoreNull"], ["IndexDisallowNull"]])
+            )
+            indexes.append({"name": f"i{number}", "key": [dice.choice("+-") + name], "grbit": more})
+        for number in range(2):
+            create = {"name": f"{dice.getstate()[1][0]}_{number}", "columns": columns, "indexes": indexes}
+            made = await self.ask("CreateTableColumnIndex", sesid=self.sesid, dbid=self.dbid, tablecreate=create)
+            if "error" in made:
+                assert made["error"]["code"] < 0, made
+                return False
+            self.tables.append(made["result"]["tableid"])
+        return True
+
+    async def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        call = {"method": method, "params": params, "id": 1, "jsonrpc": "2.0"}
+        answer = self.peer.receive(json.dumps(call, separators=(",", ":")).encode())
+        got: dict[str, Any] = json.loads(await self.answers.get() if answer is PENDING else answer)  # type: ignore[arg-type]
+        return got
+
+    def record(self) -> dict[str, Any]:
+        dice = self.dice
+        names = [name for name in self.columns if dice.random() < 0.8]
+        if dice.random() < 0.75:
+            return {**{name: dice.choice(ORDINARY[self.columns[name]]) for name in names}, "id": dice.randrange(12)}
+        record = {name: None if dice.random() < 0.1 else dice.choice(self.values[name]) for name in names}
+        if dice.random() < 0.9:
+            record["id"] = dice.randrange(12)
+        if dice.random() < 0.03:
+            record["ID" if dice.random() < 0.5 else "nothing"] = 1
+        return record
+
+    def call(self) -> tuple[str, dict[str, Any]]:
+        dice = self.dice
+        if dice.random() < 0.4:
+            key = [dice.choice(ORDINARY[self.columns[name]]) for name in self.keys[:-1]] + [dice.randrange(12)]
+            return "GetRecord", {"key": key[: dice.choice([9, 9, 9, 1])]}
+        mode = dice.choice(["insert"] * 4 + ["replace"] * 4 + ["upsert", "delete", "merge"])
+        count = dice.choice([1, 1, 1, 1, 0, 2, 3])
+        return "PutRecords", {"records": [self.record() for _ in range(count)], "mode": mode, "grbit": dice.choice([0, 1])}
+
+    async def turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        method, params = self.call()
+        transaction = self.dice.random() < 0.05
+        answers = []
+        for table, barred in zip(self.tables, (False, True), strict=True):
+            with monkeypatch.context() as patch:
+                if barred:
+                    patch.setattr(straight, "HEAD", 0)
+                else:
+                    self._count(patch)
+                if transaction:
+                    await self.ask("BeginTransaction", sesid=self.sesid)
+                answers.append(await self.ask(method, sesid=self.sesid, tableid=table, **params))
+                place = await self.ask("GetBookmark", sesid=self.sesid, tableid=table)
+                if transaction:
+                    await self.ask("CommitTransaction", sesid=self.sesid)
+            answers[-1]["place"] = place.get("result", place.get("error", {}).get("code"))
+        assert answers[0] == answers[1], (method, params)
+
+    def _count(self, patch: pytest.MonkeyPatch) -> None:
+        for name in ("get_record", "put_records"):
+            road = getattr(straight, name)
+
+            def counted(peer: Peer, data: bytes, road: Any = road) -> Any:
+                self.made += 1
+                out = road(peer, data)
+                self.taken += bool(out)
+                return out
+
+            patch.setattr(straight, name, counted)
+
+    def cursor(self, number: int) -> Cursor:
+        found: Cursor = self.peer.sessions[self.sesid].cursors[self.tables[number]]
+        return found
+
+    async def contents(self, number: int) -> list[dict[bytes, bytes]]:
+        cursor = self.cursor(number)
+        txn = await cursor.session.instance.store.begin()
+        try:
+            plans = sorted([cursor.plan.rows, *cursor.plan.secondary], key=lambda plan: plan.name)
+            return [await rows_of(txn, plan.tree) for plan in plans]
+        finally:
+            await txn.rollback()
+
+
+@pytest.fixture
+async def peer(tmp_path: Path) -> AsyncIterator[tuple[Peer, asyncio.Queue[bytes], int]]:
+    hosted = await Hosted(tmp_path).start()
+    await hosted.session.create_database("a.edb")
+    service = Service("test", SystemClock(), EventLog(), Gatekeeper(), engine=hosted.hosting.engine)
+    answers: asyncio.Queue[bytes] = asyncio.Queue()
+    one = Peer(service, answers.put_nowait, role="admin", kind="test")
+    one.sessions[hosted.session.id] = hosted.session
+    yield one, answers, hosted.session.id
+    one.sessions.clear()
+    await one.close()
+    await hosted.stop()
+
+
+async def drive(peer: tuple[Peer, asyncio.Queue[bytes], int], seed: int, monkeypatch: pytest.MonkeyPatch, turns: int = 120) -> Twins:
+    one, answers, sesid = peer
+    dbid = next(iter(one.sessions[sesid].opened))
+    twins = Twins(one, answers, sesid, dbid, random.Random(seed))
+    if not await twins.create():
+        return twins
+    for _ in range(turns):
+        await twins.turn(monkeypatch)
+    assert await twins.contents(0) == await twins.contents(1)
+    return twins
+
+
+async def test_both_roads_say_and_write_the_same(peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    made = taken = 0
+    for seed in range(25):
+        twins = await drive(peer, seed, monkeypatch)
+        made, taken = made + twins.made, taken + twins.taken
+    assert taken > made / 8, "the straight road was hardly taken: nothing was compared"
+
+
+async def test_control_a_straight_road_that_forgets_an_index_is_found(
+    peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(txn: Any, plan: Any, values: Any) -> bytes:
+        row = plan.codec.encode(values)
+        bookmark: bytes = plan.rows.maker.key([{**plan.defaults, **values}.get(c) for c in plan.rows.columns])
+        txn.insert(plan.rows.tree, bookmark, row)
+        return bookmark
+
+    monkeypatch.setattr(engine_road, "insert_values", forgetful)
+    found = 0
+    for seed in range(8):
+        try:
+            await drive(peer, seed, monkeypatch)
+        except AssertionError:
+            found += 1
+    assert found
+
+
+# -- another's commit on its way --------------------------------------------------------------------------------------
+class Two:
+    """Two sessions of one peer on a table with one record."""
+
+    def __init__(self, peer: Peer, answers: asyncio.Queue[bytes], sesid: int) -> None:
+        self.peer, self.answers, self.first = peer, answers, sesid
+
+    async def start(self) -> Two:
+        mine = self.peer.sessions[self.first]
+        other = await mine.instance.begin_session()
+        self.peer.sessions[other.id] = other
+        self.second = other.id
+        create = {
+            "name": "t",
+            "columns": [{"name": "id", "coltyp": "Long"}, {"name": "v", "coltyp": "Long"}],
+            "indexes": [{"name": "p", "key": ["+id"], "grbit": ["IndexPrimary"]}],
+        }
+        made = json.loads(
+            self.say("CreateTableColumnIndex", self.first, dbid=next(iter(mine.opened)), tablecreate=create) or await self.next()
+        )
+        self.say("CloseTable", self.first, tableid=made["result"]["tableid"])
+        opened = await other.open_database("a.edb")
+        self.tables = {
+            self.first: (await mine.open_table(next(iter(mine.opened)), "t")).id,
+            self.second: (await other.open_table(opened, "t")).id,
+        }
+        self.put(self.first, 0, mode="insert")
+        await self.next()
+        return self
+
+    def say(self, method: str, sesid: int, **params: Any) -> bytes | None:
+        call = {"method": method, "params": {"sesid": sesid, **params}, "id": sesid, "jsonrpc": "2.0"}
+        answer = self.peer.receive(json.dumps(call, separators=(",", ":")).encode())
+        return None if answer is PENDING else answer  # type: ignore[return-value]
+
+    def put(self, sesid: int, value: int, mode: str = "replace") -> bytes | None:
+        return self.say("PutRecords", sesid, tableid=self.tables[sesid], records=[{"id": 1, "v": value}], mode=mode)
+
+    def value(self) -> int:
+        got = self.say("GetRecord", self.first, tableid=self.tables[self.first], key=[1])
+        assert got is not None
+        value: int = json.loads(got)["result"]["record"]["v"]
+        return value
+
+    async def next(self) -> bytes:
+        return await asyncio.wait_for(self.answers.get(), 5)
+
+
+async def test_a_commit_on_its_way_is_waited_for(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    two = await Two(*peer).start()
+    for turn in range(20):
+        assert two.put(two.first, 2 * turn) is None
+        assert two.put(two.second, 2 * turn + 1) is None
+        answers = [json.loads(await two.next()) for _ in range(2)]
+        assert [answer["id"] for answer in answers] == [two.first, two.second]
+        assert all(answer["result"] == {"count": 1} for answer in answers)
+        assert two.value() == 2 * turn + 1
+
+
+async def test_an_open_transaction_is_not_waited_for(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    two = await Two(*peer).start()
+    two.say("BeginTransaction", two.first)
+    two.put(two.first, 1)
+    refused = json.loads(two.put(two.second, 2) or await two.next())
+    assert refused["error"]["message"] == "JET_errWriteConflict"
+    two.say("Rollback", two.first)
+    two.put(two.second, 3)
+    assert json.loads(await two.next())["result"] == {"count": 1}
+    assert two.value() == 3
+
+
+async def test_while_frozen_nothing_is_waited_for(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    two = await Two(*peer).start()
+    gate = two.peer.sessions[two.first].instance.store.gate
+    await gate.freeze(SystemClock().boot() + 5, drain_until=SystemClock().boot() + 5)
+    try:
+        assert two.put(two.first, 1) is None
+        refused = json.loads(two.put(two.second, 2) or await two.next())
+        assert refused["error"]["message"] == "JET_errWriteConflict"
+        assert two.peer.busy()
+        # A later call of the waiting session waits behind its commit.
+        assert two.say("GetRecord", two.first, tableid=two.tables[two.first], key=[1]) is None
+    finally:
+        gate.thaw()
+    assert json.loads(await two.next())["result"] == {"count": 1}
+    assert json.loads(await two.next())["result"]["record"]["v"] == 1
+    assert not two.peer.busy()
+
+
+async def test_stopping_the_service_answers_a_commit_that_waits(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    two = await Two(*peer).start()
+    instance = two.peer.sessions[two.first].instance
+    gate = instance.store.gate
+    await gate.freeze(SystemClock().boot() + 5, drain_until=SystemClock().boot() + 5)
+    assert two.put(two.first, 7) is None
+    instance.stop_service()
+    assert json.loads(await two.next())["error"]["message"] == "JET_errClientRequestToStopJetService"
+    gate.thaw()
+    await two.peer.idle()
+    await instance.store.flush()
+    await asyncio.sleep(0)
+    txn = await instance.store.begin()
+    cursor = two.peer.sessions[two.second].cursors[two.tables[two.second]]
+    assert [cursor.plan.codec.decode(row) for row in (await rows_of(txn, cursor.plan.rows.tree)).values()] == [{1: 1, 2: 7}]
+    await txn.rollback()
