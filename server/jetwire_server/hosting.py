@@ -94,6 +94,7 @@ class Hosting:
             file_kb=parameters.number(Param.LogFileSize),
             circular=bool(parameters.get(Param.CircularLog)),
         )
+        storage.gate.when_latched(instance.storage_failed)
         self._storages[instance.handle] = storage
         self._participants[instance.handle] = InstanceParticipant(instance, storage.store, storage.log, {instance.name: storage.files})
         return storage.store

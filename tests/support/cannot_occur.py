@@ -9,7 +9,22 @@ from __future__ import annotations
 EVERYWHERE = "*"
 
 # reason -> C name of an error or flag -> the functions it is impossible for
-REASONS: dict[str, dict[str, tuple[str, ...]]] = {}
+REASONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "calls of one session queue, and another connection's session is InvalidSesid": {"JET_errSessionSharingViolation": (EVERYWHERE,)},
+    "served after StopService: it gives something back": {"JET_errClientRequestToStopJetService": ("EndSession", "Rollback")},
+    "it names its instance": {
+        "JET_errRunningInMultiInstanceMode": (
+            *("BeginExternalBackupInstance", "EndExternalBackupInstance", "GetAttachInfoInstance", "GetLogInfoInstance"),
+            *("OpenFileInstance", "ReadFileInstance", "CloseFileInstance", "TruncateLogInstance", "RestoreInstance"),
+        ),
+    },
+    "the server always runs in multi-instance mode": {"JET_errRunningInOneInstanceMode": (EVERYWHERE,)},
+    "it takes a session, and there is none before the instance runs": {
+        "JET_errInitInProgress": ("SetSessionParameter",),
+        "JET_errInvalidInstance": ("SetSessionParameter",),
+    },
+    "an instance that was never initialised is given back": {"JET_errNotInitialized": ("Term",)},
+}
 
 
 def reason(function: str, name: str) -> str | None:

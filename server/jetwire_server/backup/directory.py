@@ -35,15 +35,14 @@ def inner_path(path: str) -> str:
     return plain
 
 
-async def backup_instance(
-    service: BackupService, instance: Instance, storage: Storage, destination: str | None, grbit: int, status: Status
-) -> None:
+async def backup_instance(service: BackupService, instance: Instance, destination: str | None, grbit: int, status: Status) -> None:
     """BackupInstance: a full or incremental backup into a directory; without one, the logs are truncated."""
     if grbit & ~_BITS:
         raise JetError(Err.InvalidGrbit)
     if grbit & BackupGrbit.BackupIncremental and grbit & BackupGrbit.BackupAtomic:
         raise JetError(Err.InvalidGrbit, "only a full backup takes the place of another")
-    instance.check_serving()
+    service.check_may_begin(instance)
+    storage = service.storage_of(instance)
     if destination is None:
         instance.check_no_backup()
         await asyncio.to_thread(_truncate, storage)

@@ -18,7 +18,6 @@ from jetwire_server.store.embedded.assemble import Storage
 
 T = TypeVar("T")
 
-_NOT_YET = (Life.INITIALISING, Life.TERMINATING)
 _END_BITS = int(
     EndExternalBackupGrbit.BackupEndNormal
     | EndExternalBackupGrbit.BackupEndAbort
@@ -39,9 +38,7 @@ class BackupService:
     async def begin(self, instance: Instance, grbit: int = 0, owner: object | None = None) -> Backup:
         if grbit & ~int(BackupGrbit.BackupIncremental):
             raise JetError(Err.InvalidGrbit)
-        if instance.state in _NOT_YET:
-            raise JetError(Err.BackupNotAllowedYet, f"{instance.name} is starting or ending")
-        instance.check_serving()
+        self.check_may_begin(instance)
         full = not grbit
         storage = self.storage_of(instance)
         if not full and storage.store.circular:
@@ -58,10 +55,13 @@ class BackupService:
         instance.emit(210 if full else 211)
         return backup
 
+    def check_may_begin(self, instance: Instance) -> None:
+        if instance.state is Life.INITIALISING:
+            raise JetError(Err.BackupNotAllowedYet, f"{instance.name} is starting")
+        instance.check_serving()
+
     def find(self, instance: Instance) -> Backup:
         """The instance's backup, or NoBackup."""
-        if instance.state in (Life.CREATED, Life.TERMINATING, Life.ENDED):
-            raise JetError(instance.state.value or Err.NotInitialized)
         instance.check_serving()
         backup = self._running.get(instance.handle)
         if backup is None:

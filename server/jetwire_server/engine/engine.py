@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from weakref import WeakSet
 
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
@@ -28,6 +30,7 @@ class Engine:
         self.sessions: dict[int, Session] = {}
         self.created_any = False  # EnableMultiInstance comes too late then
         self._handles = 0
+        self._left: dict[str, WeakSet[Session]] = {}  # by their instance's name: sessions that were open when it ended
 
     def new_handle(self) -> int:
         """A positive number never given before: handles of all kinds share one row, so a stale one is never mistaken."""
@@ -60,11 +63,12 @@ class Engine:
     def only_instance(self) -> Instance:
         """The instance of the calls from the time when there was but one."""
         running = [i for i in self.instances.values() if i.state in (State.RUNNING, State.STOPPED)]
-        if not running:
-            raise JetError(Err.NotInitialized)
         if len(running) > 1:
             raise JetError(Err.RunningInMultiInstanceMode)
-        return running[0]
+        alone = running or list(self.instances.values())  # of one that does not serve, the call says itself why
+        if len(alone) != 1:
+            raise JetError(Err.NotInitialized)
+        return alone[0]
 
     def session(self, sesid: int) -> Session:
         found = self.sessions.get(sesid)
@@ -88,5 +92,13 @@ class Engine:
         """A server-wide value: what belongs to instances becomes the default of those created later."""
         self.parameters.set(paramid, value)
 
-    def forget(self, instance: Instance) -> None:
+    def forget(self, instance: Instance, sessions: Iterable[Session] = ()) -> None:
+        """The instance has ended. Callers that still hold a session of it are told what becomes of its data."""
         self.instances.pop(instance.handle, None)
+        self._left.setdefault(instance.name.lower(), WeakSet()).update(sessions)
+        self.tell_left(instance.name, Err.NotInitialized)
+
+    def tell_left(self, name: str, refusal: Err) -> None:
+        """What sessions are answered that were open when the instance of this name ended."""
+        for session in self._left.get(name.lower(), ()):
+            session.refusal = refusal

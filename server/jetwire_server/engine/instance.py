@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,9 @@ class State(Enum):
     ENDED = Err.InvalidInstance
 
 
+_BETWEEN = (State.INITIALISING, State.TERMINATING, State.RESTORING)
+
+
 class Instance:
     """Made by `Engine.create_instance`; serves sessions from `init` to `term`."""
 
@@ -79,8 +82,7 @@ class Instance:
         if grbit & ~_INIT_BITS:
             raise JetError(Err.InvalidGrbit)
         if self.state is not State.CREATED:
-            early = {State.INITIALISING: Err.InitInProgress, State.RESTORING: Err.RestoreInProgress}
-            raise JetError(early.get(self.state, Err.AlreadyInitialized))
+            raise JetError(self.state.value if self.state in _BETWEEN else Err.AlreadyInitialized)
         self.state = State.INITIALISING
         self.emit(102, name=self.name)
         try:
@@ -93,6 +95,7 @@ class Instance:
         self.log_signature = self.store.signature
         self.databases = {slot: Database(slot, path) for slot, path in self.store.databases().items()}
         self.state = State.RUNNING
+        self.engine.tell_left(self.name, Err.InvalidSesid)
         self.emit(105, name=self.name)
 
     async def term(self, grbit: int = 0) -> None:
@@ -109,6 +112,7 @@ class Instance:
         if grbit & TermGrbit.TermComplete and (self.snapshot_holds or self.backups):
             raise JetError(Err.BackupInProgress)
         self.state = State.TERMINATING
+        self._refuse(Err.TermInProgress)
         while self.snapshot_holds:  # noqa: ASYNC110  # an operator's wait: it ends at the snapshot's deadline at the latest
             await asyncio.sleep(limits.TERM_LOOK_SECONDS)
         await self._end(checkpoint=not grbit & TermGrbit.TermDirty)
@@ -122,30 +126,42 @@ class Instance:
             self._gone()
 
     async def _end(self, *, checkpoint: bool) -> None:
-        for session in list(self.sessions.values()):
+        sessions = list(self.sessions.values())
+        for session in sessions:
             await session.finish(Err.TermInProgress)
         try:
             await self.store.stop(checkpoint=checkpoint)
         finally:
             self.emit(103, name=self.name)
-            self._gone()
+            self._gone(sessions)
 
-    def _gone(self) -> None:
+    def _gone(self, sessions: Iterable[Session] = ()) -> None:
         self.state = State.ENDED
         self.databases.clear()
-        self.engine.forget(self)
+        self.engine.forget(self, sessions)
 
     @contextmanager
     def restoring(self) -> Iterator[None]:
-        """While its files are being restored, it answers nothing."""
+        """While its files are being restored, it answers nothing; nor do sessions of the one that ran on them before."""
         if self.state is not State.CREATED:
             raise JetError(self.state.value if self.state is State.RESTORING else Err.AlreadyInitialized, self.name)
         self.state = State.RESTORING
+        self.engine.tell_left(self.name, Err.RestoreInProgress)
         try:
             yield
         finally:
             if self.state is State.RESTORING:
                 self.state = State.CREATED
+                self.engine.tell_left(self.name, Err.NotInitialized)
+
+    def storage_failed(self) -> None:
+        """A write failed that must not: from here every call answers InstanceUnavailable. Called in any thread."""
+        if self.state is not State.STOPPED:
+            self._refuse(Err.InstanceUnavailable)
+
+    def _refuse(self, refusal: Err) -> None:
+        for session in list(self.sessions.values()):
+            session.refusal = refusal
 
     def stop_service(self, grbit: int = 0) -> None:
         """From here calls answer ClientRequestToStopJetService, but for those that give things back."""
@@ -160,8 +176,8 @@ class Instance:
         if grbit:  # background tasks and caches: the engine starts none on a session's behalf
             return
         self.state = State.STOPPED
+        self._refuse(Err.ClientRequestToStopJetService)
         for session in self.sessions.values():
-            session.refusal = Err.ClientRequestToStopJetService
             session.stop_waiting()
 
     # -- what others ask ----------------------------------------------------------------------------------------
@@ -171,6 +187,11 @@ class Instance:
             raise JetError(self.state.value)
         if self.store.problems():
             raise JetError(Err.InstanceUnavailable, "; ".join(self.store.problems()))
+
+    def check_not_between(self) -> None:
+        """Refuses while the instance is becoming something else: the least that any call asks for."""
+        if self.state in _BETWEEN:
+            raise JetError(self.state.value)
 
     def check_no_backup(self) -> None:
         if self.snapshot_holds or self.backups:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -89,6 +89,7 @@ class Gate:
         self._stuck: tuple[str, ...] = ()
         self._permits_waited = self._bytes = self._changes = 0
         self._lost: Verdict | None = None
+        self._told_of_latch: list[Callable[[], None]] = []
 
     # -- writers ----------------------------------------------------------------------------------------------
     def permit(self, who: str) -> Permit:
@@ -131,10 +132,17 @@ class Gate:
         After a failed write or sync; and for an instance that ends while frozen, so that it writes nothing on its way out.
         """
         with self._lock:
-            if self._latched is None:
-                self._latched = reason
-                LATCHES.value += 1
-                self._wake()
+            if self._latched is not None:
+                return
+            self._latched = reason
+            LATCHES.value += 1
+            self._wake()
+        for call in self._told_of_latch:
+            call()
+
+    def when_latched(self, call: Callable[[], None]) -> None:
+        """Calls once it is latched, in whatever thread that happens; it must not wait."""
+        self._told_of_latch.append(call)
 
     @property
     def latched(self) -> str | None:

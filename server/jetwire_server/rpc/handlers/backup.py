@@ -115,7 +115,7 @@ def _below(instance: Instance, path: str | None) -> str | None:
 
 async def _back_up(peer: Peer, instance: Instance, destination: str | None, grbit: int) -> Result:
     service = peer.service.backups
-    await backup_instance(service, instance, service.storage_of(instance), destination, grbit, _status(peer, Snp.Backup))
+    await backup_instance(service, instance, destination, grbit, _status(peer, Snp.Backup))
     return {}
 
 

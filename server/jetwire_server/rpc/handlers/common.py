@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.session import Session
@@ -19,7 +20,16 @@ def engine_of(peer: Peer) -> Engine:
 
 
 def session_of(peer: Peer, params: dict[str, Any]) -> Session:
-    """The session that a call names, its last warning forgotten."""
+    """The session that a call names, its last warning forgotten. That it is served is asked first, before all else."""
+    session: Session = peer.session(params["sesid"])
+    if session.refusal is not None:
+        raise JetError(session.refusal)
+    session.warning = 0
+    return session
+
+
+def leaving_session_of(peer: Peer, params: dict[str, Any]) -> Session:
+    """The same for the calls that give something back: they are served after StopService, and ask for themselves."""
     session: Session = peer.session(params["sesid"])
     session.warning = 0
     return session

@@ -7,7 +7,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.misc import database_file_info
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, engine_of, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, session_of
 from jetwire_server.rpc.peer import Peer
 
 
@@ -26,7 +26,7 @@ async def attach_database(peer: Peer, params: Params) -> Result:
 
 @handles("DetachDatabase")
 async def detach_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+    session = leaving_session_of(peer, params)
     await session.detach_database(params["database"], params["grbit"])
     return answer(session)
 
@@ -39,7 +39,7 @@ async def open_database(peer: Peer, params: Params) -> Result:
 
 @handles("CloseDatabase")
 async def close_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+    session = leaving_session_of(peer, params)
     await session.close_database(params["dbid"], params["grbit"])
     return answer(session)
 

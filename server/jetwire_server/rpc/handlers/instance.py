@@ -12,7 +12,7 @@ from jetwire_server.engine.indexes import UnicodeIndex
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, engine_of
+from jetwire_server.rpc.handlers.common import Result, engine_of, session_of
 from jetwire_server.rpc.peer import Peer
 
 LEGACY_INSTANCE = "default"  # what a null instance means to Init
@@ -116,9 +116,10 @@ def _scope(peer: Peer, params: Params) -> tuple[Instance | None, Parameters]:
     """Where a parameter lives: a session's instance before the instance, and without either the whole server."""
     engine = engine_of(peer)
     if params["sesid"] is not None:
-        instance = peer.session(params["sesid"]).instance
+        instance = session_of(peer, params).instance
     elif params["instance"] is not None:
         instance = engine.instance(params["instance"])
+        instance.check_not_between()
     else:
         return None, engine.parameters
     return instance, instance.parameters

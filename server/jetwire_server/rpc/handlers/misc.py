@@ -47,7 +47,7 @@ def get_error_info(peer: Peer, params: Params) -> Result:
 @handles("GetVersion")
 def get_version(peer: Peer, params: Params) -> Result:
     """The server's version as one number, a byte for each part."""
-    session_of(peer, params).check()
+    session_of(peer, params)
     parts = [int(part) for part in peer.service.version.split(".") if part.isdigit()][:3]
     return {"version": int.from_bytes(bytes([*parts, 0, 0, 0][:3]), "big")}
 

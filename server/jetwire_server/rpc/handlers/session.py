@@ -10,7 +10,7 @@ from jetwire_protocol.validate import Params
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.transaction import CommitId, ThreadStats
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, engine_of, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, session_of
 from jetwire_server.rpc.handlers.instance import signature
 from jetwire_server.rpc.peer import Peer
 
@@ -27,7 +27,7 @@ async def _end_all(peer: Peer) -> None:
     """As EndSession would, also where a context is still set."""
     while peer.sessions:
         _, session = peer.sessions.popitem()
-        if session.owner is peer and session.refusal is None:
+        if session.owner is peer and session.id in session.instance.sessions:
             await session.finish(Err.InvalidSesid)
 
 
@@ -47,7 +47,7 @@ async def dup_session(peer: Peer, params: Params) -> Result:
 
 @handles("EndSession")
 async def end_session(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+    session = leaving_session_of(peer, params)
     await session.end_session(params["grbit"])
     peer.sessions.pop(session.id, None)
     _ended_stats(peer).add(session.stats)
@@ -83,7 +83,8 @@ def get_thread_stats(peer: Peer, params: Params) -> Result:
 @handles("SetSessionContext")
 def set_session_context(peer: Peer, params: Params) -> Result:
     """Also the way in which a session changes its owner: see `Session.set_session_context`."""
-    session = engine_of(peer).session(params["sesid"])
+    sesid = params["sesid"]
+    session = session_of(peer, params) if sesid in peer.sessions else engine_of(peer).session(sesid)
     former = session.owner
     assert isinstance(former, Peer)
     if former is not peer and former.principal != peer.principal:
@@ -97,7 +98,7 @@ def set_session_context(peer: Peer, params: Params) -> Result:
 
 @handles("ResetSessionContext")
 def reset_session_context(peer: Peer, params: Params) -> Result:
-    session_of(peer, params).reset_session_context(peer)
+    leaving_session_of(peer, params).reset_session_context(peer)
     return {}
 
 
@@ -133,6 +134,6 @@ def commit_id(commit: CommitId | None) -> dict[str, Any] | None:
 
 @handles("Rollback")
 async def rollback(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+    session = leaving_session_of(peer, params)
     await session.rollback(params["grbit"])
     return answer(session)

@@ -12,7 +12,7 @@ from jetwire_server.engine.indexes import IndexCreate, UnicodeIndex
 from jetwire_server.engine.schema import TupleLimits
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, refuse, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, leaving_session_of, refuse, session_of
 from jetwire_server.rpc.peer import Peer
 
 _CODE_PAGE_DEFAULT = 1252  # what cp 0 means
@@ -101,7 +101,7 @@ async def open_table(peer: Peer, params: Params) -> Result:
 
 @handles("CloseTable")
 async def close_table(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+    session = leaving_session_of(peer, params)
     await session.close_table(params["tableid"])
     return answer(session)
 
