@@ -17,7 +17,8 @@ import msgspec
 from jetwire_protocol.data.flags import AttachDatabaseGrbit, ColInfo, ObjectinfoFlags, ObjInfo, OpenTableGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
-from jetwire_server.backup.restore import refuse_unfinished
+from jetwire_server.backup.restore import MARK
+from jetwire_server.backup.swap import PLAN
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance
@@ -46,7 +47,8 @@ class Source(NamedTuple):
 @asynccontextmanager
 async def opened(place: Place, clock: Clock) -> AsyncIterator[Session]:
     """A session on a recovered copy of the instance."""
-    refuse_unfinished(place.files)
+    if place.files.exists(MARK) or place.files.exists(PLAN):  # finishing it would change what is there
+        raise JetError(Err.RestoreInProgress, f"{place.root} holds an unfinished restore: repeat it, or start a server, first")
     with tempfile.TemporaryDirectory(prefix="jetwired-dump-") as scratch:
         copy = Path(scratch, place.name)
         _copy(place, LocalFiles(copy))
