@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from jetwire_protocol.data.flags import CommitTransactionGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.transaction import CommitId, ThreadStats
 from jetwire_server.rpc.dispatch import handles
+from jetwire_server.rpc.handlers import durable
 from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, session_of
 from jetwire_server.rpc.handlers.instance import signature
 from jetwire_server.rpc.peer import Peer
@@ -123,7 +125,11 @@ async def begin_transaction(peer: Peer, params: Params) -> Result:
 @handles("CommitTransaction")
 async def commit_transaction(peer: Peer, params: Params) -> Result:
     session = session_of(peer, params)
-    commit = await session.commit_transaction(params["grbit"], params["durableCommit"])
+    within_ms = params["durableCommit"]
+    lazy = within_ms or session._commit_bits(params["grbit"]) & CommitTransactionGrbit.CommitLazyFlush
+    commit = await session.commit_transaction(params["grbit"], within_ms)
+    if lazy and commit is not None:
+        durable.follow(peer, session.instance, commit, within_ms)
     return answer(session, {"commitId": commit_id(commit)})
 
 
