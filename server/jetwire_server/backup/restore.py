@@ -16,7 +16,7 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup.following import Following, databases_that_came, find_following, open_log
 from jetwire_server.backup.manifest import BackupFile, BackupManifest, check_presence, load_chain, sha256_of
-from jetwire_server.backup.swap import finish_swap
+from jetwire_server.backup.swap import PLAN, finish_swap
 from jetwire_server.clock import Clock
 from jetwire_server.files.interface import Files
 from jetwire_server.files.local import LocalFiles
@@ -69,6 +69,13 @@ class _Mark(msgspec.Struct, frozen=True):
 def settle_unfinished(files: LocalFiles) -> None:
     """For whoever is about to start an instance: half a swap is finished, half a restore is refused."""
     finish_swap(files)
+    refuse_unfinished(files)
+
+
+def refuse_unfinished(files: LocalFiles) -> None:
+    """For whoever only reads: half a restore is no instance."""
+    if files.exists(PLAN):
+        raise JetError(Err.RestoreInProgress, f"{files.root} holds a restore whose last step is not done: run recover, or start the server")
     if files.exists(MARK):
         raise JetError(Err.RestoreInProgress, f"{files.root} holds an unfinished restore; repeat the restore, it goes on where it was")
 
@@ -116,11 +123,14 @@ async def restore(
     return await live_again(target, names, clock)
 
 
-async def live_again(target: LocalFiles, names: LogNames, clock: Clock) -> Restored:
-    """Recovers what was put together, in a new life, and reads it whole."""
+async def live_again(
+    target: LocalFiles, names: LogNames, clock: Clock, *, left_out: frozenset[str] = frozenset(), detach: bool = False
+) -> Restored:
+    """Recovers what was put together, in a new life, and reads it whole; databases that are left out stay away."""
     storage = assemble(target.root, clock, names=names, file_kb=await asyncio.to_thread(_file_kb, target, names))
     start = load_checkpoint(target, names)
     assert start is not None
+    storage.store.left_out = left_out
     await asyncio.to_thread(storage.log.open, start.position, signature=start.signature)
     incarnation = max(storage.log.incarnation + 1, int(clock.now() * 1000))  # unique: two restores of one backup differ
     storage.log.begin(incarnation=incarnation)
@@ -132,6 +142,8 @@ async def live_again(target: LocalFiles, names: LogNames, clock: Clock) -> Resto
         faults = await storage.store.scrub()
         if faults:
             raise JetError(Err.DatabaseCorrupted, f"the restored databases are damaged: {faults[0]}")
+        for slot in list(storage.store.databases()) if detach else ():
+            await storage.store.detach_database(slot)
     finally:
         await storage.store.stop()
     target.remove(MARK)

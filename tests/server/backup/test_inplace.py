@@ -190,8 +190,9 @@ async def test_callers_meanwhile_are_told(tmp_path: Path) -> None:
         return asyncio.create_task(restore_instance(instance, root, SystemClock(), "bk", None, lambda *_: None))
 
     work = restoring()
-    while instance.state is not State.RESTORING:
+    for _ in range(3):
         await asyncio.sleep(0)
+    assert instance.state is State.RESTORING
     for call in (instance.init(), instance.begin_session(), instance.term(), restoring()):
         with pytest.raises(JetError) as caught:
             await call
