@@ -26,10 +26,11 @@ _LONG_ID, _REFS, _TUPLE = int(R.RetrieveLongId), int(R.RetrieveLongValueRefCount
 E = EnumerateColumnsGrbit
 _ENUM_COPY, _ENUM_NO_DEFAULT = int(E.EnumerateCopy), int(E.EnumerateIgnoreDefault | E.EnumerateIgnoreUserDefinedDefault)
 _ENUM_PRESENCE, _ENUM_TAGGED, _ENUM_COMPRESS = int(E.EnumeratePresenceOnly), int(E.EnumerateTaggedOnly), int(E.EnumerateCompressOutput)
-_ENUM_IN_RECORD, _ENUM_LOCAL = int(E.EnumerateInRecordOnly), int(E.EnumerateLocal)
+_ENUM_IN_RECORD = int(E.EnumerateInRecordOnly)
 _ENUM_BITS = 0
 for _enum_bit in EnumerateColumnsGrbit:
     _ENUM_BITS |= int(_enum_bit)
+_ENUM_BITS &= ~int(E.EnumerateLocal)  # documented as one that is refused
 _SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = (
     int(GetRecordSizeGrbit.RecordSizeInCopyBuffer),
     int(GetRecordSizeGrbit.RecordSizeRunningTotal),

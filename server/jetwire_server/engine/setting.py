@@ -89,8 +89,9 @@ class Setting(Preparing):
                 raise
 
     def _check_settable(self, plan: ColumnPlan, buffer: CopyBuffer) -> None:
-        if plan.read_only and not (plan.id == self.plan.autoincrement and buffer.prep == Prep.InsertMustSetAutoIncrement):
-            raise JetError(Err.ColumnNotUpdatable, f"column {plan.column.name}", column=plan.column.name)
+        own_number = plan.id == self.plan.autoincrement and buffer.prep != Prep.InsertMustSetAutoIncrement
+        if plan.read_only and (own_number or (plan.id in self.plan.versions and buffer.prep not in INSERTS)):
+            raise JetError(Err.InvalidColumnType, f"column {plan.column.name}", column=plan.column.name)
         if plan.id in self.plan.escrow and buffer.prep not in INSERTS:
             raise JetError(Err.ColumnNotUpdatable, f"column {plan.column.name} takes escrow updates", column=plan.column.name)
 

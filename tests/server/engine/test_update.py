@@ -169,7 +169,7 @@ async def test_the_version_column_counts(cursor: Cursor) -> None:
     await replace(cursor, n=2)
     assert await get(cursor, "version") == 2
     await cursor.prepare_update(Prep.Replace)
-    with refuses(Err.ColumnNotUpdatable):
+    with refuses(Err.InvalidColumnType):
         await cursor.set_column(ids(cursor)["version"], 9)
 
 

@@ -9,7 +9,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Mismatch, Params, base64_bytes
 from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
-from jetwire_server.engine.schema import Column
+from jetwire_server.engine.schema import TAGGED_LAST, Column
 from jetwire_server.engine.session import Session
 from jetwire_server.rpc.handlers.common import session_of
 from jetwire_server.rpc.peer import Peer
@@ -38,7 +38,8 @@ async def column_of(cursor: Cursor, given: int | str) -> Column:
         column = table.by_name.get(given.lower()) if type(given) is str else table.by_id.get(given)  # type: ignore[arg-type]
         if column is not None:
             return column
-    raise JetError(Err.ColumnNotFound if type(given) is str else Err.BadColumnId, f"column {given}")
+    possible = type(given) is str or 0 < given <= TAGGED_LAST  # type: ignore[operator]
+    raise JetError(Err.ColumnNotFound if possible else Err.BadColumnId, f"column {given}")
 
 
 def read_value(column: Column, value: Any, member: str) -> Any:
