@@ -8,6 +8,7 @@ from typing import Any
 
 from jetwire_protocol.data.flags import Move, MoveGrbit, Relop, SetCurrentIndexGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.place import AFTER, BEFORE, FRESH, GAP, ON, Place
 from jetwire_server.engine.values import PRIMARY, IndexPlan, from_bytes, successor
 from jetwire_server.keys import SearchKey
@@ -164,6 +165,7 @@ class Navigation(Place):
             name = index_by_id(self.table, indexid).name
         if not name:
             return self.plan.rows
+        check_name(name, "index")
         found = self.plan.by_name.get(name.lower())
         if found is None:
             raise JetError(Err.IndexNotFound, f"index {name}")

@@ -35,6 +35,8 @@ class Ranges(Seeking):
                 raise JetError(Err.InvalidOperation, "no range is set")
             self._drop_range()
             return
+        if self.at.maker is None:
+            raise JetError(Err.NoCurrentIndex)
         key, complete = self.take_key()
         beyond = successor(key) if complete else key
         if grbit & _UPPER:
@@ -102,8 +104,8 @@ class Ranges(Seeking):
         ordered = sorted(keys, reverse=bool(grbit & _BACKWARD))
         if list(keys) != ordered:
             raise JetError(Err.InvalidParameter, "the keys are not sorted")
-        if any(len(key) > self.at.most + 1 for key in keys):
-            raise JetError(Err.InvalidBufferSize, "longer than any key of this index")
+        if any(not 0 < len(key) <= self.at.most + 1 for key in keys):
+            raise JetError(Err.InvalidBufferSize, "empty, or longer than any key of this index")
         return len(keys)
 
     def preread_index_ranges(self, ranges: Sequence[Any], columns: Sequence[int] = (), grbit: int = 0) -> int:

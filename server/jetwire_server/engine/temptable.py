@@ -261,6 +261,10 @@ async def open_temp_table(session: Session, create: TempTableCreate) -> tuple[Te
 
 
 def _table(create: TempTableCreate) -> tuple[Table, list[int]]:
+    if create.key_most and not limits.KEY_BYTES_DEFAULT <= create.key_most <= limits.KEY_BYTES_MAX:
+        raise JetError(Err.InvalidParameter, f"keyMost {create.key_most}")
+    if not 0 <= create.var_seg_mac <= (create.key_most or limits.KEY_BYTES_DEFAULT):
+        raise JetError(Err.InvalidParameter, f"varSegMac {create.var_seg_mac}")
     table = Table("", 0, _ROWS, _LONG)
     columnids: list[int] = []
     segments: list[Segment] = []
@@ -283,8 +287,6 @@ def _table(create: TempTableCreate) -> tuple[Table, list[int]]:
     if create.grbit & T.TTDotNetGuid:
         bits |= CreateIndexGrbit.IndexDotNetGuid
     key_most = create.key_most or limits.KEY_BYTES_DEFAULT
-    if not 0 < key_most <= limits.KEY_BYTES_MAX or create.var_seg_mac > key_most:
-        raise JetError(Err.IndexInvalidDef, f"keyMost {key_most}")
     tree: Tree = _ROWS if unique else _INDEX
     index = Index("key", tuple(segments), bits, tree, key_most, create.var_seg_mac, create.locale, create.lcmap_flags)
     return replace(table, indexes=(index,)), columnids

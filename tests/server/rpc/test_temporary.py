@@ -36,7 +36,7 @@ def test_a_temporary_table_sorts_by_its_locale_and_is_refused_what_the_engine_re
         ):
             assert lines.error("OpenTempTable", sesid=sesid, columns=[text], **refused) == name_of_error
         table: dict[str, Any] = {"columns": [text], "keyMost": 99_999}
-        assert lines.error("OpenTemporaryTable", sesid=sesid, temporarytable=table) == "JET_errIndexInvalidDef"
+        assert lines.error("OpenTemporaryTable", sesid=sesid, temporarytable=table) == "JET_errInvalidParameter"
 
 
 def test_the_counters_are_this_connections_and_count_what_was_done(server: ServerProcess) -> None:
