@@ -14,6 +14,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -89,14 +90,13 @@ class Line:
         bench = self._bench
         bench.asked = number = bench.asked + 1
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-        late = self._late[number] = asyncio.get_running_loop().create_future()
+        late: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._late[number] = late
         answer = self.peer.receive(json.dumps(message).encode())
-        if answer is PENDING:
-            decoded = await late
-        else:
+        if answer is not PENDING:
             assert isinstance(answer, bytes)
-            del self._late[number]
-            decoded = dict(json.loads(answer))
+            self._arrived(answer)
+        decoded = await late
         bench.note(method, params, name_of(decoded))
         return decoded
 
@@ -144,15 +144,15 @@ class World:
             self.kept.update({name: at(answer["result"], path) for name, path in CALLS[method].keeps.items()})
         return name_of(answer)
 
-    async def over(self, method: str | None = None) -> None:
-        """Takes back what a call has done that would be in others' way; ends the session and its database."""
-        steps = CALLS[method].after if method else ()
-        for step in (
-            *steps,
-            Step("EndSession", {"sesid": "$sesid"}),
-            Step("DetachDatabase", {"sesid": "$keeper", "database": "$name.edb"}),
-        ):
-            await self.line.ask(step.method, filled(step.params, self.kept))
+    async def over(self, method: str | None = None, after: tuple[Step, ...] = ()) -> None:
+        """Takes back what a call has done that would be in others' way; ends the session and its database.
+
+        What was never made, and so has no name in `kept`, need not be taken back.
+        """
+        own = (Step("EndSession", {"sesid": "$sesid"}), Step("DetachDatabase", {"sesid": "$keeper", "database": "$name.edb"}))
+        for step in (*after, *(CALLS[method].after if method else ()), *own):
+            with suppress(KeyError):
+                await self.line.ask(step.method, filled(step.params, self.kept))
 
 
 class Bench:

@@ -30,7 +30,7 @@ class Case:
     """One call and the error, warning or success it must answer.
 
     It is the table's call (tests.support.calls) with `params` in place of its own and without `drop`, after the table's
-    steps and then `before`; `bare` leaves the table's steps out.
+    steps and then `before`; `bare` leaves the table's steps out. `after` takes away what would be in later cases' way.
     """
 
     method: str
@@ -39,6 +39,7 @@ class Case:
     before: tuple[Step, ...] = ()
     drop: tuple[str, ...] = ()
     bare: bool = False
+    after: tuple[Step, ...] = ()
 
     def entries(self) -> list[Entry]:
         own = {**CALLS[self.method].params, **self.params}
@@ -89,5 +90,5 @@ async def failures(data: Path, cases: Iterable[Case]) -> list[str]:
             answer = await world.answer_of(case.method, params)
             if answer != case.answer:
                 wrong.append(f"{case.method} {params}: {answer}, not {case.answer}")
-            await world.over(case.method)
+            await world.over(case.method, case.after)
     return wrong
