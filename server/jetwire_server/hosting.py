@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from jetwire_protocol.data.parameters import Param
+from jetwire_server.backup.external import ExternalRestore
 from jetwire_server.backup.restore import settle_unfinished
 from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
@@ -37,7 +38,8 @@ class Hosting:
         self._storages: dict[int, Storage] = {}
         self._participants: dict[int, InstanceParticipant] = {}
         self.engine = Engine(clock, events, self._new_store, files.root)
-        self.backups = BackupService(clock, lambda instance: self._storages[instance.handle])
+        external = ExternalRestore(files, clock, lambda: list(self.engine.instances.values()), self._storage_of)
+        self.backups = BackupService(clock, self._storage_of, external)
         self._own_files = LocalFiles(f"{files.root}/{SERVER_DIRECTORY}")
         self.event_table = EventTable(self._own_files, events, lambda: self.snapshots.holding)
         self.snapshots = SnapshotService(
@@ -82,6 +84,9 @@ class Hosting:
         for name in self._marked - running:
             await asyncio.to_thread(self._files.remove, f"{name}/{RUNNING_FILE}")
         self._marked = running
+
+    def _storage_of(self, instance: Instance) -> Storage:
+        return self._storages[instance.handle]
 
     # -- one instance -------------------------------------------------------------------------------------------
     def _new_store(self, instance: Instance) -> Store:

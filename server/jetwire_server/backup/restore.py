@@ -120,7 +120,10 @@ async def restore(
         await asyncio.to_thread(copy_following, following, target, names)
         await asyncio.to_thread(_copy_new_databases, following, target, set(first.databases))
     await asyncio.to_thread(end_log, target, names, chain, until)
-    return await live_again(target, names, clock)
+    restored = await live_again(target, names, clock)
+    target.remove(MARK)
+    target.sync_directory()
+    return restored
 
 
 async def live_again(
@@ -146,8 +149,6 @@ async def live_again(
             await storage.store.detach_database(slot)
     finally:
         await storage.store.stop()
-    target.remove(MARK)
-    target.sync_directory()
     return result
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.backup.external import ExternalRestore
 from jetwire_server.backup.states import TABLE, Call, State
 from jetwire_server.backup.streaming import Backup
 from jetwire_server.clock import Clock
@@ -29,9 +30,10 @@ _END_BITS = int(
 class BackupService:
     """`storage_of` answers what an initialised instance stands on."""
 
-    def __init__(self, clock: Clock, storage_of: Callable[[Instance], Storage]) -> None:
+    def __init__(self, clock: Clock, storage_of: Callable[[Instance], Storage], external: ExternalRestore) -> None:
         self._clock = clock
         self.storage_of = storage_of
+        self.external = external
         self._running: dict[int, Backup] = {}
 
     # -- the calls ----------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from tests.support.hosted import Hosted, Model, copy_of, rows_of
 
 async def back_up(hosted: Hosted, where: str = "bk", grbit: int = 0) -> None:
     service = hosted.hosting.backups
-    await backup_instance(service, hosted.instance, service.storage_of(hosted.instance), where, grbit, lambda *_: None)
+    await backup_instance(service, hosted.instance, where, grbit, lambda *_: None)
 
 
 async def prepared(data: Path) -> Hosted:

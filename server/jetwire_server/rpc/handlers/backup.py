@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jetwire_protocol.data.flags import Snp, Snt
-from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_protocol.validate import Params
 from jetwire_server.backup.directory import Status, backup_instance
+from jetwire_server.backup.external import Request
 from jetwire_server.backup.inplace import restore_instance
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.instance import State as Life
@@ -160,3 +161,23 @@ async def restore_only_instance(peer: Peer, params: Params) -> Result:
     finally:
         if known is None and instance.state is Life.CREATED:
             await instance.term()
+
+
+@handles("ExternalRestore")
+async def external_restore(peer: Peer, params: Params) -> Result:
+    """Every path from the data directory on; a map's `databaseName` is the name in the backup."""
+    info = params["logInfo"] or {"genLow": params["genLow"], "genHigh": params["genHigh"], "baseName": None}
+    request = Request(
+        checkpoint_path=params["checkpointFilePath"],
+        log_path=params["logPath"],
+        backup_log_path=params["backupLogPath"] or "",
+        databases=[(row["databaseName"], row["newDatabaseName"]) for row in params["rstmap"]],
+        gen_low=info["genLow"],
+        gen_high=info["genHigh"],
+        base_name=info["baseName"] or "",
+        target_log_path=params["targetInstanceLogPath"] or "",
+        target_checkpoint_path=params["targetInstanceCheckpointPath"] or "",
+    )
+    done = await peer.service.backups.external.run(request, _status(peer, Snp.Restore))
+    result: Result = {"logInfo": {"genLow": done.gen_low, "genHigh": done.gen_high, "baseName": done.base_name}}
+    return result | ({"wrn": int(Wrn.TargetInstanceRunning)} if done.target_runs else {})

@@ -190,6 +190,8 @@ class _Recovery:
     # -- databases --------------------------------------------------------------------------------------------
     def _attach(self, slot: int, path: str, signature: bytes, read_only: bool, base: int | None) -> bool:
         """Opens a database that the log says is attached; if that fails, a later detaching may excuse it."""
+        if path in self.store.left_out:
+            return False
         try:
             file = PageFile.open(self.databases.page_files, path, read_only=read_only)
         except JetError as error:

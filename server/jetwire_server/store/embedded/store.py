@@ -56,6 +56,7 @@ class EmbeddedStore:
     ) -> None:
         self.journal = journal
         self.random_bytes = random_bytes
+        self.left_out: frozenset[str] = frozenset()  # databases that recovery takes for gone: others are restored without them
         self.circular = circular  # JET_paramCircularLog: log files that recovery does not need are removed
         self.gate = gate
         self.clock = clock
