@@ -98,11 +98,7 @@ class Navigation(Place):
         if self.state != ON or self.at.kind == PRIMARY:
             return
         key = self.entry_key()
-        after = successor(key) if forward else key
-        if after is None:
-            self._put_at(AFTER)
-        else:
-            self._put_at(GAP, after)
+        self._put_at(GAP, successor(key) if forward else key)
 
     async def _step_filtered(self, txn: Transaction, forward: bool) -> bool:
         if not self.filters:

@@ -39,11 +39,11 @@ class Ranges(Seeking):
             raise JetError(Err.NoCurrentIndex)
         key, complete = self.take_key()
         beyond = successor(key) if complete else key
+        inclusive = bool(grbit & _INCLUSIVE)
         if grbit & _UPPER:
-            bound, self.range_low = (beyond if grbit & _INCLUSIVE else key), None
-            self.range_high = bound
+            self.range_low, self.range_high = None, beyond if inclusive else key
         else:
-            self.range_low, self.range_high = (key if grbit & _INCLUSIVE else beyond or key + b"\xff" * 8), None
+            self.range_low, self.range_high = key if inclusive else beyond, None
         self._chunk = []
         try:
             await self._read(self._check_within)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine.bookmarks import RecordPosition
+from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.navigation import Filter
 from jetwire_server.engine.ranges import intersect_indexes
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.tables import TableCreate
 
 from .tables_for_tests import FIRST, LAST, all_of, get, ids, insert, key, make_table, refuses, replace, walk
 
@@ -356,3 +360,28 @@ async def test_a_replaced_key_moves_the_entry_and_not_the_cursor(session: Sessio
 async def test_errors_carry_names(cursor: Cursor) -> None:
     with pytest.raises(JetError, match="JET_errNoCurrentRecord"):
         await cursor.move(-1)
+
+
+async def test_a_key_that_no_key_is_above(session: Session, dbid: int) -> None:
+    """NULL in a descending index is a key of nothing but 0xff: its range, its neighbours and its position are like any other's."""
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("n", Coltyp.Long))
+    indexes = (IndexCreate("pk", ("+id",), CreateIndexGrbit.IndexPrimary), IndexCreate("down", ("-n",)))
+    made = await session.create_table_column_index(dbid, TableCreate("nulls", columns=columns, indexes=indexes))
+    cursor = made.cursor
+    for number, n in enumerate((5, None, None), start=1):
+        await insert(cursor, id=number, n=n)
+    await cursor.set_current_index("down")
+    key(cursor, None)
+    await cursor.seek(EQ)
+    assert await get(cursor, "id") == 2
+    position = await cursor.get_record_position()
+    assert (position.entries_lt, position.entries_total) == (1, 3)
+    key(cursor, None)
+    await cursor.set_index_range(UPPER | INCLUSIVE)
+    await cursor.move(1)
+    await cursor.set_index_range(REMOVE)
+    key(cursor, None)
+    with refuses(Err.RecordNotFound):
+        await cursor.seek(GT)
+    await cursor.move(-1)
+    assert await get(cursor, "id") == 3
