@@ -111,6 +111,8 @@ class Instance:
             raise JetError(self.state.value or Err.NotInitialized)
         if grbit & TermGrbit.TermComplete and (self.snapshot_holds or self.backups):
             raise JetError(Err.BackupInProgress)
+        if grbit & TermGrbit.TermComplete and any(session.level for session in self.sessions.values()):
+            raise JetError(Err.TooManyActiveUsers, "sessions have transactions open")
         self.state = State.TERMINATING
         self._refuse(Err.TermInProgress)
         while self.snapshot_holds:  # noqa: ASYNC110  # an operator's wait: it ends at the snapshot's deadline at the latest

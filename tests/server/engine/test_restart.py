@@ -60,6 +60,9 @@ async def test_the_schema_outlives_the_instance(engine: Engine, grbit: int) -> N
     table = made.cursor.table
     await session.begin_transaction()
     await session.create_table(dbid, "uncommitted")
+    if grbit == TermGrbit.TermComplete:
+        await refused(instance.term(grbit), Err.TooManyActiveUsers)
+        await session.rollback()
     await instance.term(grbit)
 
     instance = await started(engine)
