@@ -23,7 +23,66 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         "JET_errInitInProgress": ("SetSessionParameter",),
         "JET_errInvalidInstance": ("SetSessionParameter",),
     },
+    "no session parameter is a path, a tuple length or fixed at Init": {
+        "JET_errAlreadyInitialized": ("SetSessionParameter",),
+        "JET_errInvalidPath": ("SetSessionParameter",),
+        "JET_errIndexTuplesInvalidLimits": ("SetSessionParameter",),
+    },
     "an instance that was never initialised is given back": {"JET_errNotInitialized": ("Term",)},
+    "results have no buffer of the caller's that could be too small": {
+        "JET_errBufferTooSmall": (
+            *("GetBookmark", "GetSecondaryIndexBookmark", "Update", "GetSystemParameter", "GetThreadStats", "GetInstanceMiscInfo"),
+            *("GetDatabaseFileInfo", "GetDatabaseInfo", "GetObjectInfo", "GetTableInfo"),
+        ),
+        "JET_errInvalidBufferSize": ("GetDatabaseFileInfo", "GetDatabaseInfo", "GetTableInfo"),
+        "JET_wrnBufferTruncated": ("GetCurrentIndex", "GetIndexInfo", "GetTableIndexInfo", "GetSystemParameter", "RetrieveKey"),
+    },
+    "there is no running without a log": {"JET_errLoggingDisabled": (EVERYWHERE,)},
+    "there are no distributed transactions": {"JET_errDistributedTransactionAlreadyPreparedToCommit": (EVERYWHERE,)},
+    "no page buffers are reserved for a session": {"JET_errOutOfBuffers": ("EndSession",)},
+    "undoing is forgetting: nothing is read or written for it": {"JET_errRollbackError": (EVERYWHERE,)},
+    "callbacks are notifications: they cannot fail the call": {"JET_errCallbackFailed": ("Delete",)},
+    "taken, and without effect": {"JET_errInternalError": ("ConfigureProcessForCrashDump",)},
+    "a file that exists is DatabaseDuplicate": {
+        "JET_errDatabaseSharingViolation": ("CreateDatabase",),
+        "JET_errDatabaseLocked": ("CreateDatabase",),
+        "JET_errDatabaseNotFound": ("CreateDatabase",),
+        "JET_errInvalidDatabase": ("CreateDatabase",),
+        "JET_wrnDatabaseAttached": ("CreateDatabase",),
+        "JET_wrnFileOpenReadOnly": ("CreateDatabase",),
+    },
+    "only attached databases are opened, and what is none is not attached": {"JET_errInvalidDatabase": ("OpenDatabase",)},
+    "temporary tables have no database that could be named": {
+        "JET_errInvalidDatabase": ("RenameTable",),
+        "JET_errCannotDeleteTempTable": ("DeleteTable",),
+    },
+    "a handle that is not open is InvalidDatabaseId": {"JET_errDatabaseNotFound": ("CloseDatabase",)},
+    "an instance's directory is locked: no other process has its files": {
+        "JET_errDatabaseInUse": ("AttachDatabase",),
+        "JET_errDatabaseSharingViolation": ("Init",),
+    },
+    "a table is made without columns and indexes": dict.fromkeys(
+        (
+            *("JET_errCallbackNotResolved", "JET_errCannotIndex", "JET_errCannotNestDDL", "JET_errColumnDuplicate"),
+            *("JET_errColumnNotFound", "JET_errColumnRedundant", "JET_errDDLNotInheritable", "JET_errIndexDuplicate"),
+            *("JET_errIndexHasPrimary", "JET_errIndexInvalidDef", "JET_errIndexTuplesInvalidLimits", "JET_errIndexTuplesNonUniqueOnly"),
+            *("JET_errIndexTuplesOneColumnOnly", "JET_errIndexTuplesSecondaryIndexOnly", "JET_errIndexTuplesTextColumnsOnly"),
+            *("JET_errIndexTuplesVarSegMacNotAllowed", "JET_errInvalidCodePage", "JET_errInvalidColumnType"),
+            *("JET_errInvalidCreateIndex", "JET_errInvalidLanguageId", "JET_errRecordTooBig", "JET_errTooManyColumns"),
+            "JET_errUnicodeTranslationFail",
+        ),
+        ("CreateTable",),
+    ),
+    "there are no SLV columns": {"JET_errNotInTransaction": ("PrepareUpdate",)},
+    "a session that is none is InvalidSnapId": {"JET_errOSSnapshotInvalidSequence": ("OSSnapshotGetFreezeInfo",)},
+    "no other session's use stands in its way": {
+        "JET_errTableInUse": ("SetColumnDefaultValue", "GetTableInfo"),
+        "JET_errTableLocked": ("GetTableInfo",),
+    },
+    "no table is the system's alone": {"JET_wrnTableInUseBySystem": ("GetTableInfo", "OpenTable")},
+    "local storage is told of with or without a callback": {"JET_errLSCallbackNotSpecified": ("SetLS",)},
+    "page size does not shape the files": {"JET_errPageSizeMismatch": ("Restore", "RestoreInstance")},
+    "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 
 
