@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import File, Files
-from jetwire_server.limits import LOG_FILE_KB_DEFAULT, LOG_FILE_KB_MAX, LOG_FILE_KB_MIN
+from jetwire_server.limits import LOG_FILE_KB_DEFAULT, LOG_FILE_KB_MAX, LOG_FILE_KB_MIN, LOG_KEPT_BYTES_MAX
 from jetwire_server.redo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jetwire_server.redo.generation import DATA_START, SIGNATURE_BYTES, GenerationHeader, allocate
 from jetwire_server.redo.names import LogNames
@@ -56,6 +57,7 @@ class Log:
         self._writer: LogWriter | None = None
         self._pins: list[Position] = []
         self._incarnation = 0
+        self._kept: tuple[Position | None, deque[list[Record]]] | None = None  # what `open` has read, and from where
 
     # -- reading ----------------------------------------------------------------------------------------------
     def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool:
@@ -65,16 +67,26 @@ class Log:
         if not self._generations:
             return False
         reader = LogReader(self._files, self._generations)
-        for _ in reader.records(start):
-            pass
+        small = sum(one.header.file_bytes for one in self._generations) <= LOG_KEPT_BYTES_MAX
+        kept: deque[list[Record]] = deque()
+        for batch in reader.batches(start):
+            if small:
+                kept.append(batch)
+        self._kept = (start, kept) if small else None
         assert reader.end is not None
         self._end, self._position = reader.end, reader.end.position
         self._incarnation = self._generations[-1].header.incarnation
         return True
 
     def records(self, start: Position | None = None) -> Iterator[Record]:
-        """The records from `start` on, in order."""
-        return LogReader(self._files, self._generations).records(start)
+        """The records from `start` on, in order. What `open` has just read and checked is not read again."""
+        kept, self._kept = self._kept, None
+        if kept is None or kept[0] != start:
+            yield from LogReader(self._files, self._generations).records(start)
+            return
+        batches = kept[1]
+        while batches:
+            yield from batches.popleft()
 
     def create(self, signature: bytes, *, incarnation: int, body: bytes = b"") -> None:
         """A new, empty log, and its checkpoint, which holds `body`. A crash in between leaves none, or all of it."""
@@ -109,6 +121,7 @@ class Log:
         """Cuts a torn tail and starts the writer; a higher incarnation (after a restore) begins a new generation."""
         assert self._end is not None
         assert self._writer is None
+        self._kept = None
         loop = asyncio.get_running_loop()
         if incarnation is not None and incarnation < self.incarnation:
             raise JetError(Err.InvalidLogSequence, f"incarnation {incarnation} is older than the log's {self.incarnation}")

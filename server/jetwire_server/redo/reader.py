@@ -131,6 +131,13 @@ class LogReader:
 
     def records(self, start: Position | None = None) -> Iterator[Record]:
         """Every record from `start` on (the beginning of a record, or the log's end), seals left out."""
+        for batch in self.batches(start):
+            yield from batch
+
+    def batches(self, start: Position | None = None) -> Iterator[list[Record]]:
+        """The same, as they come: the records of a file, or one that spans files."""
+        if start is not None:
+            start = self._after_early_end(start)
         since = start.generation if start else 0
         for batch in self._batches(since):
             if start is not None:
@@ -138,17 +145,24 @@ class LogReader:
                 if not batch:
                     continue
                 start = None
-            for record in batch:
-                if record[2] != Kind.SEAL:
-                    yield record
+            yield [record for record in batch if record[2] != Kind.SEAL]
         assert self.end is not None
         if start is not None and start != self.end.position:
             detail = f"the log ends at {self.end.position}, before or within {start}, which was durable: {_REPAIR}"
             raise JetError(Err.CommittedLogFileCorrupt, detail, position=str(start))
 
+    def _after_early_end(self, start: Position) -> Position:
+        """The end of a generation that was closed early is the beginning of the next."""
+        for before, after in pairwise(self._generations):
+            if start == Position.at(before.number, after.header.previous_end) and after.header.first_record == DATA_START:
+                start = Position.at(after.number, DATA_START)
+        return start
+
     @staticmethod
     def _from(start: Position, batch: list[Record]) -> list[Record]:
         here = (start.generation, start.offset)
+        if batch[-1][:2] < here:
+            return []
         kept = [record for record in batch if record[:2] >= here]
         if kept and kept[0][:2] != here:
             raise JetError(Err.CommittedLogFileCorrupt, f"no log record begins at {start}: {_REPAIR}", position=str(start))

@@ -85,6 +85,11 @@ def decode_commit(payload: bytes) -> CommitHeader:
     return CommitHeader(*_COMMIT.unpack_from(payload))
 
 
+def commit_number(payload: bytes) -> int:
+    """The first thing in the head of a commit record."""
+    return int.from_bytes(payload[:8], "little")
+
+
 def frame(tag: int, previous: int, unsynced: int, kind: int, payload: bytes) -> tuple[bytes, int]:
     """The head to put before `payload`, and the record's crc."""
     inner = _INNER.pack(len(payload), previous, unsynced, kind)

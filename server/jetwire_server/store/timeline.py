@@ -96,7 +96,7 @@ class Timeline:
 
     def publish(self, number: int, tree: Tree, entries: Mapping[bytes, Entry], pages: Base) -> list[bytes]:
         """Puts one commit's writes to a tree on top; returns the keys that had a version before."""
-        versions_of_tree = self.tree(tree)
+        versions_of_tree = self.trees.get(tree) or self.tree(tree)
         versions = versions_of_tree.versions
         weight = 0
         fresh: list[bytes] = []

@@ -15,6 +15,7 @@ from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo.generation import DATA_START
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.position import Position
+from jetwire_server.redo.reader import LogReader
 from jetwire_server.redo.records import HEADER_BYTES, CommitHeader, Kind, decode_commit, encode_commit
 from tests.server.redo.logs import NAMES, SIGNATURE, make_log, payloads, started, write_all
 
@@ -174,3 +175,40 @@ async def test_a_crash_in_the_middle_of_a_roll_loses_nothing(where: str, cut: bo
 def _live(files: MemoryFiles, name: str) -> bytes:
     file = files.open(name, read_only=True)
     return file.read(0, file.size())
+
+
+async def test_the_end_of_a_generation_closed_early_is_a_place_to_start_from() -> None:
+    files = MemoryFiles()
+    log = started(files)
+    await log.write(Kind.COMMIT, b"before")
+    early = log.end
+    begins = await log.roll()
+    assert begins.generation == early.generation + 1
+    await log.write(Kind.COMMIT, b"after")
+    await log.close()
+    for start in (early, begins):
+        again = make_log(files)
+        assert again.open(start)
+        assert [record.payload for record in again.records(start)] == [b"after"]
+        assert [record.payload for record in again.records(start)] == [b"after"], "and once more, from the files"
+    beyond = Position.at(early.generation, early.offset + 1)
+    with pytest.raises(JetError):
+        make_log(files).open(beyond)
+
+
+async def test_what_open_has_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = MemoryFiles()
+    await write_all(files, [bytes(5000)] * 40)
+    read: list[int] = []
+    whole = LogReader._read
+    monkeypatch.setattr(LogReader, "_read", lambda self, this: (read.append(this.number), whole(self, this))[1])
+    log = make_log(files)
+    assert log.open()
+    assert len(list(log.records())) == 40
+    generations = len(log.generations())
+    assert read == list(range(1, generations + 1))
+    monkeypatch.setattr("jetwire_server.redo.log.LOG_KEPT_BYTES_MAX", 64 << 10)
+    log = make_log(files)
+    assert log.open()
+    assert len(list(log.records())) == 40
+    assert len(read) == 3 * generations, "a large log is read twice, not held"

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.metrics import Counter
-from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, decode_commit
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commit_number
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
 
 RECORDS = Counter("jetwire_recovered_records_total", "Log records that recovery took.")
+GATHER_RECORDS = 500
 _decode_checkpoint = msgspec.msgpack.Decoder(CheckpointFile).decode
 
 
@@ -53,6 +54,10 @@ class _Recovery:
         self.behind: set[int] = set()  # slots whose pages lack something that was read: only after a restore do they when detached
         self.named: set[Tree] = set()
         self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
+        # Commits that are on the timeline, and of which the checkpoint is told together: nobody reads in between.
+        self.gathered: dict[Tree, dict[bytes, Entry]] = {}
+        self.gathered_last: tuple[int, Record] | None = None
+        self.gathered_bytes = 0  # what the timeline weighed before them
 
     async def run(self) -> None:
         store = self.store
@@ -67,15 +72,19 @@ class _Recovery:
         store.published = self.begun_number = begun.number
         for slot, path, signature, read_only in begun.attached:
             self._attach(slot, path, signature, read_only, None)
+        count = 0
         for count, record in enumerate(journal.records(start), 1):
             if record.kind == Kind.DETACH_DATABASE:
                 await self._complete(record)
             self._take(record)
-            if count % 500 == 0:
+            if count % GATHER_RECORDS == 0:
+                self._tell_gathered()
+                RECORDS.value = count
                 await asyncio.sleep(0)
                 if store.timeline.bytes > limits.VERSION_BYTES_SLOW and not self.lost:
                     await self._spill()
-            RECORDS.value = count
+        self._tell_gathered()
+        RECORDS.value = count
         for error in self.lost.values():
             raise error
         self._check_log_reaches_pages()
@@ -125,6 +134,7 @@ class _Recovery:
         if not isinstance(record, changes.DetachRecord) or record.slot not in self.behind:
             return
         self.behind.discard(record.slot)
+        self._tell_gathered()
         self._begin()
         await self._write_chunks()
         await self.store.checkpointer.save()
@@ -133,11 +143,15 @@ class _Recovery:
     # -- records ----------------------------------------------------------------------------------------------
     def _take(self, read: Record) -> None:
         payload = read.payload
-        number = decode_commit(payload).number
+        number = commit_number(payload)
         record = changes.decode(memoryview(payload)[COMMIT_HEADER_BYTES:])
-        if isinstance(record, changes.CommitRecord):
-            self._commit(number, record, read)
+        if type(record) is changes.CommitRecord:
+            if record.created or record.adopted or record.dropped:
+                self._commit(number, record, read)
+            else:
+                self._commit_rows(number, record.writes, read)
             return
+        self._tell_gathered()
         if isinstance(record, changes.ChunkRecord):
             self.databases.tree_is_used(record.tree)
             if number > self.base.get(tree_slot(record.tree), number):
@@ -153,16 +167,42 @@ class _Recovery:
         weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
         self.store.checkpointer.note(Published(number, _place(read), {}, weight=weight))
 
+    def _commit_rows(self, number: int, writes: dict[Tree, Any], read: Record) -> None:
+        """A commit as most are: recovery's hot path."""
+        timeline, base, gathered = self.store.timeline, self.base, self.gathered
+        if self.gathered_last is None:
+            self.gathered_bytes = timeline.bytes
+        self.gathered_last = number, read
+        for tree, rows in writes.items():
+            slot = tree >> SLOT_SHIFT
+            if number > base.get(slot, number):
+                self.behind.add(slot)
+                entries = self._entries(number, tree, rows)
+                timeline.publish(number, tree, entries, self.store.current)
+                together = gathered.get(tree)
+                if together is None:
+                    gathered[tree] = entries
+                else:
+                    together.update(entries)
+
+    def _tell_gathered(self) -> None:
+        if self.gathered_last is None:
+            return
+        number, read = self.gathered_last
+        weight = self.store.timeline.bytes - self.gathered_bytes
+        published = Published(number, _place(read), self.gathered, weight=weight)
+        self.gathered, self.gathered_last = {}, None
+        self.store.published = number
+        self.store.checkpointer.note(published)
+
     def _commit(self, number: int, record: changes.CommitRecord, read: Record) -> None:
+        self._tell_gathered()
         base = self.base
         writes: dict[Tree, dict[bytes, Entry]] = {}
         for tree, rows in record.writes.items():
             if number > base.get(tree >> SLOT_SHIFT, number):
                 self.behind.add(tree >> SLOT_SHIFT)
                 writes[tree] = self._entries(number, tree, rows)
-        if not (record.created or record.adopted or record.dropped):
-            self.store.publish(Published(number, _place(read), writes))
-            return
         for tree in (*record.created, *record.adopted):
             self.databases.tree_is_used(tree)
         self.named.update(record.adopted)
@@ -172,7 +212,10 @@ class _Recovery:
 
     def _entries(self, number: int, tree: Tree, rows: changes.Rows) -> dict[bytes, Entry]:
         """The rows without the adds that the pages have: those must not be added twice."""
-        if tuple not in set(map(type, rows.values())):
+        for value in rows.values():
+            if type(value) is tuple:
+                break
+        else:
             return cast("dict[bytes, Entry]", rows)
         out: dict[bytes, Entry] = {}
         found = self.store.timeline.trees.get(tree)
