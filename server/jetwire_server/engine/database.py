@@ -78,7 +78,6 @@ class Database:
         self.opens = 0
         self.opened_by: dict[object, int] = {}  # sessions, and how often each has it open
         self.exclusive: object | None = None  # the session that has it to itself
-        self.pages_promised = 0  # the size that was asked for; files grow by themselves
         self.defragmenting: float | None = None  # since when
         self.uses: dict[int, TableUse] = {}  # by object id
         self._counters: Counters | None = None

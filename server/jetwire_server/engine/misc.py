@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jetwire_protocol.data.flags import (
     Cbtyp,
     DbInfo,
-    Dbstate,
     DefragmentGrbit,
-    Filetype,
     IdleGrbit,
     OpenDatabaseGrbit,
     ResizeDatabaseGrbit,
@@ -21,6 +19,7 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.compact import Progress, copy_database
 from jetwire_server.engine.database import Database, OpenDatabase, safe_path
+from jetwire_server.engine.fileinfo import FORMAT_VERSION, UNAVAILABLE, database_misc
 from jetwire_server.engine.info import InfoCalls
 from jetwire_server.engine.zeroed import finish_zeroed
 
@@ -34,71 +33,36 @@ _DEFRAGMENT_BITS = int(
 )
 _DEFRAGMENT_VERBS = (D.DefragmentBatchStart, D.DefragmentBatchStop, D.DefragmentBTree, D.DefragmentBTreeBatch)
 _PAGES_MAX = 0x7FFFFFFE
-_FORMAT_VERSION, _FORMAT_UPDATE = 0x620, 20  # of the databases whose behaviour is followed
+_PAGES_MIN = 256  # of SetDatabaseSize
 _LCID_ENGLISH = 0x409
-_UNAVAILABLE = frozenset({DbInfo.Connect, DbInfo.Country, DbInfo.Cp, DbInfo.Collate, DbInfo.Isam, DbInfo.Upgrade})
+
+
+def _pages(instance: Instance, size: int) -> int:
+    return -(-size // instance.parameters.number(Param.DatabasePageSize))
 
 
 def database_pages(instance: Instance, database: Database) -> int:
-    """The database's size in the instance's pages: what its file holds, or what was promised to it."""
-    page = instance.parameters.number(Param.DatabasePageSize)
-    return max(-(-instance.store.database_bytes(database.slot) // page), database.pages_promised)
+    """The database's size in the instance's pages: what its file holds, and what is reserved for it."""
+    return _pages(instance, max(instance.store.database_bytes(database.slot), instance.store.space_bytes(database.slot)))
 
 
-def database_misc(instance: Instance, database: Database) -> dict[str, Any]:
-    """JET_DBINFOMISC of an attached database: what this engine has of it."""
-    return {
-        "version": _FORMAT_VERSION,
-        "update": _FORMAT_UPDATE,
-        "dbstate": int(Dbstate.CleanShutdown if database.read_only else Dbstate.DirtyShutdown),
-        "shadowingDisabled": True,
-        "upgradeDb": False,
-        "pageSize": instance.parameters.number(Param.DatabasePageSize),
-        "repairCount": 0,
-        "badChecksum": 0,
-    }
+def _pages_free(instance: Instance, database: Database) -> int:
+    return database_pages(instance, database) - _pages(instance, instance.store.database_bytes(database.slot))
 
-
-_FILE_LEVELS: dict[int, Callable[[Instance, Database], Any]] = {
-    DbInfo.Filesize: lambda instance, database: instance.store.database_bytes(database.slot),
-    DbInfo.FilesizeOnDisk: lambda instance, database: instance.store.database_bytes(database.slot),
-    DbInfo.Misc: database_misc,
-    DbInfo.DBInUse: lambda instance, database: True,
-    DbInfo.PageSize: lambda instance, database: instance.parameters.number(Param.DatabasePageSize),
-    DbInfo.FileType: lambda instance, database: int(Filetype.Database),
-}
 
 _LEVELS: dict[int, Callable[[Instance, OpenDatabase], Any]] = {
     DbInfo.Filename: lambda instance, handle: handle.database.path,
     DbInfo.LCID: lambda instance, handle: _LCID_ENGLISH,
     DbInfo.Options: lambda instance, handle: int(OpenDatabaseGrbit.DbExclusive) if handle.database.exclusive else 0,
     DbInfo.Transactions: lambda instance, handle: limits.TRANSACTION_LEVELS_MAX,
-    DbInfo.Version: lambda instance, handle: _FORMAT_VERSION,
+    DbInfo.Version: lambda instance, handle: FORMAT_VERSION,
     DbInfo.Filesize: lambda instance, handle: database_pages(instance, handle.database),
     DbInfo.SpaceOwned: lambda instance, handle: database_pages(instance, handle.database),
-    DbInfo.SpaceAvailable: lambda instance, handle: max(
-        0,
-        handle.database.pages_promised
-        - instance.store.database_bytes(handle.database.slot) // instance.parameters.number(Param.DatabasePageSize),
-    ),
+    DbInfo.SpaceAvailable: lambda instance, handle: _pages_free(instance, handle.database),
     DbInfo.Misc: lambda instance, handle: database_misc(instance, handle.database),
     DbInfo.PageSize: lambda instance, handle: instance.parameters.number(Param.DatabasePageSize),
     DbInfo.FilesizeOnDisk: lambda instance, handle: database_pages(instance, handle.database),
 }
-
-
-def database_file_info(instance: Instance, path: str, level: int) -> Any:
-    """GetDatabaseFileInfo of an attached database; sizes are bytes here."""
-    if level in _UNAVAILABLE:
-        raise JetError(Err.FeatureNotAvailable, f"level {level}")
-    answer = _FILE_LEVELS.get(level)
-    if answer is None:
-        raise JetError(Err.InvalidParameter, f"level {level}")
-    wanted = safe_path(path)
-    for database in instance.databases.values():
-        if database.path == wanted:
-            return answer(instance, database)
-    raise JetError(Err.FileNotFound, path)
 
 
 class MiscCalls(InfoCalls):
@@ -108,7 +72,7 @@ class MiscCalls(InfoCalls):
         """The answer of a `DbInfo` level; sizes are pages here."""
         self.check()
         handle = self.database(dbid)
-        if level in _UNAVAILABLE:
+        if level in UNAVAILABLE:
             raise JetError(Err.FeatureNotAvailable, f"level {level}")
         answer = _LEVELS.get(level)
         if answer is None:
@@ -117,11 +81,11 @@ class MiscCalls(InfoCalls):
 
     # -- sizes ------------------------------------------------------------------------------------------------
     async def grow_database(self, dbid: int, pages: int) -> int:
-        """At least so many pages; answers how many there are. Files grow by themselves: no space is taken now."""
+        """Takes at least so many pages of the disk for the database; answers how many it has. DiskFull if there is no room."""
         return await self.resize_database(dbid, pages, int(ResizeDatabaseGrbit.ResizeDatabaseOnlyGrow))
 
     async def resize_database(self, dbid: int, pages: int, grbit: int = 0) -> int:
-        """More or fewer pages, never fewer than are in use; answers how many there are."""
+        """Takes more pages of the disk or gives some back, never those in use; answers how many there are."""
         self.check()
         if grbit & ~int(ResizeDatabaseGrbit.ResizeDatabaseOnlyGrow | ResizeDatabaseGrbit.ResizeDatabaseOnlyShrink):
             raise JetError(Err.InvalidGrbit)
@@ -133,23 +97,29 @@ class MiscCalls(InfoCalls):
         now = database_pages(self.instance, database)
         forbidden = ResizeDatabaseGrbit.ResizeDatabaseOnlyGrow if pages < now else ResizeDatabaseGrbit.ResizeDatabaseOnlyShrink
         if not grbit & forbidden:
-            database.pages_promised = pages
+            await self._reserve(database, pages)
         return database_pages(self.instance, database)
 
     async def set_database_size(self, name: str, pages: int) -> int:
-        """The size of a database that nobody has open."""
+        """Takes at least so many pages of the disk for a database that is not attached; answers how many it has. It never shrinks."""
         self.check()
         path = safe_path(name)
-        if not 0 < pages <= _PAGES_MAX:
+        if not _PAGES_MIN <= pages <= _PAGES_MAX:
             raise JetError(Err.InvalidParameter, f"{pages} pages")
         async with self.instance.attaching:
             if self._attached(path) is not None:
                 raise JetError(Err.DatabaseInUse, path)
             slot = await self.instance.store.attach_database(path)
             try:
-                return max(pages, database_pages(self.instance, Database(slot, path)))
+                database = Database(slot, path)
+                if pages > database_pages(self.instance, database):
+                    await self._reserve(database, pages)
+                return database_pages(self.instance, database)
             finally:
                 await self.instance.store.detach_database(slot)
+
+    async def _reserve(self, database: Database, pages: int) -> None:
+        await self.instance.store.reserve_space(database.slot, pages * self.instance.parameters.number(Param.DatabasePageSize))
 
     # -- idle work ----------------------------------------------------------------------------------------------
     async def idle(self, grbit: int = 0) -> None:

@@ -53,6 +53,15 @@ class Commit(NamedTuple):
 Report = Callable[[Commit | JetError], None]
 
 
+class FileFacts(NamedTuple):
+    """What can be told of a file by looking at its beginning."""
+
+    size: int
+    on_disk: int
+    kind: str  # "database", "log" or "checkpoint" of this server; "" if it is none of them
+    start: bytes
+
+
 class Transaction(Protocol):
     """One snapshot and one ordered write set. Nested transactions are save points in it."""
 
@@ -240,6 +249,18 @@ class Store(Protocol):
 
     def database_bytes(self, slot: int) -> int:
         """What the database takes in its file; 0 where there is none."""
+        ...
+
+    def space_bytes(self, slot: int) -> int:
+        """What the database's file takes on the disk: what it holds, and what was reserved for it."""
+        ...
+
+    async def reserve_space(self, slot: int, size: int) -> None:
+        """Makes the file take so much of the disk, but never less than it holds. `DiskFull`, and nothing done, if it has no room."""
+        ...
+
+    def file_facts(self, path: str) -> FileFacts:
+        """What a file of the instance is, attached or not. `FileNotFound`."""
         ...
 
     def problems(self) -> Sequence[str]:

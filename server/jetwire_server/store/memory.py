@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.clock import Clock
-from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Report, Row, Tree, tree_id, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, FileFacts, Report, Row, Tree, tree_id, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.snapshots import Snapshots
 from jetwire_server.store.sortedkeys import SortedKeys
@@ -33,6 +33,7 @@ class MemoryStore:
         self._databases: dict[int, str] = {}
         self._detached: dict[str, int] = {}  # its trees stay in the timeline under the slot it had
         self._read_only: set[int] = set()
+        self._reserved: dict[int, int] = {}  # there is no file: what was asked for is remembered
         self._next_tree: dict[int, int] = {}
         self._outdated: deque[tuple[int, Tree, list[bytes]]] = deque()  # commit, tree, keys with versions below it
 
@@ -187,6 +188,17 @@ class MemoryStore:
 
     def database_bytes(self, slot: int) -> int:
         return 0
+
+    def space_bytes(self, slot: int) -> int:
+        return self._reserved.get(slot, 0)
+
+    async def reserve_space(self, slot: int, size: int) -> None:
+        self._reserved[slot] = size
+
+    def file_facts(self, path: str) -> FileFacts:
+        if path not in self._detached and path not in self._databases.values():
+            raise JetError(Err.FileNotFound, path)
+        return FileFacts(0, 0, "database", b"")
 
     def problems(self) -> Sequence[str]:
         return ()

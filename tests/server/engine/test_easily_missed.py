@@ -49,9 +49,9 @@ from jetwire_protocol.errors import Err
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.fileinfo import database_file_info
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance
-from jetwire_server.engine.misc import database_file_info
 from jetwire_server.engine.retrieve import RetInfo, RetrieveColumn
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.setting import SetInfo

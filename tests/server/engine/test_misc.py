@@ -13,11 +13,11 @@ from jetwire_server.clock import ManualClock
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.fileinfo import database_file_info
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.longvalue import _ROOT as ROOT
-from jetwire_server.engine.misc import database_file_info
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
@@ -66,11 +66,12 @@ async def test_sizes(session: Session, dbid: int) -> None:
     assert await session.get_database_info(dbid, 10) == 50
     await refused(session.resize_database(dbid, 0), Err.InvalidParameter)
     await refused(session.resize_database(dbid, 5, 8), Err.InvalidGrbit)
-    await refused(session.set_database_size("test.edb", 5), Err.DatabaseInUse)
+    await refused(session.set_database_size("test.edb", 256), Err.DatabaseInUse)
+    await refused(session.set_database_size("test.edb", 255), Err.InvalidParameter)
     await session.close_database(dbid)
     await session.detach_database("test.edb")
-    assert await session.set_database_size("test.edb", 77) == 77
-    await refused(session.set_database_size("missing.edb", 5), Err.FileNotFound)
+    assert await session.set_database_size("test.edb", 277) == 277
+    await refused(session.set_database_size("missing.edb", 256), Err.FileNotFound)
 
 
 async def test_database_info(session: Session, instance: Instance, dbid: int) -> None:

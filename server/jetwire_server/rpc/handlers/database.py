@@ -5,7 +5,7 @@ from __future__ import annotations
 from jetwire_protocol.data.flags import Snp, Snt
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
-from jetwire_server.engine.misc import database_file_info
+from jetwire_server.engine.fileinfo import database_file_info
 from jetwire_server.rpc.dispatch import handles
 from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, session_of
 from jetwire_server.rpc.peer import Peer

@@ -304,6 +304,10 @@ class PageFile:
         """Bytes of the file that hold something, or did."""
         return int((self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"])
 
+    def space(self) -> int:
+        """Bytes of the disk that the file takes, reserved ones too."""
+        return os.stat(self._env.path()).st_blocks * 512
+
     def view(self) -> View:
         """A read transaction on the newest state. `JET_errOutOfMemory` names the limit if too many are open."""
         try:
@@ -415,6 +419,13 @@ class PageFile:
                 file.truncate((needed // _GROW_BYTES + 1) * _GROW_BYTES)
             finally:
                 file.close()
+
+    def reserve(self, size: int) -> None:
+        """Takes so much of the disk for the file, or gives back what is reserved beyond that. On the pages thread."""
+        with closing(self._files.open(self.path)) as file:
+            file.truncate(self.size())  # what lies behind the last page holds nothing
+            file.allocate(size)
+            file.sync()
 
     def copy_to(self, fd: int) -> None:
         """A whole, consistent copy, compacted, written to a file descriptor: for backups."""

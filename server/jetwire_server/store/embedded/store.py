@@ -26,12 +26,13 @@ from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
 from jetwire_server.store.embedded.databases import Databases
+from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
 from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, Report, Tree, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Tree, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage
 from jetwire_server.store.transaction import COMMITTING, StoreTransaction
@@ -116,6 +117,20 @@ class EmbeddedStore:
 
     def database_bytes(self, slot: int) -> int:
         return self.files[slot].size()
+
+    def space_bytes(self, slot: int) -> int:
+        return self.files[slot].space()
+
+    async def reserve_space(self, slot: int, size: int) -> None:
+        self.check_available()
+        await self.checkpointer.on_thread(partial(self._reserve_space, self.files[slot], size))
+
+    def _reserve_space(self, file: PageFile, size: int) -> None:
+        with self.gate.permit("sizes of databases"):
+            file.reserve(size)
+
+    def file_facts(self, path: str) -> FileFacts:
+        return facts_of(self.attached.page_files, path)
 
     def problems(self) -> Sequence[str]:
         if not self._problems and self.gate.latched:
