@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
@@ -35,6 +36,8 @@ class BackupService:
         self.storage_of = storage_of
         self.external = external
         self._running: dict[int, Backup] = {}
+        self._known: set[int] = set()  # handles of instances that tell of their end
+        self._watcher: asyncio.Task[None] | None = None
 
     # -- the calls ----------------------------------------------------------------------------------------------
     async def begin(self, instance: Instance, grbit: int = 0, owner: object | None = None) -> Backup:
@@ -45,7 +48,7 @@ class BackupService:
         storage = self.storage_of(instance)
         if not full and storage.store.circular:
             raise JetError(Err.InvalidBackup, "an incremental backup needs logs that circular logging removes")
-        await self._forget_silent(instance)
+        await self.look()
         instance.check_no_backup()
         backup = Backup(instance, storage, self._clock, full=full, owner=owner)
         self._running[instance.handle] = backup
@@ -54,6 +57,10 @@ class BackupService:
         except BaseException:
             self._running.pop(instance.handle, None)
             raise
+        if instance.handle not in self._known:
+            self._known.add(instance.handle)
+            instance.before_end.append(partial(self._ended, instance))
+        self._watch()
         instance.emit(210 if full else 211)
         return backup
 
@@ -113,7 +120,9 @@ class BackupService:
         return backup.removable()
 
     async def truncate(self, instance: Instance) -> None:
-        gone = await self.find(instance).truncate()
+        backup = self.find(instance)
+        with backup.at_work():
+            gone = await backup.truncate()
         if gone:
             instance.emit(224, firstLog=gone[0], lastLog=gone[-1])
         else:
@@ -136,9 +145,11 @@ class BackupService:
                 await backup.stamp()
         finally:
             self._running.pop(instance.handle, None)
+            told = backup.finished  # when it was given up because its caller was silent
             await asyncio.shield(backup.finish())
         if error is not None:
-            instance.emit(226 if error == Err.BackupAbortByServer else 215)
+            if not told:
+                instance.emit(226 if error == Err.BackupAbortByServer else 215)
             raise JetError(error, "the backup ended before everything was read")
         instance.emit(215 if aborts else 213)
 
@@ -157,17 +168,35 @@ class BackupService:
                 backup.instance.emit(215)
 
     # -- within -------------------------------------------------------------------------------------------------
-    async def _forget_silent(self, instance: Instance) -> None:
-        before = self._running.get(instance.handle)
-        if before is not None and self._clock.boot() - before.last_call > limits.BACKUP_SILENT_SECONDS:
-            self._running.pop(instance.handle, None)
-            await before.finish()
+    async def _ended(self, instance: Instance) -> None:
+        """The instance ends: what the backup holds of it is given back."""
+        backup = self._running.pop(instance.handle, None)
+        if backup is not None and not backup.finished:
+            await backup.finish()
             instance.emit(226)
+
+    def _watch(self) -> None:
+        if self._watcher is None or self._watcher.done():
+            self._watcher = asyncio.get_running_loop().create_task(self._look_forever(), name="backup watcher")
+
+    async def _look_forever(self) -> None:
+        while any(not backup.finished for backup in self._running.values()):
+            await asyncio.sleep(limits.BACKUP_LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Gives up backups whose callers are silent; if one comes back, it is told `JET_errBackupAbortByServer`."""
+        for backup in list(self._running.values()):
+            if backup.silent and not backup.finished:
+                backup.state = State.STOPPED
+                await backup.finish()
+                backup.instance.emit(226)
 
     async def _or_cancel(self, backup: Backup, work: Awaitable[T], spared: Err | None = None) -> T:
         """A failure ends the whole backup, as the documentation has it; a call out of order does not."""
         try:
-            return await work
+            with backup.at_work():
+                return await work
         except JetError as error:
             if error.code not in (Err.InvalidBackupSequence, Err.BackupAbortByServer, Err.InvalidParameter, Err.OutOfMemory, spared):
                 self._running.pop(backup.instance.handle, None)

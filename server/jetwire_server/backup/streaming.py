@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 
@@ -80,6 +81,8 @@ class Backup:
         self.owner = owner
         self.state = State.DATABASES if full else State.LOGS_DUE
         self.last_call = clock.boot()
+        self.calls = 0  # under way: copying a large database may take longer than a caller may be silent
+        self.finished = False
         self.opened: OpenedFile | None = None
         self.manifest: BackupManifest | None = None
         self._clock = clock
@@ -129,13 +132,29 @@ class Backup:
 
     async def finish(self) -> None:
         """The backup is over, well or not."""
-        if self.state is State.NONE:
+        if self.finished:
             return
-        self.state = State.NONE
+        self.finished = True
+        if self.state is not State.STOPPED:
+            self.state = State.NONE
         self.close_opened()
         self._pinned.close()
         self.instance.backups -= 1
         await asyncio.to_thread(self._clear_scratch)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """While this is held the caller is not silent: it waits for an answer."""
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+            self.last_call = self._clock.boot()
+
+    @property
+    def silent(self) -> bool:
+        return not self.calls and self._clock.boot() - self.last_call > limits.BACKUP_SILENT_SECONDS
 
     def _clear_scratch(self) -> None:
         for name in self._scratch.list():

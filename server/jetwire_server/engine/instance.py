@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ class Instance:
         self.unused_scratch: list[Any] = []  # of closed temporary tables, to be freed
         self.snapshot_holds: set[int] = set()  # snapshot sessions from their freeze to their end
         self.backups = 0  # streaming backups under way
+        self.before_end: list[Callable[[], Awaitable[None]]] = []  # what is given back before the storage is closed
         self.commit_default = 0
         self.log_signature = b""
         self._transactions = 0
@@ -109,7 +110,8 @@ class Instance:
             return
         if self.state not in (State.RUNNING, State.STOPPED):
             raise JetError(self.state.value or Err.NotInitialized)
-        if grbit & TermGrbit.TermComplete and (self.snapshot_holds or self.backups):
+        stops_backup = grbit & TermGrbit.TermStopBackup or not grbit & TermGrbit.TermComplete
+        if not stops_backup and (self.snapshot_holds or self.backups):
             raise JetError(Err.BackupInProgress)
         if grbit & TermGrbit.TermComplete and any(session.level for session in self.sessions.values()):
             raise JetError(Err.TooManyActiveUsers, "sessions have transactions open")
@@ -131,6 +133,8 @@ class Instance:
         sessions = list(self.sessions.values())
         for session in sessions:
             await session.finish(Err.TermInProgress)
+        for give_back in self.before_end:
+            await give_back()
         try:
             await self.store.stop(checkpoint=checkpoint)
         finally:

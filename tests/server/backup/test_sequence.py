@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit, OSSnapshotPrepareGrbit
+from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit, OSSnapshotPrepareGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.states import TABLE, Call, State
+from jetwire_server.clock import SystemClock
 from jetwire_server.engine.instance import Instance
 from tests.server.backup.reading import INCREMENTAL, fetch, take
 from tests.support.hosted import Hosted
@@ -205,7 +208,7 @@ async def test_truncation_keeps_what_recovery_and_the_next_backup_need(hosted: H
     assert {210, 211, 213, 220, 221, 223, 224} <= set(ids)
 
 
-async def test_a_silent_caller_and_a_closed_connection_give_it_up(hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closed_connection_gives_it_up(hosted: Hosted) -> None:
     backups, instance = hosted.hosting.backups, hosted.instance
     owner = object()
     await backups.begin(instance, owner=owner)
@@ -213,8 +216,82 @@ async def test_a_silent_caller_and_a_closed_connection_give_it_up(hosted: Hosted
     assert instance.backups == 1
     await backups.connection_closed(owner)
     assert instance.backups == 0
+
+
+class Moved(SystemClock):
+    """The machine's clock, and what a test adds to it."""
+
+    ahead = 0.0
+
+    def boot(self) -> float:
+        return super().boot() + self.ahead
+
+
+@pytest.fixture
+async def silent(hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> Moved:
+    """A backup's clock that can be moved, and a timer that looks often."""
+    clock = Moved()
+    monkeypatch.setattr(hosted.hosting.backups, "_clock", clock)
+    monkeypatch.setattr("jetwire_server.limits.BACKUP_LOOK_SECONDS", 0.01)
+    return clock
+
+
+async def some_time() -> None:
+    await asyncio.sleep(0.2)
+
+
+async def test_a_silent_caller_is_given_up_by_the_timer_alone(hosted: Hosted, silent: Moved) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    log = backups.storage_of(instance).log
     await backups.begin(instance)
-    monkeypatch.setattr("jetwire_server.limits.BACKUP_SILENT_SECONDS", -1.0)
-    await backups.begin(instance)
+    await backups.open(instance, "a.edb")
+    await some_time()
+    silent.ahead += limits.BACKUP_SILENT_SECONDS - 5
+    await some_time()
+    assert (instance.backups, len(log._pins)) == (1, 1)  # the control: not before its time
+    backups.get_attach_info(instance)  # a sign of life
+    silent.ahead += limits.BACKUP_SILENT_SECONDS - 5
+    await some_time()
     assert instance.backups == 1
-    await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+    silent.ahead += 10
+    await some_time()
+    assert (instance.backups, log._pins) == (0, [])
+    assert list(Path(hosted.directory, "scratch", "backup").iterdir()) == []
+    assert [event.id for event in hosted.events].count(226) == 1
+    with pytest.raises(JetError) as caught:  # who comes back is told
+        backups.get_attach_info(instance)
+    assert caught.value.code == Err.BackupAbortByServer
+    await refused(Err.BackupAbortByServer, backups.end(instance))
+    await refused(Err.NoBackup, backups.end(instance))
+    assert [event.id for event in hosted.events].count(226) == 1
+
+
+async def test_who_waits_for_an_answer_is_not_silent(hosted: Hosted, silent: Moved) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    backup = await backups.begin(instance)
+    with backup.at_work():  # as while a large database is copied
+        silent.ahead += limits.BACKUP_SILENT_SECONDS * 10
+        await some_time()
+        assert instance.backups == 1
+    await some_time()
+    assert instance.backups == 1  # the silence begins with the answer
+    silent.ahead += limits.BACKUP_SILENT_SECONDS * 2
+    await backups.begin(instance)  # a new one need not wait for the timer
+    assert instance.backups == 1
+
+
+@pytest.mark.parametrize("grbit", [0, TermGrbit.TermAbrupt, TermGrbit.TermStopBackup, TermGrbit.TermComplete | TermGrbit.TermStopBackup])
+async def test_an_end_of_the_instance_ends_its_backup(hosted: Hosted, tmp_path: Path, grbit: int) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await reach(State.LOGS, backups, instance, tmp_path / "b")
+    await backups.open(instance, "edb.chk")
+    await refused(Err.BackupInProgress, instance.term(int(TermGrbit.TermComplete)))
+    await instance.term(int(grbit))
+    assert instance.backups == 0
+    assert hosted.events[-1].id == 103
+    assert any(event.id == 226 for event in hosted.events)
+    await refused(Err.InvalidInstance, backups.end(instance))
+    again = await hosted.hosting.engine.create_instance("default")
+    await again.init()
+    await backups.begin(again)
+    await backups.end(again, EndExternalBackupGrbit.BackupEndAbort)
