@@ -82,6 +82,42 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     "no table is the system's alone": {"JET_wrnTableInUseBySystem": ("GetTableInfo", "OpenTable")},
     "local storage is told of with or without a callback": {"JET_errLSCallbackNotSpecified": ("SetLS",)},
     "page size does not shape the files": {"JET_errPageSizeMismatch": ("Restore", "RestoreInstance")},
+    "what could be at fault is a pointer or the size of a structure, and JSON has neither": {
+        "JET_errInvalidParameter": (
+            *("BeginSession", "DupSession", "EnumerateColumns", "GetAttachInfo", "GetAttachInfoInstance", "GetCursorInfo"),
+            *("GetInstanceInfo", "GetLogInfo", "GetLogInfoInstance", "GetRecordPosition", "GetRecordSize", "GetTruncateLogInfoInstance"),
+            *("RenameColumn", "RenameTable", "SetCurrentIndex", "TruncateLog"),
+        ),
+        "JET_errInvalidBufferSize": ("RetrieveColumn", "RetrieveColumns"),
+        "JET_errInvalidCreateIndex": ("CreateTableColumnIndex",),
+    },
+    "a handle that is none is InvalidInstance": {"JET_errInvalidParameter": ("StopBackupInstance", "TruncateLogInstance")},
+    "a wrong kind of update is refused by PrepareUpdate": {"JET_errInvalidParameter": ("Update",)},
+    "another name of a number that is shown under its newer one": {
+        "JET_errColumnIllegalNull": (EVERYWHERE,),
+        "JET_errIndexTuplesTextColumnsOnly": ("CreateIndex", "CreateTableColumnIndex"),
+        "JET_errDatabaseInconsistent": ("SetDatabaseSize",),
+    },
+    "lifted: nothing in the engine's source answers it, and such an index can be made": {
+        "JET_errIndexTuplesOneColumnOnly": ("CreateIndex", "CreateTableColumnIndex"),
+    },
+    "text is mapped by a table in memory": {"JET_errUnicodeTranslationFail": ("CreateIndex", "CreateTableColumnIndex")},
+    "equal keys of one record are one entry": {"JET_errMultiValuedIndexViolation": ("Update",)},
+    "a record's size is looked at when it is written: Update answers it": {"JET_errRecordTooBig": ("SetColumn", "SetColumns")},
+    "outside a transaction it has one of its own": {"JET_errNotInTransaction": ("SetColumn", "SetColumns")},
+    "refused in transactions of any kind": {"JET_errTransReadOnly": ("RenameColumn",)},
+    "it has no indexes that could be unversioned, and no grbit": {
+        "JET_errInTransaction": ("CreateTable",),
+        "JET_errInvalidGrbit": ("CreateTable",),
+    },
+    "bookmarks are answered in a list, not in a temporary table": dict.fromkeys(
+        ("JET_errOutOfCursors", "JET_errTooManyOpenIndexes", "JET_errTooManyOpenTables", "JET_errTooManySorts"), ("IntersectIndexes",)
+    ),
+    "temporary tables are counted as such": dict.fromkeys(
+        ("JET_errTooManyOpenIndexes", "JET_errTooManyOpenTables"), ("OpenTempTable", "OpenTemporaryTable")
+    ),
+    "a cursor on an index is one cursor": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
+    "the gates are closed by the event loop": {"JET_errOutOfThreads": ("OSSnapshotFreeze",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 
