@@ -85,7 +85,7 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     "what could be at fault is a pointer or the size of a structure, and JSON has neither": {
         "JET_errInvalidParameter": (
             *("BeginSession", "DupSession", "EnumerateColumns", "GetAttachInfo", "GetAttachInfoInstance", "GetCursorInfo"),
-            *("GetInstanceInfo", "GetLogInfo", "GetLogInfoInstance", "GetRecordPosition", "GetRecordSize", "GetTruncateLogInfoInstance"),
+            *("GetInstanceInfo", "GetLogInfo", "GetLogInfoInstance", "OSSnapshotGetFreezeInfo", "GetRecordPosition", "GetRecordSize", "GetTruncateLogInfoInstance"),
             *("RenameColumn", "RenameTable", "SetCurrentIndex", "TruncateLog"),
         ),
         "JET_errInvalidBufferSize": ("RetrieveColumn", "RetrieveColumns"),
@@ -117,6 +117,7 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         ("JET_errTooManyOpenIndexes", "JET_errTooManyOpenTables"), ("OpenTempTable", "OpenTemporaryTable")
     ),
     "a cursor on an index is one cursor": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
+    "of Windows 2000; MissingFileToBackup since": {"JET_errFileNotFound": ("OpenFile", "OpenFileInstance")},
     "the gates are closed by the event loop": {"JET_errOutOfThreads": ("OSSnapshotFreeze",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }

@@ -85,6 +85,11 @@ class BackupService:
     async def open(self, instance: Instance, name: str) -> tuple[int, int]:
         """The file's handle and size."""
         backup = self.find(instance)
+        if not name:
+            raise JetError(Err.InvalidParameter, "a file must be named")
+        parts = name.replace("\\", "/").split("/")
+        if ".." in parts or "\0" in name or not parts[0]:
+            raise JetError(Err.InvalidPath, f"{name!r} leaves the instance's directory")
         opened = await self._or_cancel(backup, backup.open(name), spared=Err.MissingFileToBackup)
         instance.emit(220, file=opened.name, size=opened.size)
         return opened.handle, opened.size
