@@ -118,7 +118,6 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     ),
     "a cursor on an index is one cursor": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
     "of Windows 2000; MissingFileToBackup since": {"JET_errFileNotFound": ("OpenFile", "OpenFileInstance")},
-    "the gates are closed by the event loop": {"JET_errOutOfThreads": ("OSSnapshotFreeze",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 
