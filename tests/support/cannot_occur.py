@@ -81,11 +81,35 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "no table is the system's alone": {"JET_wrnTableInUseBySystem": ("GetTableInfo", "OpenTable")},
     "local storage is told of with or without a callback": {"JET_errLSCallbackNotSpecified": ("SetLS",)},
+    "files grow by themselves: it takes no space": {
+        "JET_errDiskFull": ("GrowDatabase", "ResizeDatabase"),
+        "JET_errDiskIO": ("GrowDatabase", "ResizeDatabase"),
+    },
+    "it answers bookmarks: it opens no cursor, table or sort": {
+        "JET_errOutOfCursors": ("IntersectIndexes",),
+        "JET_errTooManyOpenTables": ("IntersectIndexes",),
+        "JET_errTooManyOpenIndexes": ("IntersectIndexes",),
+        "JET_errTooManySorts": ("IntersectIndexes",),
+    },
+    "a temporary table counts as a sort, and opens no index": {
+        "JET_errTooManyOpenTables": ("OpenTempTable", "OpenTemporaryTable"),
+        "JET_errTooManyOpenIndexes": ("OpenTempTable", "OpenTemporaryTable"),
+    },
+    "an index needs no cursor of its own": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
+    "to begin writes no log": {"JET_errLogWriteFail": ("BeginExternalBackup", "BeginExternalBackupInstance")},
     "page size does not shape the files": {"JET_errPageSizeMismatch": ("Restore", "RestoreInstance")},
     "what could be at fault is a pointer or the size of a structure, and JSON has neither": {
         "JET_errInvalidParameter": (
             *("BeginSession", "DupSession", "EnumerateColumns", "GetAttachInfo", "GetAttachInfoInstance", "GetCursorInfo"),
-            *("GetInstanceInfo", "GetLogInfo", "GetLogInfoInstance", "OSSnapshotGetFreezeInfo", "GetRecordPosition", "GetRecordSize", "GetTruncateLogInfoInstance"),
+            *(
+                "GetInstanceInfo",
+                "GetLogInfo",
+                "GetLogInfoInstance",
+                "OSSnapshotGetFreezeInfo",
+                "GetRecordPosition",
+                "GetRecordSize",
+                "GetTruncateLogInfoInstance",
+            ),
             *("RenameColumn", "RenameTable", "SetCurrentIndex", "TruncateLog"),
         ),
         "JET_errInvalidBufferSize": ("RetrieveColumn", "RetrieveColumns"),
@@ -118,6 +142,7 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     ),
     "a cursor on an index is one cursor": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
     "of Windows 2000; MissingFileToBackup since": {"JET_errFileNotFound": ("OpenFile", "OpenFileInstance")},
+    "the gates are closed by the event loop": {"JET_errOutOfThreads": ("OSSnapshotFreeze",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 
