@@ -13,15 +13,19 @@ Saying so is not enough: below tests/server/coverage a test fails (conftest.py) 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jetwire_protocol.declarations import METHODS
 from tests.support.bench import SUCCESS, Bench, flags_in
 from tests.support.calls import CALLS, Params, Step
+from tests.support.cannot_occur import reason
 
 F = TypeVar("F", bound=Callable[..., Any])
+DOCUMENTED = {name: row["errors"] for name, row in json.loads((Path(__file__).parents[1] / "data" / "functions.json").read_text()).items()}
 Entry = tuple[str, str]  # a function's name, and the C name of an error, warning or flag
 
 
@@ -65,6 +69,15 @@ def shows_entries(entries: Iterable[Entry]) -> Callable[[F], F]:
         return test
 
     return mark
+
+
+def documenting(error: str, *, among: Iterable[str] = METHODS) -> list[str]:
+    """The functions that can answer an error, of those asked for."""
+    return [name for name, errors in DOCUMENTED.items() if error in errors and name in among and not reason(name, error)]
+
+
+def shows_all(error: str, *, among: Iterable[str] = METHODS) -> Callable[[F], F]:
+    return shows_entries((name, error) for name in documenting(error, among=among))
 
 
 def shown_by(test: object) -> list[Entry]:

@@ -133,6 +133,10 @@ def failure(error: BaseException) -> tuple[int, str, dict[str, Any]]:
         return error.code, error.message, error.data
     if isinstance(error, Mismatch):
         return jsonrpc.INVALID_PARAMS, jsonrpc.MESSAGES[jsonrpc.INVALID_PARAMS], {"member": error.path, "description": error.problem}
+    if isinstance(error, MemoryError):
+        return failure(JetError(Err.OutOfMemory, "the server's memory is used up"))
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return failure(JetError(Err.OutOfThreads, "the system starts no more threads"))
     log.error("a call failed in a way nobody expected", exc_info=error)
     return jsonrpc.INTERNAL_ERROR, jsonrpc.MESSAGES[jsonrpc.INTERNAL_ERROR], {}
 

@@ -7,7 +7,6 @@ each call succeeds, which is this test's control), and must answer that error an
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,10 +18,8 @@ from jetwire_protocol.declarations import METHODS
 from jetwire_server import failpoints
 from tests.support.bench import Bench, Line, World
 from tests.support.calls import CALLS, Params
-from tests.support.cannot_occur import reason
-from tests.support.shown import F, shows_entries
+from tests.support.shown import documenting, shows_all
 
-DOCUMENTED = {name: row["errors"] for name, row in json.loads((Path(__file__).parents[2] / "data" / "functions.json").read_text()).items()}
 OF_SESSIONS = {name for name, method in METHODS.items() if any(member.name == "sesid" and member.required for member in method.params)}
 NAMING = {name for name, method in METHODS.items() if any(member.name == "instance" and member.required for member in method.params)}
 # Of these a session is one of the ways to say which instance is meant.
@@ -30,15 +27,6 @@ BY_SESSION_TOO: dict[str, Params] = {
     "SetSystemParameter": {"instance": None, "sesid": "$sesid"},
     "GetSystemParameter": {"instance": None, "sesid": "$sesid"},
 }
-
-
-def documenting(error: str, *, among: Iterable[str] = METHODS) -> list[str]:
-    """The functions that can answer an error, of those asked for."""
-    return [name for name, errors in DOCUMENTED.items() if error in errors and name in among and not reason(name, error)]
-
-
-def shows_all(error: str, *, among: Iterable[str] = METHODS) -> Callable[[F], F]:
-    return shows_entries((name, error) for name in documenting(error, among=among))
 
 
 async def made_ready(bench: Bench, error: str, among: Iterable[str]) -> list[tuple[str, World, Params]]:
