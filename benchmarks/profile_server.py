@@ -45,7 +45,7 @@ async def drive(run: Run, letter: str, connections: int, seconds: float, output:
     command = ["py-spy", "record", "-p", pid, "-d", str(int(seconds)), "-r", "400", "-F", "-f", "raw", "-o", str(output)]
     program = str(Path(sys.executable).with_name(command[0]))
     spy = await asyncio.create_subprocess_exec(program, *command[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    rate, spent = await run.measure(WORKLOADS[letter], Dice(RECORDS, 0), seconds + 0.5)
+    rate, spent, _ = await run.measure(WORKLOADS[letter], Dice(RECORDS, 0), seconds + 0.5)
     print(f"{letter} at {connections} connections: {rate:,.0f}/s, {spent:.1f} us of server CPU each, the sampling included")
     await spy.wait()
     await run.close()

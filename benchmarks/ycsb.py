@@ -5,7 +5,8 @@
 
 Records of 10 x 100 bytes, keys drawn by Zipf's law (D: the latest are read most), one client process for both. In each round each
 server takes its turn, so that a busy machine is unfair to both alike; the ratio is the median of the rounds' ratios. "us" is the
-server's CPU an operation, user and system, all its threads and processes. `--pinned` puts client and servers on one core.
+server's CPU an operation, user and system, all its threads and processes, and after the stroke the client's. `--pinned` puts client
+and servers on one core.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 
 import uvloop
 
@@ -36,6 +37,7 @@ SERVER_MICROSECONDS = {"C": 15, "L": 40}  # the most at 32 connections
 VALUES = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz0123456789 ", k=FIELD_BYTES)) for n in range(64)]
 
 Server = Jetwire | PostgreSQL
+Figures = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -90,17 +92,17 @@ class Run:
         self.base = records
         self.clients: list[Client] = []
 
-    async def load(self) -> tuple[float, float]:
-        """Rows a second and microseconds of server CPU a row, one connection."""
+    async def load(self) -> Figures:
+        """Rows a second and microseconds of CPU a row, one connection."""
         client = await self.server.connect()
         records = [record_of(number) for number in range(self.base)]
-        used, began = self.server.cpu(), perf_counter()
+        used, own, began = self.server.cpu(), process_time(), perf_counter()
         for start in range(0, self.base, LOAD_ROWS):
             await client.load(records[start : start + LOAD_ROWS])
-        took = perf_counter() - began
+        took, mine = perf_counter() - began, process_time() - own
         spent = self.server.cpu() - used
         await client.close()
-        return self.base / took, spent / self.base * 1e6
+        return self.base / took, spent / self.base * 1e6, mine / self.base * 1e6
 
     async def connect(self, connections: int) -> None:
         self.clients = [await self.server.connect() for _ in range(connections)]
@@ -109,8 +111,8 @@ class Run:
         for client in self.clients:
             await client.close()
 
-    async def measure(self, workload: Workload, dice: Dice, seconds: float) -> tuple[float, float]:
-        """Operations a second and microseconds of server CPU an operation."""
+    async def measure(self, workload: Workload, dice: Dice, seconds: float) -> Figures:
+        """Operations a second, and microseconds of the server's and of the client's CPU an operation."""
         done = 0
         over = False
 
@@ -124,12 +126,12 @@ class Run:
 
         tasks = [asyncio.create_task(work(client, n * DRAWN // len(self.clients))) for n, client in enumerate(self.clients)]
         await asyncio.sleep(0.1)
-        before, used, began = done, self.server.cpu(), perf_counter()
+        before, used, own, began = done, self.server.cpu(), process_time(), perf_counter()
         await asyncio.sleep(seconds)
-        count, spent, took = done - before, self.server.cpu() - used, perf_counter() - began
+        count, spent, mine, took = done - before, self.server.cpu() - used, process_time() - own, perf_counter() - began
         over = True
         await asyncio.gather(*tasks)
-        return count / took, spent / count * 1e6
+        return count / took, spent / count * 1e6, mine / count * 1e6
 
     def _once(self, client: Client, workload: Workload, rank: int, share: float, turn: int) -> Awaitable[object]:
         # The latest records are those before the ones that are being inserted now.
@@ -151,7 +153,7 @@ class Run:
         await client.update(key, field, value)
 
 
-Report = Callable[[str, int, dict[str, list[tuple[float, float]]], float | None, int | None], None]
+Report = Callable[[str, int, dict[str, list[Figures]], float | None, int | None], None]
 
 
 async def compare(runs: list[Run], given: argparse.Namespace, report: Report) -> None:
@@ -164,7 +166,7 @@ async def compare(runs: list[Run], given: argparse.Namespace, report: Report) ->
                 pin(pid, {0})
         for letter in given.workloads:
             workload = WORKLOADS[letter]
-            rounds: dict[str, list[tuple[float, float]]] = {run.server.name: [] for run in runs}
+            rounds: dict[str, list[Figures]] = {run.server.name: [] for run in runs}
             for turn in range(given.rounds):
                 dice = Dice(given.records, turn)
                 for run in runs if turn % 2 else reversed(runs):
@@ -188,18 +190,18 @@ def main() -> int:
     given = parser.parse_args()
     missed = 0
 
-    def report(title: str, connections: int, rounds: dict[str, list[tuple[float, float]]], bound: float | None, most: int | None) -> None:
+    def report(title: str, connections: int, rounds: dict[str, list[Figures]], bound: float | None, most: int | None) -> None:
         nonlocal missed
         if given.raw:
             with given.raw.open("a") as raw:
                 raw.write(json.dumps({"workload": title, "connections": connections, "rounds": rounds}) + "\n")
         own, other = rounds["Jetwire"], rounds.get("PostgreSQL")
-        rate, spent = (median(column) for column in zip(*own, strict=True))
-        line = f"{title:26}{connections:4}{rate:10,.0f}{spent:8.1f}"
+        rate, spent, client = (median(column) for column in zip(*own, strict=True))
+        line = f"{title:26}{connections:4}{rate:10,.0f}{f'{spent:.1f} / {client:.1f}':>16}"
         if other:
             ratio = median(mine[0] / theirs[0] for mine, theirs in zip(own, other, strict=True))
-            rate, theirs = (median(column) for column in zip(*other, strict=True))
-            line += f"{rate:12,.0f}{theirs:8.1f}{ratio:8.2f}"
+            rate, theirs, client = (median(column) for column in zip(*other, strict=True))
+            line += f"{rate:12,.0f}{f'{theirs:.1f} / {client:.1f}':>16}{ratio:8.2f}"
             if bound is not None:
                 missed += ratio < bound
                 line += f"{bound:7.1f}{'' if ratio >= bound else '  missed'}"
@@ -216,7 +218,7 @@ def main() -> int:
         if not absent:
             servers.append(PostgreSQL(Path(directory)))
         try:
-            print(f"{'':26}{'conn':>4}{'Jetwire/s':>10}{'us':>8}{'PostgreSQL/s':>12}{'us':>8}{'ratio':>8}{'bound':>7}")
+            print(f"{'':26}{'conn':>4}{'Jetwire/s':>10}{'us':>16}{'PostgreSQL/s':>12}{'us':>16}{'ratio':>8}{'bound':>7}")
             uvloop.run(compare([Run(server, given.records) for server in servers], given, report))
         finally:
             for server in servers:

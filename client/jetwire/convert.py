@@ -61,22 +61,25 @@ def _read_all(convert: Convert, value: Any) -> Any:
     return [None if one is None else _read_all(convert, one) if isinstance(one, dict) else convert(one) for one in value]
 
 
+_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+
+
 def to_wire(value: Any) -> Any:
     """A Python value as the protocol takes it; what JSON can say already is left alone."""
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in _AS_THEY_ARE:
         return value
     if kind is dict:
-        return {name: to_wire(one) for name, one in value.items()}
+        return {name: one if type(one) in _AS_THEY_ARE else to_wire(one) for name, one in value.items()}
     if kind is float:
         if value != value:
             return "NaN"
         return value if abs(value) != float("inf") else "Infinity" if value > 0 else "-Infinity"
+    if kind is list or isinstance(value, list | tuple):
+        return [one if type(one) in _AS_THEY_ARE else to_wire(one) for one in value]
     if isinstance(value, datetime):
         # A moment without a zone is taken as UTC, as it is given back.
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
-    if isinstance(value, list | tuple):
-        return [to_wire(one) for one in value]
     if isinstance(value, Mapping):
         return {name: to_wire(one) for name, one in value.items()}
     return value  # bytes, UUID, dates without a time: the JSON encoder knows them

@@ -34,30 +34,31 @@ class Pending:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._large: dict[int, int] = {}  # bytes of those that may be too large
         self._last_id = 0
+        self._new_future = asyncio.get_running_loop().create_future
         self.lost: BaseException | None = None
 
     def new(self, method: str, params: dict[str, Any]) -> tuple[bytes, asyncio.Future[Answer]]:
         """A call's message, and what will be its answer."""
         if self.lost is not None:
             raise ConnectionLost(str(self.lost) or "the connection was lost")
-        self._last_id += 1
-        message = encode_call(self._last_id, method, params)
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_id] = future
+        self._last_id = call_id = self._last_id + 1
+        message = encode_call(call_id, method, params)
+        future: asyncio.Future[Answer] = self._new_future()
+        self._waiting[call_id] = future
         if len(message) > LARGE_BYTES:
-            self._large[self._last_id] = len(message)
+            self._large[call_id] = len(message)
         return message, future
 
     def receive(self, data: bytes | str) -> None:
         """One message; the answer to a call that was cancelled is dropped. `JetwireError` for what is no JSON-RPC."""
         for answer in decode(data):
-            if answer.method is not None:
+            if type(answer.id) is int:
+                self._answer(answer.id, answer)
+            elif answer.method is not None:
                 try:
                     self._notify(answer.method, answer.params)
                 except Exception:
                     _log.exception("a listener failed at the notification %s", answer.method)
-            elif isinstance(answer.id, int):
-                self._answer(answer.id, answer)
             elif (limit := answer.message_limit) is not None:
                 for call_id in [one for one, size in self._large.items() if size > limit]:
                     self._answer(call_id, answer)
@@ -65,7 +66,8 @@ class Pending:
                 self.fail(ConnectionLost(answer.error.text))
 
     def _answer(self, call_id: int, answer: Answer) -> None:
-        self._large.pop(call_id, None)
+        if self._large:
+            self._large.pop(call_id, None)
         future = self._waiting.pop(call_id, None)
         if future is not None and not future.done():
             future.set_result(answer)
@@ -131,12 +133,15 @@ class StreamTransport(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by name
 
     def data_received(self, data: bytes) -> None:
-        *lines, rest = data.split(b"\n")
-        if lines and self._parts:
-            lines[0] = b"".join([*self._parts, lines[0]])
-            self._parts.clear()
-        if rest:
-            self._parts.append(rest)
+        if not self._parts and data.find(b"\n") == len(data) - 1:
+            lines = [data]  # one whole answer: nearly always so
+        else:
+            *lines, rest = data.split(b"\n")
+            if lines and self._parts:
+                lines[0] = b"".join([*self._parts, lines[0]])
+                self._parts.clear()
+            if rest:
+                self._parts.append(rest)
         try:
             for line in lines:
                 if line:

@@ -21,7 +21,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.values import MANY, PRIMARY, IndexPlan, TablePlan, plan_of
 from jetwire_server.keys import SearchKey
-from jetwire_server.store.interface import Row, Transaction
+from jetwire_server.store.interface import Row, Transaction, Tree
 
 if TYPE_CHECKING:
     from jetwire_server.engine.database import Database, OpenDatabase
@@ -40,6 +40,8 @@ R = TypeVar("R")
 
 class Place:
     """The part of a cursor that knows where it is."""
+
+    stored = True  # its table is one of the store's; not so a temporary one
 
     def __init__(self, session: Session, handle: OpenDatabase, table: Table, tableid: int, grbit: int) -> None:
         self.session = session
@@ -137,6 +139,19 @@ class Place:
             raise
         txn.forget(mark)  # a save point for each call would weigh on a long transaction
         return result
+
+    @property
+    def ordinary(self) -> bool:
+        """No transaction is open and the table is as the cursor knows it: a call that reads one row need not begin one."""
+        session = self.session
+        return session.txn is None and session.refusal is None and self.stamp == self.database.catalog.stamp and self.stored
+
+    def _newest(self, tree: Tree, key: bytes) -> bytes | None:
+        """What an ordinary call finds."""
+        session = self.session
+        value, from_pages = session.instance.store.newest(tree, key)
+        session.count_reads(1, from_pages)
+        return value
 
     @property
     def updatable(self) -> bool:

@@ -10,6 +10,7 @@ from jetwire_protocol.data.flags import EnumerateColumnsGrbit, GetRecordSizeGrbi
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.longvalue import Draft
+from jetwire_server.engine.place import ON
 from jetwire_server.engine.update import Updates
 from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan, bytes_to_text, size_of, to_bytes
 from jetwire_server.keys import NOT_DECODABLE
@@ -125,6 +126,13 @@ class Retrieval(Updates):
 
     async def retrieve_all(self) -> dict[int, Any]:
         """All values of the current record that are not NULL, by column id, long ones included: the fastest way."""
+        if self.state == ON and self.ordinary:
+            row = self._newest(self.plan.rows.tree, self.bookmark)
+            if row is None:
+                raise JetError(Err.RecordDeleted)
+            if not self.plan.has_long:
+                self._chunk = []
+                return self.plan.codec.decode(row)
         return await self._read(self._all)
 
     async def _all(self, txn: Transaction) -> dict[int, Any]:

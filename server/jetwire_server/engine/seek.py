@@ -7,9 +7,9 @@ from typing import Any
 from jetwire_protocol.data.flags import MakeKeyGrbit, RetrieveColumnGrbit, SeekGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine.navigation import Navigation
-from jetwire_server.engine.place import AFTER, GAP, ON
+from jetwire_server.engine.place import GAP, ON
 from jetwire_server.engine.values import MANY, successor
-from jetwire_server.store.interface import Transaction
+from jetwire_server.store.interface import Row, Transaction
 
 _KEY_BITS = 0
 for _bit in MakeKeyGrbit:
@@ -91,7 +91,11 @@ class Seeking(Navigation):
         self.session.check()
         key, complete = self.take_key()
         self._drop_range()
-        await self._read(self._seek, key, complete, grbit)
+        if grbit == _EQ and self.at.kind != MANY and self.ordinary:
+            value = self._newest(self.at.tree, key)
+            self._land(key, None if value is None else (key, value))
+        else:
+            await self._read(self._seek, key, complete, grbit)
 
     async def _seek(self, txn: Transaction, key: bytes, complete: bool, grbit: int) -> None:
         if grbit & _EQ:
@@ -105,18 +109,19 @@ class Seeking(Navigation):
                 self._put_on(*rows[0])
                 return
         forward = bool(grbit & (_GE | _GT))
-        if grbit & (_GE | _LT):
-            bound: bytes | None = key
-        else:
-            bound = above
-        if bound is None:
-            self._put_at(AFTER)
-        else:
-            self._put_at(GAP, bound)
+        self._put_at(GAP, key if grbit & (_GE | _LT) else above)
         if not await self._step_filtered(txn, forward):
             raise JetError(Err.RecordNotFound)
         if grbit & (_GE | _LE) and self.entry_key() != key:
             self.session.warning = Wrn.SeekNotEqual
+
+    def _land(self, key: bytes, found: Row | None) -> None:
+        """On the entry that was found for a key, or where it would be."""
+        self._chunk = []
+        if found is None or self.at.key_of(*found) != key:
+            self._put_at(GAP, key)
+            raise JetError(Err.RecordNotFound)
+        self._put_on(*found)
 
     async def _seek_equal(self, txn: Transaction, key: bytes, complete: bool, grbit: int) -> None:
         at = self.at
@@ -129,11 +134,7 @@ class Seeking(Navigation):
             rows = await txn.scan(at.tree, key, successor(key), limit=1)
             if rows:
                 found = rows[0]
-        self._chunk = []
-        if found is None or at.key_of(*found) != key:
-            self._put_at(GAP, key)
-            raise JetError(Err.RecordNotFound)
-        self._put_on(*found)
+        self._land(key, found)
         if grbit & _SET_RANGE:
             self.range_high = successor(key)
         if grbit & _CHECK_UNIQUE and (at.kind != MANY or len(await txn.scan(at.tree, key, successor(key), limit=2)) == 1):

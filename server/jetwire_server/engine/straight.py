@@ -21,26 +21,19 @@ Record = Mapping[int, Any]
 _LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
 
 
-def _ordinary(cursor: Cursor) -> bool:
-    """Whether a call on this cursor can begin here: no transaction is open, and the table is as the cursor knows it."""
-    session = cursor.session
-    return session.txn is None and session.refusal is None and cursor.stamp == cursor.database.catalog.stamp and type(cursor) is Cursor
-
-
 # -- reading ----------------------------------------------------------------------------------------------------------
 def read_by_key(cursor: Cursor, key: Sequence[Any], int64_strings: bool) -> tuple[bytes, bytes] | None:
     """`record_by_key` on the primary index, all columns: the record as JSON and its bookmark. The cursor moves there."""
     at = cursor.at
-    if at.kind != PRIMARY or not _ordinary(cursor) or not _is_whole(at, key):
+    if at.kind != PRIMARY or not cursor.ordinary or not _is_whole(at, key):
         return None
     assert at.maker is not None
     session, plan = cursor.session, cursor.plan
     bookmark = at.maker.key(key)
-    row, from_pages = session.instance.store.newest(at.tree, bookmark)
+    row = cursor._newest(at.tree, bookmark)
     if row is None or (plan.has_long and plan.codec.references(row)):
         return None
     session.warning = 0
-    session.count_reads(1, from_pages)
     cursor.cancel_update()
     cursor.search.reset()
     cursor._drop_range()
@@ -76,7 +69,7 @@ class Put:
         cursor = self._cursor
         session, plan = cursor.session, cursor.plan
         self.held = None
-        if not _ordinary(cursor) or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
+        if not cursor.ordinary or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
             return False
         txn = session.instance.store.begin_now()
         if txn is None:
@@ -112,7 +105,7 @@ class Put:
             return False
         assert rows.maker is not None
         bookmark = rows.maker.key(key)
-        now, _ = self._cursor.session.instance.store.newest(rows.tree, bookmark)
+        now = self._cursor._newest(rows.tree, bookmark)
         changes = {columnid: value for columnid, value in values.items() if columnid not in rows.columns}
         if now is None or (plan.has_long and plan.codec.references(now)) or not plan.single.issuperset(changes):
             return False

@@ -1,7 +1,9 @@
 """Temporary tables: rows that one session collects, in the order of their key columns.
 
-Without TTUpdatable or TTForceMaterialization they are sorts: the first Move or Seek ends the inserting. With TTUnique, records of
-equal keys are one; which of them stays is not defined. Defaults, auto-increment and multi-values are ignored.
+Without TTUpdatable or TTForceMaterialization they are sorts: the first Move or Seek ends the inserting, and what was inserted stays
+whatever becomes of the transaction. With them a rollback undoes what its level changed, as in any table; cursors on those (and on
+all that can be read in more than one direction) can be duplicated. With TTUnique, records of equal keys are one; which of them stays
+is not defined. Defaults, auto-increment and multi-values are ignored.
 """
 
 from __future__ import annotations
@@ -97,13 +99,17 @@ class _TemporaryDatabase:
         self.callbacks = Callbacks()
         self._numbers = _Numbers()
         self._session = session
-        self._storage = storage
+        self.storage = storage
+        self.cursors = 0
+        self.read = False  # the inserting is over
 
     def counters(self, instance: object) -> _Numbers:
         return self._numbers
 
     def release(self, cursor: Cursor) -> None:
-        self._session.instance.unused_scratch.append(self._storage)
+        self.cursors -= 1
+        if not self.cursors:
+            self._session.instance.unused_scratch.append(self.storage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +129,21 @@ class _ScratchStore:
 
 
 class TempCursor(Cursor):
-    """The one cursor of a temporary table."""
+    """A cursor of a temporary table: the first, or one that was duplicated from another."""
 
-    def __init__(self, session: Session, table: Table, tableid: int, tt: int) -> None:
-        self.storage = Scratch(session.instance.store)
+    stored = False
+
+    def __init__(self, session: Session, table: Table, tableid: int, tt: int, of: _TemporaryDatabase | None = None) -> None:
+        database = of or _TemporaryDatabase(session, table, Scratch(session.instance.store))
+        database.cursors += 1
+        self.temporary = database
+        self.storage = database.storage
         self.tt = tt
-        database = _TemporaryDatabase(session, table, self.storage)
         super().__init__(session, _Handle(0, database), table, tableid, 0)  # type: ignore[arg-type]
         self.stamp = 0
-        self.read = False  # the inserting is over
         if self.plan.secondary:
             self._on_index(self.plan.secondary[0])
-        self.state = BEFORE
+        self.state = BEFORE if of is None else FRESH
         self.store = _ScratchStore(session)
 
     # -- a call's way to the rows -----------------------------------------------------------------------------------
@@ -147,6 +156,8 @@ class TempCursor(Cursor):
         self.session.check()
         self.session.writes += 1
         storage: Any = self.storage
+        if self.session.level and self.tt & _INSERTS_LATER:
+            storage.in_level(self.session.level)
         mark = storage.savepoint()
         try:
             result = await work(storage, *args, **kwargs)
@@ -160,16 +171,24 @@ class TempCursor(Cursor):
     def check_updatable(self) -> None:
         return None
 
+    def level_committed(self, level: int) -> None:
+        super().level_committed(level)
+        self.storage.level_committed(level)
+
+    def rolled_back(self) -> None:
+        super().rolled_back()
+        self.storage.level_rolled_back(self.session.level)
+
     @property
     def last_on_table(self) -> bool:
-        return True
+        return self.temporary.cursors == 1
 
     # -- what sorts do not do ---------------------------------------------------------------------------------------
     def _start_reading(self, *, forward: bool) -> None:
         if not forward and (self.tt & T.TTForwardOnly or not self.tt & _MATERIALIZED):
             raise JetError(Err.IllegalOperation, "a sort is read forward only")
-        if not self.read:
-            self.read = True
+        if not self.temporary.read:
+            self.temporary.read = True
             if self.state == FRESH:
                 self.state = BEFORE
 
@@ -187,7 +206,7 @@ class TempCursor(Cursor):
 
     async def prepare_update(self, prep: int) -> None:
         if prep == Prep.Insert:
-            if self.read and not self.tt & _INSERTS_LATER:
+            if self.temporary.read and not self.tt & _INSERTS_LATER:
                 raise JetError(Err.IllegalOperation, "the first Move or Seek ended the inserting")
         elif prep != Prep.Cancel and not self.tt & T.TTUpdatable:
             raise JetError(Err.IllegalOperation, "changing records needs TTUpdatable")
@@ -202,7 +221,13 @@ class TempCursor(Cursor):
         raise JetError(Err.IllegalOperation, "a temporary table has one index")
 
     async def dup_cursor(self, grbit: int = 0) -> Cursor:
-        raise JetError(Err.IllegalOperation, "a temporary table has one cursor")
+        if grbit:
+            raise JetError(Err.InvalidGrbit)
+        self.session.check()
+        if not self.tt & _MATERIALIZED:
+            raise JetError(Err.IllegalOperation, "a sort has one cursor")
+        _room_for_cursor(self.session)
+        return _entered(TempCursor(self.session, self.table, self.session.instance.engine.new_handle(), self.tt, self.temporary))
 
     def get_current_index(self) -> str:
         self.session.check()
@@ -249,15 +274,24 @@ async def open_temp_table(session: Session, create: TempTableCreate) -> tuple[Te
         raise JetError(Err.CannotMaterializeForwardOnlySort)
     await _free_unused(session)
     parameters = session.instance.parameters
-    if sum(isinstance(c, TempCursor) for c in session.instance.cursors.values()) >= parameters.number(Param.MaxTemporaryTables):
+    if len({c.storage for c in session.instance.cursors.values() if isinstance(c, TempCursor)}) >= parameters.number(
+        Param.MaxTemporaryTables
+    ):
         raise JetError(Err.TooManySorts)
-    if len(session.instance.cursors) >= parameters.number(Param.MaxCursors):
-        raise JetError(Err.OutOfCursors)
+    _room_for_cursor(session)
     table, columnids = _table(create)
-    cursor = TempCursor(session, table, session.instance.engine.new_handle(), tt)
-    session.cursors[cursor.id] = cursor
-    session.instance.cursors[cursor.id] = cursor
-    return cursor, columnids
+    return _entered(TempCursor(session, table, session.instance.engine.new_handle(), tt)), columnids
+
+
+def _room_for_cursor(session: Session) -> None:
+    if len(session.instance.cursors) >= session.instance.parameters.number(Param.MaxCursors):
+        raise JetError(Err.OutOfCursors)
+
+
+def _entered(cursor: TempCursor) -> TempCursor:
+    cursor.session.cursors[cursor.id] = cursor
+    cursor.session.instance.cursors[cursor.id] = cursor
+    return cursor
 
 
 def _table(create: TempTableCreate) -> tuple[Table, list[int]]:

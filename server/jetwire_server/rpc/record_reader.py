@@ -29,6 +29,7 @@ _INTEGERS: Final = {
     Coltyp.Currency: (-(2**63), 2**63 - 1),
     Coltyp.LongLong: (-(2**63), 2**63 - 1),
 }
+_BACKSLASH: Final = ord("\\")
 _SCALAR = str | int | float | bool
 Convert = Callable[[Any], Any]
 
@@ -64,8 +65,7 @@ class RecordReader:
                     out.append({columnid: value for columnid, value in zip(ids, values, strict=True) if value is not UNSET})
                 else:
                     out.append(dict(zip(ids, values, strict=True)))
-            data = memoryview(records)
-            if not _is_plain(data):
+            if not _is_plain(bytes(records)):
                 self._convert(out, self._texts)
             if self._converts:
                 self._convert(out, self._converts)
@@ -81,10 +81,9 @@ class RecordReader:
                     values[columnid] = convert(value)
 
 
-def _is_plain(data: memoryview) -> bool:
-    """Whether all texts are ASCII, so that their characters are their bytes."""
-    whole = bytes(data)
-    return whole.isascii() and b"\\u" not in whole
+def _is_plain(data: bytes) -> bool:
+    """Whether all texts are ASCII, so that their characters are their bytes: nothing else is there, not even as an escape."""
+    return data.isascii() and _BACKSLASH not in data
 
 
 def _checked_in_c(column: ColumnPlan) -> bool:

@@ -33,6 +33,8 @@ def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, hi
         end = nearest(ends) if ends else None
         if not above and not mine:
             out += rows
+        elif not rows and not mine:
+            out += _versions_alone(transaction, tree, above)
         else:
             merged = dict(rows)
             _lay_versions(transaction, tree, above, merged)
@@ -47,6 +49,13 @@ def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, hi
             low = end + b"\0"
 
 
+def _versions_alone(transaction: StoreTransaction, tree: Tree, keys: list[bytes]) -> list[Row]:
+    """What the snapshot sees of these keys where the pages have nothing."""
+    merged: dict[bytes, bytes] = {}
+    _lay_versions(transaction, tree, keys, merged)
+    return list(merged.items())  # in the order of the keys
+
+
 def _lay_versions(transaction: StoreTransaction, tree: Tree, keys: list[bytes], merged: dict[bytes, bytes]) -> None:
     snapshot, base = transaction.snapshot, transaction.pages.base
     found = transaction.versions_of(tree)
@@ -54,13 +63,13 @@ def _lay_versions(transaction: StoreTransaction, tree: Tree, keys: list[bytes], 
         return
     versions = found.versions
     for key in keys:
-        version = versions[key]
-        while version is not None and version[0] > snapshot:
-            version = version[2]
-        if version is None or version[0] <= base:
+        number, value, older, _ = versions[key]
+        while number > snapshot and older is not None:
+            number, value, older, _ = older
+        if not base < number <= snapshot:
             continue  # the pages have what this snapshot sees
-        if version[1] is not None:
-            merged[key] = version[1]
+        if value is not None:
+            merged[key] = value
         else:
             merged.pop(key, None)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,8 @@ from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.rpc.dispatch import failure, handles
 from jetwire_server.rpc.peer import Peer
+
+_DEEP = frozenset({dict, list})  # what a reference may stand in
 
 # The calls that can end a freeze.
 _THAWING = frozenset({"OSSnapshotThaw", "OSSnapshotAbort", "OSSnapshotEnd"})
@@ -104,7 +105,7 @@ async def _call(peer: Peer, name: str, params: Params | list[Any]) -> Any:
     if peer.role not in entry.roles:
         raise RpcError(jsonrpc.NOT_ALLOWED, role=peer.role, needs=entry.method.role)
     result = entry.handler(peer, entry.validate(params))
-    return await result if inspect.isawaitable(result) else result
+    return await result if entry.waits else result
 
 
 def _resolve(given: Any, results: list[Any]) -> Any:
@@ -112,9 +113,9 @@ def _resolve(given: Any, results: list[Any]) -> Any:
     if type(given) is dict:
         if len(given) == 1 and "$ref" in given:
             return _look_up(given["$ref"], results)
-        return {name: _resolve(value, results) for name, value in given.items()}
+        return {name: _resolve(value, results) if type(value) in _DEEP else value for name, value in given.items()}
     if type(given) is list:
-        return [_resolve(value, results) for value in given]
+        return [_resolve(value, results) if type(value) in _DEEP else value for value in given]
     return given
 
 

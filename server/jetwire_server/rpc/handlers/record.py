@@ -125,7 +125,7 @@ async def get_records(peer: Peer, params: Params) -> Result:
     columns = params["columns"]
     wanted = _all(peer) if columns is None else await _wanted(peer, cursor, columns)
     records, more = await records_from(cursor, params["limit"], wanted, forward=params["direction"] == "forward")
-    return answer(session, {"records": _RAW(b"[" + b",".join(records) + b"]"), "more": more})
+    return answer(session, {"records": _RAW(b"[%b]" % b",".join(records)), "more": more})
 
 
 @handles("PutRecords")
