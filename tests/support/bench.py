@@ -216,4 +216,4 @@ def flags_in(params: Any, member: str = "") -> Iterator[str]:
         for value in params:
             yield from flags_in(value, member)
     elif isinstance(params, str):
-        yield from (f"JET_{prefix}{params}" for prefix in PREFIXES.get(member, ()))
+        yield from (f"JET_{prefix}{params.removeprefix('Default')}" for prefix in PREFIXES.get(member, ()))
