@@ -1,11 +1,12 @@
 """Where temporary tables and sorts live: in memory, and beyond a bound in a scratch tree that vanishes with the process.
 
-`Scratch` offers what a cursor asks of a store transaction. Nothing of it is versioned, locked or logged: only one session knows it.
+`Scratch` offers what a cursor asks of a store transaction. Nothing of it is locked or logged: only one session knows it. Of a
+table (not a sort) it remembers what the session's open levels have changed, so that they can be rolled back.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -20,6 +21,14 @@ def _place(tree: Tree, key: bytes) -> bytes:
     return tree.to_bytes(8, "big") + key
 
 
+class _Change(NamedTuple):
+    """What a place held in memory before it was changed; not there: what was spilled counts. Or a long value's own tree."""
+
+    place: bytes | Tree
+    old: bytes | UnpublishedTree | None
+    had: bool
+
+
 class Scratch:
     """The trees of one temporary table."""
 
@@ -31,7 +40,9 @@ class Scratch:
         self._rows: dict[bytes, bytes | None] = {}  # newer than what was spilled; None: deleted there
         self._order = SortedKeys(self._rows)
         self._bytes = 0
-        self._undo: list[tuple[bytes, bytes | None, bool]] = []
+        self._undo: list[_Change] = []  # of the open levels, and of the running call
+        self._undo_bytes = 0
+        self._levels: list[int] = []  # how long that was when each of the session's levels first wrote
         self._spilled: UnpublishedTree | None = None
         self._whole: dict[Tree, UnpublishedTree] = {}  # long values with a tree of their own
 
@@ -51,25 +62,63 @@ class Scratch:
     def _set(self, place: bytes, value: bytes | None) -> None:
         had = place in self._rows
         old = self._rows.get(place)
-        self._undo.append((place, old, had))
+        self._remember(_Change(place, old, had), len(place) + len(old or b""))
         self._rows[place] = value
         self._bytes += len(place) + 100 + len(value or b"") - (len(old or b"") + len(place) + 100 if had else 0)
         if not had:
             self._order.added([place])
 
+    def _remember(self, change: _Change, size: int) -> None:
+        if self._levels and self._undo_bytes > limits.TEMPORARY_UNDO_BYTES_MAX:
+            raise JetError(Err.VersionStoreOutOfMemory, "a transaction changed too much of a temporary table")
+        self._undo.append(change)
+        self._undo_bytes += size + 100
+
+    # -- what can be undone -----------------------------------------------------------------------------------------
+    def in_level(self, level: int) -> None:
+        """The session's transaction has so many levels now: what follows belongs to the innermost."""
+        while len(self._levels) < level:
+            self._levels.append(len(self._undo))
+
+    def level_committed(self, level: int) -> None:
+        """The levels above this one belong to it now."""
+        del self._levels[level:]
+        if not level:
+            self._forget()
+
+    def level_rolled_back(self, level: int) -> None:
+        if len(self._levels) >= level:
+            self.rollback_to(Savepoint(self._levels[level - 1]))
+            del self._levels[level - 1 :]
+
     def savepoint(self) -> Savepoint:
-        self._undo.clear()
-        return Savepoint(0)
+        if not self._levels:
+            self._forget()
+        return Savepoint(len(self._undo))
 
     def rollback_to(self, savepoint: Savepoint) -> None:
-        """Undoes what the running call has written."""
-        while self._undo:
+        """Undoes what was written since."""
+        while len(self._undo) > savepoint:
             place, old, had = self._undo.pop()
-            if had:
+            if isinstance(place, int):
+                if had:
+                    assert old is not None
+                    assert not isinstance(old, bytes)
+                    self._whole[place] = old
+                else:
+                    self._whole.pop(place)
+            elif had:
+                assert old is None or isinstance(old, bytes)
+                if place not in self._rows:
+                    self._order.added([place])
                 self._rows[place] = old
             else:
-                del self._rows[place]
+                self._rows.pop(place, None)
                 self._order.forget()
+
+    def _forget(self) -> None:
+        self._undo.clear()
+        self._undo_bytes = 0
 
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
         raise JetError(Err.InvalidOperation, "a temporary table takes no escrow updates")
@@ -87,11 +136,14 @@ class Scratch:
         raise JetError(Err.InvalidOperation)
 
     def adopt(self, tree: UnpublishedTree) -> Tree:
+        self._remember(_Change(tree.tree, None, False), 0)
         self._whole[tree.tree] = tree
         return tree.tree
 
     def drop_tree(self, tree: Tree) -> None:
-        self._whole.pop(tree, None)
+        gone = self._whole.pop(tree, None)
+        if gone is not None:
+            self._remember(_Change(tree, gone, True), 0)
 
     # -- reads ----------------------------------------------------------------------------------------------------
     async def get(self, tree: Tree, key: bytes) -> bytes | None:
@@ -142,6 +194,8 @@ class Scratch:
         """Puts what is in memory aside, if it is too much."""
         if self._bytes <= limits.TEMPORARY_BYTES_IN_MEMORY_MAX:
             return
+        if self._levels:
+            await self._settle_undo()
         if self._spilled is None:
             self._spilled = await self._store.new_scratch()
         await self._spilled.delete_many([k for k, v in self._rows.items() if v is None])
@@ -150,8 +204,15 @@ class Scratch:
             await self._spilled.put_many(rows[i : i + limits.READ_AHEAD_ROWS_MAX])
         self._rows.clear()
         self._order.forget()
-        self._undo.clear()
         self._bytes = 0
+        if not self._levels:
+            self._forget()
+
+    async def _settle_undo(self) -> None:
+        """What was spilled is about to change: changes that can be undone must know it as it was."""
+        for number, (place, _, had) in enumerate(self._undo):
+            if not had and isinstance(place, bytes):
+                self._undo[number] = _Change(place, await self._spilled.get(place) if self._spilled is not None else None, True)
 
     @property
     def spilled(self) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit
+from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.temptable import TempCursor, TempTableCreate, open_temp_table
 
@@ -141,3 +144,115 @@ async def test_closing_frees_and_the_handle_is_dead(session: Session) -> None:
         session.cursor(cursor.id)
     await temp(session, 0)
     assert session.instance.unused_scratch == []
+
+
+# -- transactions -----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("grbit", [T.TTUpdatable, T.TTForceMaterialization | T.TTUpdatable | T.TTUnique])
+@pytest.mark.parametrize("memory", [1_500, 1 << 20])
+async def test_a_rollback_undoes_what_its_level_changed(session: Session, monkeypatch: pytest.MonkeyPatch, grbit: int, memory: int) -> None:
+    """With little memory everything is spilled between the changes."""
+    monkeypatch.setattr(limits, "TEMPORARY_BYTES_IN_MEMORY_MAX", memory)
+    monkeypatch.setattr(limits, "LONG_VALUE_STREAM_BYTES", 40_000)
+    cursor, ids = await temp(session, grbit | T.TTIndexed)
+    model = {n: f"text {n}" for n in range(30)}
+    await fill(cursor, ids, list(model.items()))
+    draw = random.Random(memory)
+    kept: list[dict[int, str]] = []
+    for step in range(400):
+        what = draw.choice(["insert", "insert", "replace", "delete", "begin", "commit", "rollback"])
+        if what == "begin" and session.level < 6:
+            kept.append(dict(model))
+            await session.begin_transaction()
+        elif what == "commit" and session.level:
+            kept.pop()
+            await session.commit_transaction()
+        elif what == "rollback" and session.level:
+            model = kept.pop()
+            await session.rollback()
+        elif what == "insert":
+            number = 100 + step
+            model[number] = f"new {number} " + "x" * draw.choice([0, 3000, 60_000])
+            await fill(cursor, ids, [(number, model[number])])
+        elif model:
+            number = draw.choice(list(model))
+            cursor.make_key(number, 1)
+            await cursor.seek(1)
+            if what == "delete":
+                await cursor.delete()
+                del model[number]
+            elif what == "replace":
+                await cursor.prepare_update(2)
+                model[number] = f"changed {step}"
+                await cursor.set_column(ids[1], model[number])
+                await cursor.update()
+        if step % 20 == 0:
+            assert await read(cursor, ids) == sorted(model.items()), step
+    while session.level:
+        await session.rollback()
+        model = kept.pop()
+    assert await read(cursor, ids) == sorted(model.items())
+
+
+async def test_a_sort_keeps_what_was_inserted_whatever_becomes_of_the_transaction(session: Session) -> None:
+    cursor, ids = await temp(session, 0)
+    await session.begin_transaction()
+    await fill(cursor, ids, [(2, "b"), (1, "a")])
+    await session.rollback()
+    assert await read(cursor, ids) == [(1, "a"), (2, "b")]
+
+
+async def test_a_table_opened_in_a_transaction_goes_with_its_rollback(session: Session) -> None:
+    await session.begin_transaction()
+    cursor, ids = await temp(session, T.TTUpdatable)
+    await fill(cursor, ids, [(1, "a")])
+    await session.rollback()
+    with refuses(Err.InvalidTableId):
+        session.cursor(cursor.id)
+    await session.begin_transaction()
+    cursor, ids = await temp(session, T.TTUpdatable)
+    await fill(cursor, ids, [(1, "a")])
+    await session.commit_transaction()
+    assert await read(cursor, ids) == [(1, "a")]
+
+
+async def test_a_transaction_cannot_change_more_than_can_be_undone(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TEMPORARY_UNDO_BYTES_MAX", 5_000)
+    cursor, ids = await temp(session, T.TTUpdatable)
+    await session.begin_transaction()
+    with refuses(Err.VersionStoreOutOfMemory):
+        await fill(cursor, ids, [(n, "x") for n in range(1000)])
+    await session.rollback()
+    assert await read(cursor, ids) == []
+    await fill(cursor, ids, [(n, "x") for n in range(1000)])
+
+
+async def test_cursors_of_a_table_that_is_more_than_a_sort_can_be_duplicated(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTUpdatable | T.TTScrollable)
+    await fill(cursor, ids, [(2, "b"), (1, "a")])
+    second = await cursor.dup_cursor()
+    assert isinstance(second, TempCursor)
+    assert (await second.retrieve_column(ids[0])).value == 1
+    await fill(second, ids, [(3, "c")])
+    cursor.close()
+    assert await read(second, ids) == [(1, "a"), (2, "b"), (3, "c")]
+    second.close()
+    assert len(session.instance.unused_scratch) == 1
+    sort, _ = await temp(session, 0)
+    with refuses(Err.IllegalOperation):
+        await sort.dup_cursor()
+
+
+async def test_there_are_so_many_temporary_tables_and_no_more(engine: Engine) -> None:
+    instance = await engine.create_instance("few")
+    instance.set_parameter(Param.MaxTemporaryTables, 2)
+    await instance.init()
+    session = await instance.begin_session()
+    first, _ = await temp(session, T.TTUpdatable)
+    await first.dup_cursor()  # another cursor is no other table
+    await temp(session, 0)
+    with refuses(Err.TooManySorts):
+        await temp(session, 0)
+    first.close()
+    with refuses(Err.TooManySorts):
+        await temp(session, 0)
+    await instance.term()
