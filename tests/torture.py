@@ -24,7 +24,7 @@ from typing import Any
 from unittest import mock
 
 from jetwire_server.store.embedded.store import EmbeddedStore
-from tests.crash import corruption, faults, killing, powerloss, served
+from tests.crash import corruption, faults, killing, powerloss, restoring, served
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -77,6 +77,11 @@ def _served(seed: int, dose: int) -> Found:
     result = served.run(seed, cycles=dose)
     extra = {"commits acknowledged over the wire": result.acknowledged}
     return {"count": result.cycles, "failures": result.failures, "extra": extra, "table": dict(result.places)}
+
+
+def _restoring(result: restoring.Result) -> Found:
+    extra = {"commits to choose from": result.commits} if result.commits else {}
+    return {"count": result.count, "failures": result.failures, "extra": extra, "table": dict(result.table)}
 
 
 def _control(result: Any) -> Found:
@@ -139,6 +144,27 @@ PARTS: dict[str, Part] = {
         18,
         _faults,
         {"acknowledged before the commit": lambda seed: _control(faults.run(seed, runs=2, lying=True))},
+    ),
+    "points": Part(
+        "restores of a backup under load to a point in time, compared",
+        300,
+        50,
+        lambda seed, dose: _restoring(restoring.points(seed, dose)),
+        {"the log is not cut": lambda seed: _control(restoring.points(seed, 5, cutting=False))},
+    ),
+    "streams": Part(
+        "damaged backup streams",
+        2_000,
+        250,
+        lambda seed, dose: _restoring(restoring.streams(seed, dose)),
+        {"sizes and checksums of files not compared": lambda seed: _control(restoring.streams(seed, 40, checksums=False))},
+    ),
+    "swaps": Part(
+        "kills in the middle of RestoreInstance's swap",
+        200,
+        25,
+        lambda seed, dose: _restoring(restoring.swaps(seed, dose)),
+        {"a start does not finish the swap": lambda seed: _control(restoring.swaps(seed, 8, finishing=False))},
     ),
 }
 
@@ -220,7 +246,7 @@ def _section(name: str, found: Found) -> list[str]:
         lines += ["; ".join(f"{what}: {count:,}" for what, count in found["extra"].items()) + ".", ""]
     for what, failures in found["controls"].items():
         lines += [f"Control, {what}: {'caught' if failures else 'NOT CAUGHT'} ({failures} failures).", ""]
-    lines += _grid(found["table"]) if name == "corruption" else _list(found["table"])
+    lines += _grid(found["table"]) if name in ("corruption", "streams") else _list(found["table"])
     lines += [f"- {failure[:300]}" for failure in found["failures"][:10]]
     return [*lines, ""]
 

@@ -11,6 +11,7 @@ from jetwire_server.engine.session import Session
 from jetwire_server.events import Event, EventLog
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.hosting import Hosting
+from jetwire_server.redo.position import Position
 from jetwire_server.store.interface import Transaction, Tree
 
 Model = dict[bytes, bytes]
@@ -25,6 +26,7 @@ class Hosted:
         self.model: Model = {}
         self.history: dict[int, Model] = {}  # what the table held after each commit
         self.times: dict[int, float] = {}
+        self.places: dict[int, Position] = {}  # where a commit's log record begins
         self.events: list[Event] = []
 
     async def start(self) -> Hosted:
@@ -54,6 +56,8 @@ class Hosted:
         commit = await txn.commit(lazy=lazy)
         self.history[commit.number] = dict(self.model)
         self.times[commit.number] = commit.time
+        if isinstance(commit.position, Position):
+            self.places[commit.number] = commit.position
         return commit.number
 
     async def stop(self) -> None:

@@ -5,83 +5,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.restore import THE_END, Restored, Until, restore
+from jetwire_server.backup.restore import THE_END, Until, restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.offline.places import instances_at
 from jetwire_server.offline.recovering import recover
+from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded.assemble import assemble
-from jetwire_server.store.interface import Tree
-from tests.server.backup.reading import INCREMENTAL, take
-from tests.support.hosted import Hosted, Model, copy_of, rows_of
-
-
-@dataclass
-class Taken:
-    """A full and an incremental backup in one directory, and what the table held after each commit."""
-
-    directory: Path
-    hosted: Hosted
-    tree: Tree
-    first: int  # the earliest commit that can be restored
-    last: int
-
-
-async def load(hosted: Hosted, until: asyncio.Event) -> None:
-    """Commits, also lazy ones, overwriting and adding, with checkpoints among them."""
-    dice = random.Random(1)
-    while not until.is_set():
-        await hosted.write(dice.randrange(1, 30), first=dice.randrange(0, 3_000), lazy=dice.random() < 0.3)
-        if dice.random() < 0.05:
-            await hosted.instance.store.checkpoint()
-        await asyncio.sleep(0)
-
-
-async def take_under_load(tmp_path: Path) -> Taken:
-    hosted = await (await Hosted(tmp_path / "data").start()).create()
-    over = asyncio.Event()
-    working = asyncio.create_task(load(hosted, over))
-    await asyncio.sleep(0.2)
-    backups = hosted.hosting.backups
-    target = tmp_path / "backup"
-    await take(backups, hosted.instance, target)
-    first = max(hosted.history)
-    for _ in range(2):
-        await asyncio.sleep(0.2)
-        await take(backups, hosted.instance, target, INCREMENTAL)
-    over.set()
-    await working
-    await hosted.write(1)
-    await take(backups, hosted.instance, target, INCREMENTAL)
-    last = max(hosted.history)
-    await hosted.write(1)  # not in the backup
-    await hosted.stop()
-    return Taken(target, hosted, hosted.tree, first, last)
+from tests.server.backup.lives import Taken, points_of, restored, take_under_load
+from tests.support.hosted import copy_of
 
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory: pytest.TempPathFactory) -> Taken:
     return asyncio.run(take_under_load(tmp_path_factory.mktemp("taken")))
-
-
-async def restored(source: Path, target: Path, tree: Tree, until: Until = THE_END) -> tuple[Restored, Model]:
-    result = await restore(LocalFiles(source), LocalFiles(target), SystemClock(), until=until, progress=lambda *_: None)
-    storage = assemble(str(target), SystemClock())
-    await storage.store.start()
-    try:
-        snapshot = await storage.store.begin(read_only=True)
-        try:
-            return result, await rows_of(snapshot, tree)
-        finally:
-            await snapshot.rollback()
-    finally:
-        await storage.store.stop()
 
 
 async def test_the_whole_chain_holds_the_last_commit(taken: Taken, tmp_path: Path) -> None:
@@ -92,35 +34,25 @@ async def test_the_whole_chain_holds_the_last_commit(taken: Taken, tmp_path: Pat
     assert again.incarnation > result.incarnation
 
 
-async def points(taken: Taken, tmp_path: Path, count: int) -> None:
-    dice = random.Random(7)
-    commits = [number for number in taken.hosted.history if taken.first <= number <= taken.last]
-    for i in range(count):
-        commit = dice.choice(commits)
-        kind = i % 2
-        until = Until(commit=commit) if kind else Until(time=taken.hosted.times[commit])
-        target = tmp_path / str(i)
-        result, rows = await restored(taken.directory, target, taken.tree, until)
-        if not kind:  # commits of one instant come together
-            commit = max(n for n in commits if n <= result.commit)
-            assert taken.hosted.times[commit] <= until.time  # type: ignore[operator]
-        assert rows == taken.hosted.history[commit], f"{until}"
-
-
 async def test_points_in_time(taken: Taken, tmp_path: Path) -> None:
-    await points(taken, tmp_path, 20)
-
-
-@pytest.mark.torture
-async def test_many_points_in_time(taken: Taken, tmp_path: Path) -> None:
-    await points(taken, tmp_path, 120)
+    """Many more are a part of tests.torture."""
+    dice = random.Random(7)
+    kinds = set()
+    for i in range(12):
+        kind, until, commit = points_of(taken, dice)
+        _, rows = await restored(taken.directory, tmp_path / str(i), taken.tree, until)
+        assert rows == taken.hosted.history[commit], f"{until}"
+        kinds.add(kind)
+    assert kinds == {"position", "time", "commit"}
 
 
 async def test_a_point_the_backup_does_not_reach_is_refused(taken: Taken, tmp_path: Path) -> None:
     for until, code in (
         (Until(commit=1), Err.StartingRestoreLogTooHigh),
         (Until(time=1.0), Err.StartingRestoreLogTooHigh),
+        (Until(position=Position(1, 1, 0)), Err.StartingRestoreLogTooHigh),
         (Until(commit=taken.last + 1), Err.EndingRestoreLogTooLow),
+        (Until(position=Position(10_000, 1, 0)), Err.EndingRestoreLogTooLow),
     ):
         with pytest.raises(JetError) as caught:
             await restored(taken.directory, tmp_path / f"r{until}", taken.tree, until)
