@@ -162,12 +162,16 @@ def _judge(data: bytes, limits: WireLimits) -> Message | list[Message]:
     """What a message is that is not a plain valid request: no JSON, a batch, or an invalid request."""
     try:
         data.decode()
-        with suppress(msgspec.ValidationError):  # JSON, with a number that no 64 bits hold
+        with suppress(msgspec.ValidationError):  # a number that no 64 bits hold: what comes after it has not been read yet
             _decode_any(data)
+        return _read(data, limits)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return Refusal(NULL_ID, PARSE_ERROR)
     except RecursionError:
         return Refusal(_readable_id(data), TOO_LARGE, {"limit": "depth", "max": limits.depth})
+
+
+def _read(data: bytes, limits: WireLimits) -> Message | list[Message]:
     try:
         items = _decode_batch(data)
     except msgspec.ValidationError:
@@ -180,7 +184,7 @@ def _judge(data: bytes, limits: WireLimits) -> Message | list[Message]:
 
 
 def _single(data: bytes) -> Message:
-    """One item that is known to be JSON."""
+    """One item. `DecodeError` if it is no JSON after all."""
     with suppress(msgspec.ValidationError):
         return _decode_call(data)
     with suppress(msgspec.ValidationError):

@@ -312,6 +312,9 @@ def batches() -> list[Case]:
         return json.dumps(items).encode()
 
     return [
+        ("a number too large, then a word broken off", b'[{"jsonrpc":"2.0","method":"Seek","params":[1e999M,"id":4}]', error(-32700, None)),
+        ("a number too large, then the end", b'{"jsonrpc":"2.0","id":1,"method":"Seek","params":[1e999', error(-32700, None)),
+        ("a number too large, then half a string", b'{"jsonrpc":"2.0","method":"Seek","params":[1e999],"id":"\\x"}', error(-32700, None)),
         ("batch of one", batch(ping), [ok({})]),
         ("batch of a notification", batch(note), None),
         ("batch of notifications", batch(note, note, note), None),
