@@ -13,6 +13,7 @@ from jetwire_server.redo.records import Record
 from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import Report
 from jetwire_server.store.embedded.checkpoint import Published
+from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.interface import Commit, Tree
 from jetwire_server.store.interface import Report as Told
 from jetwire_server.store.transaction import StoreTransaction
@@ -58,17 +59,32 @@ class Pending:
         self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
     def __call__(self, placed: Placed | JetError) -> None:
+        publishing = self.store.publishing
+        if publishing.busy:
+            publishing.wait(self, placed)
+        else:
+            self.take(placed)
+
+    def take(self, placed: Placed | JetError) -> None:
+        """The log's answer, and all before it is published."""
         if isinstance(placed, JetError):
             self.fail(placed)
             return
         try:
             self.publish(placed)
-            store = self.store
-            store.alone.ended(self.begun, last=store.next_number == self.number + 1)
-        except BaseException as error:  # what is logged must be visible: an instance that cannot do that must not go on
-            self.store.failed(error)
-            self.fail(JetError(Err.InstanceUnavailable, str(error)))
+        except BaseException as error:
+            self.broken(error)
             raise
+        self.visible(placed)
+
+    def broken(self, error: BaseException) -> None:
+        """What is logged must be visible: an instance that cannot do that must not go on."""
+        self.store.failed(error)
+        self.fail(JetError(Err.InstanceUnavailable, str(error)))
+
+    def visible(self, placed: Placed) -> None:
+        store = self.store
+        store.alone.ended(self.begun, last=store.next_number == self.number + 1)
         self.tell(Commit(self.number, placed.position, self.time, self.written, self.bytes))
 
     def tell(self, commit: Commit) -> None:
@@ -100,12 +116,21 @@ class PendingCommit(Pending):
         self.told = told
         self.written = sum(map(len, transaction.writes.values()))
 
-    def publish(self, placed: Placed) -> None:
-        store, transaction = self.store, self.transaction
+    def take(self, placed: Placed | JetError) -> None:
+        if self.written > LARGE_ROWS and not isinstance(placed, JetError):
+            self.store.publishing.begin(self, placed)
+        else:
+            super().take(placed)
+
+    def published(self, placed: Placed) -> Published:
+        transaction = self.transaction
         for tree in transaction.adopted.values():
             tree.published()
-        store.publish(Published(self.number, placed, transaction.writes, list(transaction.adopted), transaction.dropped))
-        transaction.release(self.number)
+        return Published(self.number, placed, transaction.writes, list(transaction.adopted), transaction.dropped)
+
+    def publish(self, placed: Placed) -> None:
+        self.store.publish(self.published(placed))
+        self.transaction.release(self.number)
 
     def tell(self, commit: Commit) -> None:
         self.told(commit)

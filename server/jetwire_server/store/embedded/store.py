@@ -30,6 +30,7 @@ from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
 from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
+from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Tree, tree_number, tree_slot
@@ -69,6 +70,7 @@ class EmbeddedStore:
         self.files = self.attached.files
         self.checkpointer = Checkpoint(self, gate)
         self.alone: Alone = Alone()
+        self.publishing: Publishing = Publishing(self)
         self.published = 0
         self.next_number = 1
         self._scratch = Scratch(scratch)
@@ -97,6 +99,7 @@ class EmbeddedStore:
             await self._close()
 
     async def _close(self) -> None:
+        await self.publishing.idle()
         await self.checkpointer.stop()
         try:
             await self.journal.close()
@@ -192,6 +195,8 @@ class EmbeddedStore:
             if found.dropped:
                 return None, False
             version = found.versions.get(key)
+            while version is not None and version[0] > self.published:
+                version = version[2]  # of a large commit that is on its way
             if version is not None and version[0] > pages.base:
                 return version[1], False
         return pages.get(tree, key), True
@@ -264,22 +269,30 @@ class EmbeddedStore:
     def publish(self, published: Published) -> None:
         """A commit becomes visible, whole. Also recovery's way."""
         timeline, number = self.timeline, published.number
-        if published.adopted:
-            self.generations.advance(self.current.base, self.files)  # their rows are in newer pages than the timeline's base
+        self.reach_adopted(published)
         pages = self.generations.alive[-1]
         before = timeline.bytes
         for tree, own in published.writes.items():
             timeline.publish(number, tree, own, pages)
-        for tree in published.dropped:
-            timeline.tree(tree).dropped = number
         published.weight = timeline.bytes - before
-        self.published = number
-        VERSION_BYTES.value = timeline.bytes
+        self.show(published)
+
+    def reach_adopted(self, published: Published) -> None:
+        if published.adopted:
+            self.generations.advance(self.current.base, self.files)  # their rows are in newer pages than the timeline's base
+
+    def show(self, published: Published) -> None:
+        """The rows are on the timeline: from here on everybody who begins sees them."""
+        for tree in published.dropped:
+            self.timeline.tree(tree).dropped = published.number
+        self.published = published.number
+        VERSION_BYTES.value = self.timeline.bytes
         self.checkpointer.note(published)
 
     async def flush(self) -> Commit:
         self.check_available()
         position = await self.journal.flush()
+        await self.publishing.idle()
         return Commit(self.published, position, self.clock.now())
 
     async def make_durable(self) -> None:
