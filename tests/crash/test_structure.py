@@ -23,7 +23,7 @@ def open_lmdb(path: Path) -> lmdb.Environment:
 def write_some(env: lmdb.Environment, rng: Random, most: int) -> None:
     with env.begin(write=True) as txn:
         for _ in range(rng.choice((1, 20, most))):
-            key = b"%06d" % rng.randrange(rng.choice((50, 3_000))) + bytes(rng.choice((0, 0, 100, 1_500)))
+            key = b"%06d" % rng.randrange(rng.choice((50, 3_000))) + bytes(rng.choice((0, 1, 100, 1_499, 1_500)))
             if rng.random() < 0.35:
                 txn.delete(key)
             else:

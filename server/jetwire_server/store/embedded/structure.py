@@ -161,7 +161,7 @@ class _Walker:
         end = at + _NODE.size + key_size
         if end > len(data):
             raise Damage(number, f"a key of {key_size} bytes at {offset}")
-        return data[at + _NODE.size : end], (end, size_low, size_high, flags)
+        return data[at + _NODE.size : end], (end + key_size % 2, size_low, size_high, flags)  # values stand at even places
 
     @staticmethod
     def _check_order(number: int, keys: list[bytes], low: bytes, high: bytes | None) -> None:
