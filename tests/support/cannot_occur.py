@@ -97,6 +97,9 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "an index needs no cursor of its own": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
     "to begin writes no log": {"JET_errLogWriteFail": ("BeginExternalBackup", "BeginExternalBackupInstance")},
+    "it makes no versions: what is set waits in the update": {"JET_errVersionStoreOutOfMemory": ("SetColumn",)},
+    "it makes no versions: space is given back as the checkpoint goes": {"JET_errVersionStoreOutOfMemory": ("Defragment",)},
+    "a log is verified when it is listed, not when it is read": {"JET_errLogReadVerifyFailure": ("ReadFile", "ReadFileInstance")},
     "page size does not shape the files": {"JET_errPageSizeMismatch": ("Restore", "RestoreInstance")},
     "what could be at fault is a pointer or the size of a structure, and JSON has neither": {
         "JET_errInvalidParameter": (

@@ -17,7 +17,7 @@ import pytest
 
 from jetwire_server import failpoints
 from tests.support.bench import Bench
-from tests.support.calls import OTHER, OTHER_GONE, Params, Step
+from tests.support.calls import BEGIN, OTHER, OTHER_GONE, Params, Step
 from tests.support.shown import Case, documenting, failures, shows, shows_all, shows_cases, shows_entries
 
 ROOMS = tuple(f"/jetwire_server/{room}/" for room in ("engine", "backup", "snapshot", "rpc/handlers"))
@@ -183,3 +183,18 @@ LIMITS = [
 async def test_limits(tmp_path: Path) -> None:
     wrong = await failures(tmp_path, LIMITS)
     assert not wrong, "\n".join(wrong)
+
+
+@shows("Delete", "JET_errVersionStoreOutOfMemory")
+@shows("Update", "JET_errVersionStoreOutOfMemory")
+async def test_memory_for_versions(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        for method in ("Delete", "Update"):
+            world = await bench.world()
+            await world.do((BEGIN,))
+            await world.ready(method)
+            usage = bench.hosting.backups.storage_of(bench.hosting.engine.instance(bench.instance)).store.timeline.usage
+            limit, usage.limit = usage.limit, usage.used
+            assert await world.name_of(method) == "JET_errVersionStoreOutOfMemory", method
+            usage.limit = limit
+            await world.over(method)
