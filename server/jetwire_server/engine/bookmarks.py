@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from jetwire_protocol.data.flags import GotoSecondaryIndexBookmarkGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server import limits
-from jetwire_server.engine.place import BEFORE, GAP, ON
+from jetwire_server.engine.place import GAP, ON
 from jetwire_server.engine.ranges import Ranges
-from jetwire_server.engine.values import MANY, PRIMARY, successor
+from jetwire_server.engine.values import MANY, PRIMARY
 from jetwire_server.store.interface import Transaction
 
 _GOTO_BITS = 0
@@ -101,28 +100,16 @@ class Bookmarks(Ranges):
 
     # -- positions ------------------------------------------------------------------------------------------------
     async def get_record_position(self) -> RecordPosition:
-        """How many entries of the index come before the current one, counted."""
+        """How many entries of the index come before the current one: of a long index about so many, see `milestones`."""
         self.session.check()
         return await self._read(self._position)
 
     async def _position(self, txn: Transaction) -> RecordPosition:
         if self.state != ON:
             await self._record(txn)
-        key = self.entry_key()
-        low = await self._count_between(txn, None, key)
-        equal = await self._count_between(txn, key, successor(key)) if self.at.kind == MANY else 1
-        rest = await self._count_between(txn, successor(key) if self.at.kind == MANY else key + b"\0", None)
-        return RecordPosition(low, max(equal, 1), low + equal + rest)
-
-    async def _count_between(self, txn: Transaction, low: bytes | None, high: bytes | None) -> int:
-        count = 0
-        while low is None or high is None or low < high:
-            rows = await txn.scan(self.at.tree, low, high, limit=limits.BULK_READ_ROWS)
-            count += len(rows)
-            if len(rows) < limits.BULK_READ_ROWS:
-                break
-            low = rows[-1][0] + b"\0"
-        return count
+        tree = self.at.tree
+        before, total = await (await self.database.milestones.of(txn, tree)).position(txn, tree, self.key)
+        return RecordPosition(before, 1, max(total, before + 1))
 
     async def goto_position(self, position: RecordPosition) -> None:
         """To the entry at this share of the index."""
@@ -133,18 +120,11 @@ class Bookmarks(Ranges):
         await self._read(self._goto_position, position)
 
     async def _goto_position(self, txn: Transaction, position: RecordPosition) -> None:
-        total = await self._count_between(txn, None, None)
+        tree = self.at.tree
+        found = await (await self.database.milestones.of(txn, tree)).at(txn, tree, position.entries_lt, position.entries_total)
+        if found is None:
+            raise JetError(Err.RecordNotFound, "the index is empty")
         self._drop_range()
         self.search.reset()
-        self._put_at(BEFORE)
-        wanted = min(position.entries_lt * total // max(position.entries_total, 1), max(total - 1, 0))
-        low: bytes | None = None
-        while True:
-            rows = await txn.scan(self.at.tree, low, None, limit=min(wanted + 1, limits.BULK_READ_ROWS))
-            if not rows:
-                raise JetError(Err.RecordNotFound, "the index is empty")
-            if len(rows) > wanted:
-                self._put_on(*rows[wanted])
-                return
-            wanted -= len(rows)
-            low = rows[-1][0] + b"\0"
+        self._chunk = []
+        self._put_on(*found)

@@ -18,6 +18,7 @@ from jetwire_server import limits
 from jetwire_server.engine.autoincrement import Counters
 from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Catalog, fold
+from jetwire_server.engine.milestones import MilestoneBook
 from jetwire_server.engine.transaction import TransactionLevels
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Database:
         self.read_only = read_only
         self.catalog = Catalog(slot)
         self.callbacks = Callbacks()
+        self.milestones = MilestoneBook()
         self.opens = 0
         self.opened_by: dict[object, int] = {}  # sessions, and how often each has it open
         self.exclusive: object | None = None  # the session that has it to itself

@@ -20,6 +20,7 @@ from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Stats
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.milestones import MilestoneBook
 from jetwire_server.engine.place import BEFORE, FRESH
 from jetwire_server.engine.preparing import CopyBuffer
 from jetwire_server.engine.schema import Index, Segment, Table
@@ -97,6 +98,7 @@ class _TemporaryDatabase:
     def __init__(self, session: Session, table: Table, storage: Scratch) -> None:
         self.catalog = _Catalog(table)
         self.callbacks = Callbacks()
+        self.milestones = MilestoneBook()
         self._numbers = _Numbers()
         self._session = session
         self.storage = storage

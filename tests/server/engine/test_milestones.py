@@ -1,0 +1,118 @@
+"""Positions in long indexes: near the truth, kept near it by looking, and cheap."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jetwire_protocol.errors import Err
+from jetwire_server import limits
+from jetwire_server.clock import ManualClock
+from jetwire_server.engine.bookmarks import RecordPosition
+from jetwire_server.engine.milestones import MilestoneBook
+from jetwire_server.engine.session import Session
+from jetwire_server.store.interface import Transaction, Tree
+from jetwire_server.store.memory import MemoryStore
+from tests.server.engine.tables_for_tests import get, key, make_table, refuses
+
+ROWS = 100_000
+
+
+def at(number: int) -> bytes:
+    return number.to_bytes(4, "big")
+
+
+@pytest.fixture
+async def store() -> tuple[MemoryStore, Tree]:
+    made = MemoryStore(ManualClock())
+    await made.start()
+    slot = await made.create_database("a.edb")
+    tree = await made.new_unpublished(slot)
+    await tree.put_many((at(10 * n), b"") for n in range(ROWS))
+    txn = await made.begin()
+    named = txn.adopt(tree)
+    await txn.commit()
+    return made, named
+
+
+@pytest.fixture
+async def txn(store: tuple[MemoryStore, Tree]) -> AsyncIterator[tuple[Transaction, Tree]]:
+    made = await store[0].begin()
+    yield made, store[1]
+    await made.rollback()
+
+
+async def test_a_position_in_a_long_index_is_exact_at_rest_and_cheap(txn: tuple[Transaction, Tree]) -> None:
+    now, tree = txn
+    book = MilestoneBook()
+    await book.of(now, tree)
+    assert now.looked_at >= ROWS  # the control: once, everything is read
+    for number in random.Random(1).sample(range(ROWS), 20):
+        before = now.looked_at
+        milestones = await book.of(now, tree)
+        assert await milestones.position(now, tree, at(10 * number)) == (number, ROWS)
+        found = await milestones.at(now, tree, number, ROWS)
+        assert found is not None
+        assert found[0] == at(10 * number)
+        assert now.looked_at - before < 4 * limits.COUNTED_ENTRIES_MAX
+
+
+async def test_looking_corrects_what_changed(txn: tuple[Transaction, Tree]) -> None:
+    now, tree = txn
+    book = MilestoneBook()
+    await book.of(now, tree)
+    for number in range(500_000, 540_000):  # crowds four stretches of a thousand
+        now.put(tree, at(number), b"")
+    for number in range(10_000):
+        now.delete(tree, at(10 * number))
+    for number in range(20_000):
+        now.put(tree, at(10 * ROWS + number), b"")  # and the end grows
+    keys = [k for k, _ in await now.scan(tree, limit=1 << 20)]
+    milestones = await book.of(now, tree)
+    assert await milestones.position(now, tree, at(700_000)) == (70_000, ROWS + 20_000)  # it has not looked there
+    for number in range(12):
+        await milestones.position(now, tree, at(number * 10_000))
+    for number in (505_000, 515_000, 525_000, 535_000):
+        await milestones.position(now, tree, at(number))
+    for number in (0, 400_000, 505_000, 539_999, 700_000, 10 * ROWS + 19_999):
+        about, total = await milestones.position(now, tree, at(number))
+        true = sum(1 for k in keys if k < at(number))
+        assert abs(about - true) <= ROWS // 50, number
+        assert abs(total - len(keys)) <= ROWS // 50
+        found = await milestones.at(now, tree, true, len(keys))
+        assert found is not None
+        assert abs(keys.index(found[0]) - true) <= ROWS // 50
+
+
+async def test_an_index_that_was_emptied_has_no_position() -> None:
+    store = MemoryStore(ManualClock())
+    now = await store.begin()
+    tree = now.new_tree(await store.create_database("a.edb"))
+    for number in range(3_000):
+        now.put(tree, at(number), b"")
+    book = MilestoneBook()
+    milestones = await book.of(now, tree)
+    for number in range(3_000):
+        now.delete(tree, at(number))
+    assert await milestones.at(now, tree, 50, 100) is None
+    assert await (await book.of(now, tree)).at(now, tree, 0, 1) is None
+    await now.rollback()
+
+
+async def test_a_failed_goto_leaves_the_cursor_where_it_is(session: Session, dbid: int) -> None:
+    cursor = await make_table(session, dbid)
+    with refuses(Err.RecordNotFound):
+        await cursor.goto_position(RecordPosition(0, 1, 1))
+    async with session.operation(write=True) as txn:
+        for number in range(5_000):
+            txn.put(cursor.table.tree, cursor.plan.rows.maker.key((number,)), cursor.plan.codec.encode({1: number}))  # type: ignore[union-attr]
+    key(cursor, 4_321)
+    await cursor.seek(1)
+    assert await cursor.get_record_position() == RecordPosition(4_321, 1, 5_000)
+    with refuses(Err.InvalidParameter):
+        await cursor.goto_position(RecordPosition(2, 1, 1))
+    assert await get(cursor, "id") == 4_321
+    await cursor.goto_position(RecordPosition(1, 1, 5))
+    assert await get(cursor, "id") == 1_000
