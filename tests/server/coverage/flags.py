@@ -41,6 +41,10 @@ class Player:
         """What came of a call, by name."""
         return name_of(await self.world.line.ask(method, self._params(method, given)))
 
+    def showed(self, method: str, flag: str) -> None:
+        """Of a flag whose effect comes with an error, or that stands in a result: what was just asserted shows it."""
+        self.bench.seen.add((method, flag))
+
     async def value(self, column: str, **given: Any) -> Any:
         return (await self("RetrieveColumn", columnid=column, **given))["data"]
 
