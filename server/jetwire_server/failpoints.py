@@ -2,8 +2,8 @@
 
 A risky line calls `hit("redo.before_sync")`. Normally that is one dictionary look-up in an empty dictionary. A test
 arms a place with a function; a child process arms places from the environment variable `JETWIRE_FAILPOINTS`
-(`name=kill`, `name=kill:3` for the third hit, `name=error`; `name=pause:0.5` sleeps, once, in whatever runs there),
-which the tests alone set.
+(`name=kill`, `name=kill:3` for the third hit, `name=error`; `name=pause:0.5` says so on stderr and sleeps, once, in
+whatever runs there; `name=slow:0.1` sleeps every time), which the tests alone set.
 """
 
 from __future__ import annotations
@@ -43,7 +43,12 @@ def _fail() -> None:
     raise OSError(5, "failpoint")
 
 
-def _pause(seconds: float) -> None:
+def _pause(name: str, seconds: float) -> None:
+    os.write(2, f"failpoint {name}\n".encode())
+    time.sleep(seconds)
+
+
+def _slow(seconds: float) -> None:
     time.sleep(seconds)
 
 
@@ -65,7 +70,10 @@ def arm_from_environment(text: str) -> None:
         name, _, what = item.partition("=")
         verb, _, count = what.partition(":")
         if verb == "pause":
-            arm(name, _after(1, partial(_pause, float(count))))
+            arm(name, _after(1, partial(_pause, name, float(count))))
+            continue
+        if verb == "slow":
+            arm(name, partial(_slow, float(count)))
             continue
         action = {"kill": _kill, "error": _fail}[verb]
         arm(name, _after(int(count or 1), action))

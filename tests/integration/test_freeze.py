@@ -48,6 +48,10 @@ class Load:
             self._lines.call("CloseTable", sesid=self._sesid, tableid=answer["result"]["tableid"])
             number += 1
 
+    def wait_for_its_end(self) -> None:
+        """Of a load whose server died: nothing more is acknowledged after this."""
+        self._thread.join(30)
+
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(30)
@@ -88,8 +92,8 @@ def loads(server: ServerProcess) -> Iterator[list[Load]]:
         load.stop()
 
 
-def prepare(lines: Lines, **grbit: int) -> int:
-    snap: int = lines.call("OSSnapshotPrepare", **grbit)["snapId"]
+def prepare(lines: Lines, **members: object) -> int:
+    snap: int = lines.call("OSSnapshotPrepare", **members)["snapId"]
     return snap
 
 

@@ -17,6 +17,7 @@ from enum import Enum
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
+from jetwire_server.failpoints import hit
 from jetwire_server.limits import GATE_LOOK_SECONDS
 from jetwire_server.metrics import Counter, Histogram
 
@@ -319,6 +320,7 @@ class Gate:
             if self._phase is _Phase.FROZEN:
                 return True
             sleeper, patience = self._new_sleeper(), self._patience()
+        hit("gate.draining")
         await self._sleep(sleeper, patience)
         return False
 
