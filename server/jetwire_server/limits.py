@@ -79,6 +79,7 @@ LONG_VALUE_OVERWRITTEN_BYTES_MAX = 16 << 20  # a stored value that one update ov
 COUNTER_BLOCK = 1_000  # auto-increment values reserved at once: as many are lost in a crash
 TEMPORARY_BYTES_IN_MEMORY_MAX = 8 << 20  # of one sort or temporary table; beyond it spills
 TEMPORARY_UNDO_BYTES_MAX = 64 << 20  # what a transaction can change of one of them and still roll back
+DEFRAGMENT_PAUSE_SECONDS = 5.0  # between the passes of an online defragmentation
 COUNTED_ENTRIES_MAX = 2_000  # positions in an index up to this long are counted, in longer ones estimated
 MILESTONE_INDEXES_MAX = 64  # of a database: the indexes whose milestones are remembered
 INTERSECT_INDEXES_MAX = 64

@@ -23,6 +23,7 @@ from jetwire_server.engine.transaction import TransactionLevels
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
+    from jetwire_server.engine.defragment import Defragmentation
     from jetwire_server.engine.instance import Instance
 
 _CREATE_BITS = int(
@@ -80,7 +81,7 @@ class Database:
         self.opens = 0
         self.opened_by: dict[object, int] = {}  # sessions, and how often each has it open
         self.exclusive: object | None = None  # the session that has it to itself
-        self.defragmenting: float | None = None  # since when
+        self.defragmenting: Defragmentation | None = None
         self.uses: dict[int, TableUse] = {}  # by object id
         self._counters: Counters | None = None
 
@@ -205,6 +206,8 @@ class DatabaseCalls(TransactionLevels):
                 await self._detach(database)
 
     async def _detach(self, database: Database) -> None:
+        if database.defragmenting is not None:
+            await database.defragmenting.stop()
         del self.instance.databases[database.slot]
         try:
             await self.instance.store.detach_database(database.slot)

@@ -133,6 +133,9 @@ class Instance:
         sessions = list(self.sessions.values())
         for session in sessions:
             await session.finish(Err.TermInProgress)
+        for database in list(self.databases.values()):
+            if database.defragmenting is not None:
+                await database.defragmenting.stop()
         for give_back in self.before_end:
             await give_back()
         try:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import (
-    Cbtyp,
     DbInfo,
     DefragmentGrbit,
     IdleGrbit,
@@ -19,6 +18,7 @@ from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.compact import Progress, copy_database
 from jetwire_server.engine.database import Database, OpenDatabase, safe_path
+from jetwire_server.engine.defragment import Defragmentation
 from jetwire_server.engine.fileinfo import FORMAT_VERSION, UNAVAILABLE, database_misc
 from jetwire_server.engine.info import InfoCalls
 from jetwire_server.engine.zeroed import finish_zeroed
@@ -138,9 +138,9 @@ class MiscCalls(InfoCalls):
     async def defragment(
         self, dbid: int, table_name: str | None = None, passes: int | None = None, seconds: int | None = None, grbit: int = 0
     ) -> tuple[int, int]:
-        """Starts or stops giving back what deletions left; answers the passes made and the seconds it took.
+        """Starts or stops giving back what deletions left (see `defragment`); answers the passes made and the seconds it took.
 
-        Space is given back as the checkpoint goes: a pass is one checkpoint.
+        Started, it goes on by itself until so many passes or seconds are over (None: until it is stopped).
         """
         self.check()
         handle = self.database(dbid)
@@ -157,24 +157,22 @@ class MiscCalls(InfoCalls):
             check_name(table_name, "table")
             async with self.operation(write=False) as txn:
                 await handle.database.catalog.table(txn, table_name)
-        now = self.instance.clock.boot()
-        state = handle.database.defragmenting
+        database = handle.database
+        running = database.defragmenting
         if verbs[0] is D.DefragmentBatchStop:
-            if state is None:
+            if running is None:
                 self.warning = Wrn.DefragNotRunning
                 return 0, 0
-            handle.database.defragmenting = None
-            handle.database.callbacks.tell_all(Cbtyp.OnlineDefragCompleted)
-            return 1, int(now - state)
-        if state is not None:
+            await running.stop()
+            return running.passes, running.seconds
+        if running is not None:
             self.warning = Wrn.DefragAlreadyRunning
             return 0, 0
-        await self.instance.store.checkpoint()
-        if verbs[0] is D.DefragmentBatchStart and (passes is None or passes > 1) and (seconds is None or seconds != 0):
-            handle.database.defragmenting = now
-        else:
-            handle.database.callbacks.tell_all(Cbtyp.OnlineDefragCompleted)
-        return 1, 0
+        own = type(self)(self.instance, self.instance.engine.new_handle())
+        most = passes if verbs[0] is D.DefragmentBatchStart else 1
+        started = Defragmentation(own, database, most, seconds)  # type: ignore[arg-type]  # every holder of these calls is a session
+        await started.start()
+        return started.passes, started.seconds
 
     async def compact(self, source: str, destination: str, grbit: int = 0, progress: Progress = lambda done, total: None) -> None:
         """Copies a database, row by row in key order, into a new file without holes; online, as of one moment."""

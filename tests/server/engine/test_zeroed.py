@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Cbtyp, Coltyp
+from jetwire_protocol.data.flags import DefragmentGrbit as D
+from jetwire_server import limits
+from jetwire_server.clock import ManualClock
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
@@ -110,6 +117,52 @@ async def test_finalize_tells_who_registered_and_deletes_nothing(session: Sessio
     await session.idle()
     assert len(told) == 1
     assert await all_of(cursor) == [1, 2, 3]
+
+
+async def test_defragmentation_finishes_sums_pass_by_pass_until_it_is_over(
+    session: Session, dbid: int, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "DEFRAGMENT_PAUSE_SECONDS", 0.001)
+    cursor = await counting(session, dbid, DELETE)
+    told: list[int] = []
+    cursor.database.callbacks.register(cursor, Cbtyp.OnlineDefragCompleted, lambda number, at, what, arg: told.append(what))
+    await added(cursor, 1, -1)
+    assert await session.defragment(dbid, passes=100_000, seconds=60, grbit=D.DefragmentBatchStart) == (1, 0)
+    running = cursor.database.defragmenting
+    assert running is not None
+    assert await all_of(cursor) == [2, 3]
+    await added(cursor, 2, -1)  # nobody calls Idle: the task does what is to do
+    passes = running.passes
+    await until(lambda: running.passes > passes + 2)
+    assert await all_of(cursor) == [3]
+    assert told == []
+    clock.advance(61)
+    await until(lambda: cursor.database.defragmenting is None)
+    assert told == [Cbtyp.OnlineDefragCompleted]
+    await session.defragment(dbid, grbit=D.DefragmentBatchStart)  # without a limit: until the database is detached
+    await session.close_database(dbid)
+    await session.detach_database()
+    assert defragmentations() == []
+
+
+async def test_an_instance_that_ends_ends_its_defragmentations(engine: Engine) -> None:
+    instance = await engine.create_instance("ends")
+    await instance.init()
+    session = await instance.begin_session()
+    await session.defragment(await session.create_database("a.edb"), grbit=D.DefragmentBatchStart)
+    assert len(defragmentations()) == 1
+    await instance.term()
+    assert defragmentations() == []
+
+
+def defragmentations() -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if "Defragmentation" in repr(task.get_coro())]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110  # a task beside this one makes it hold
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize("durable", [True, False])
