@@ -6,12 +6,14 @@ import asyncio
 from pathlib import Path
 
 from jetwire_protocol.data.parameters import Param
+from jetwire_server import limits
 from jetwire_server.backup.external import ExternalRestore
 from jetwire_server.backup.restore import settle_unfinished
 from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance, State
+from jetwire_server.engine.parameters import Parameters
 from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
 from jetwire_server.files.local import LocalFiles
@@ -98,6 +100,7 @@ class Hosting:
             names=LogNames(plain(parameters.text(Param.LogFilePath)), parameters.text(Param.BaseName)),
             file_kb=parameters.number(Param.LogFileSize),
             circular=bool(parameters.get(Param.CircularLog)),
+            version_bytes_max=_version_bytes_max(parameters),
         )
         storage.gate.when_latched(instance.storage_failed)
         self._storages[instance.handle] = storage
@@ -109,3 +112,11 @@ class Hosting:
         self._storages = {handle: one for handle, one in self._storages.items() if handle in instances}
         self._participants = {handle: one for handle, one in self._participants.items() if handle in instances}
         return [one for handle, one in self._participants.items() if instances[handle].state in (State.RUNNING, State.STOPPED)]
+
+
+def _version_bytes_max(parameters: Parameters) -> int:
+    """JET_paramMaxVerPages in bytes. Its documented default of 64 pages stands for this server's own limit."""
+    pages = parameters.chosen(Param.MaxVerPages)
+    if pages is None:
+        return limits.VERSION_BYTES_MAX
+    return max(limits.VERSION_BYTES_MIN, pages * max(limits.VERSION_PAGE_BYTES, parameters.number(Param.VerPageSize)))

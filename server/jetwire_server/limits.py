@@ -13,14 +13,18 @@ DATABASES_PER_INSTANCE_MAX = 6
 # -- store ------------------------------------------------------------------------------------------------------------
 TREE_KEY_BYTES_MAX = 1_969  # a key below the door: LMDB's 1,978 less the nine bytes the longest tree prefix takes
 VERSION_BYTES_MAX = 384 << 20  # write sets and versions above the pages; more is JET_errVersionStoreOutOfMemory
+VERSION_PAGE_BYTES = 32 << 10  # what JET_paramMaxVerPages counts, as on 64-bit Windows, unless JET_paramVerPageSize is more
+VERSION_BYTES_MIN = 1 << 20  # JET_paramMaxVerPages below this is taken as this: the engine's own work must fit
 VERSION_BYTES_SLOW = 128 << 20  # from here on new transactions and commits wait for the checkpoint
 VERSION_BYTES_CHECKPOINT = 32 << 20  # a checkpoint starts by itself when this much is above the pages
 GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the newest one is used on, and grows
+STRUCTURE_PAGES_MAX = 16_384  # looked at before a page file is opened, about 0.3 s; what lies beyond is for check and scrub
 PAGE_VIEWS_MAX = 1_024  # LMDB readers of a file: generations, trees being built, scrubs; a slot costs 64 bytes
 
 FREEZE_MS_MAX = 600_000  # the hard maximum of a freeze, renewed or not: writers must never wait longer for an operator
 SNAPSHOT_PREPARED_SECONDS = 900.0  # a session prepared and not spoken of for so long is aborted: it blocks every other
 SNAPSHOT_THAWED_SECONDS = 3_600.0  # the same after the thaw, when a verification may take its time; attach and detach wait for its end
+THAW_COURTESY_SECONDS = 0.1  # after a thaw the snapshot's own files wait for the commits that waited, this long at most
 SNAPSHOTS_TIMED_OUT_KEPT = 16  # sessions that still have to tell their caller of a time-out, after a new Prepare
 
 ROW_PLANS_WEIGHT_MAX = 1 << 14  # columns in the remembered row shapes of one schema, each kind of cache (2-4 MB); full, it starts anew
@@ -45,6 +49,7 @@ WRITE_BUFFER_BYTES = 1 << 20  # more than this unread, and nothing more is read 
 WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces of about this size
 UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
 SLOW_READER_SECONDS = 60.0  # a connection that reads nothing of what waits for it is dropped after this
+HTTP_HEAD_SECONDS = 15.0  # a connection to the HTTP port whose first request has no whole head by then is answered 408
 HTTP_BODY_SECONDS = 30.0  # a POST whose body has not come whole by then is answered 408
 IDLE_SECONDS = 0.0  # a silent connection is closed after this; 0: never
 SWEEP_SECONDS = 1.0  # how often connections are looked at for the two above

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +17,11 @@ import msgspec
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.files.directory_lock import refuse_network_file_system
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo import checkpoint, generation
-from jetwire_server.store.embedded import pages
+from jetwire_server.store.embedded import pages, structure
 from jetwire_server.store.embedded.layout import seal
 from jetwire_server.store.interface import tree_id
 from tests.crash.rig import abandon, started
@@ -133,7 +135,18 @@ def flip(name: str) -> Callable[[Path, Path], None]:
     return harm
 
 
+def leaf_out_of_order(root: Path, _: Path) -> None:
+    """A page that neither LMDB's opening nor recovery reads: met later, it could end the process."""
+    data = bytearray((root / "a.edb").read_bytes())
+    for page in range(2, len(data) // 4096):
+        number, _, _, flags, lower, upper = structure._PAGE.unpack_from(data, page * 4096)
+        if number == page and flags & 2 and lower >= 4 and b"head" not in data[page * 4096 : page * 4096 + 4096]:
+            struct.pack_into("<HH", data, page * 4096 + 20, upper, lower)
+    (root / "a.edb").write_bytes(data)
+
+
 HARMS = [
+    (leaf_out_of_order, Err.DatabaseCorrupted, "jetwired check"),
     (newer_log, Err.BadLogVersion, "start the version"),
     (newer_checkpoint, Err.BadLogVersion, "start the version"),
     (newer_pages, Err.InvalidDatabaseVersion, "newer server"),
@@ -164,6 +177,15 @@ async def test_a_bad_directory_is_refused_and_left_alone(
         await started(LocalFiles(root), root, circular=False)
     assert (caught.value.code, advice in caught.value.detail) == (code, True), str(caught.value)
     assert fingerprint(root) == before
+
+
+async def test_the_control_without_a_look_at_the_structure(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then a server starts on pages that may end it later."""
+    root = tmp_path / "data"
+    shutil.copytree(good, root)
+    leaf_out_of_order(root, root)
+    monkeypatch.setattr(limits, "STRUCTURE_PAGES_MAX", 0)
+    await abandon(await started(LocalFiles(root), root, circular=False))
 
 
 async def test_the_control_a_good_directory_is_opened(good: Path, tmp_path: Path) -> None:

@@ -95,6 +95,10 @@ class Parameters:
     def number(self, paramid: int) -> int:
         return int(self.get(paramid) or 0)
 
+    def chosen(self, paramid: int) -> int | None:
+        """The number that somebody has set; None where the default holds."""
+        return int(self._values[paramid]) if paramid in self._values else None
+
     def text(self, paramid: int) -> str:
         return str(self.get(paramid) or "")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from jetwire_server import limits
 from jetwire_server.store.interface import Row, Tree
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.writeset import Deltas, Entry, made_whole
@@ -67,13 +68,18 @@ class TreeVersions:
 
 
 class Usage:
-    """Bytes held by write sets and versions; one for a store, shared by its transactions."""
+    """Bytes held by write sets and versions; one for a store, shared by its transactions.
 
-    __slots__ = ("limit", "used")
+    At `limit` writes are refused; from `due` on versions are moved to the pages, from `slow` on commits wait for that.
+    """
+
+    __slots__ = ("due", "limit", "slow", "used")
 
     def __init__(self, limit: int) -> None:
         self.used = 0
         self.limit = limit
+        self.slow = min(limits.VERSION_BYTES_SLOW, limit // 3)
+        self.due = min(limits.VERSION_BYTES_CHECKPOINT, limit // 12)
 
 
 def version_bytes(key: bytes, value: bytes | None) -> int:

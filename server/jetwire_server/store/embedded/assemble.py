@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
-from jetwire_server.limits import LOG_FILE_KB_DEFAULT
+from jetwire_server.limits import LOG_FILE_KB_DEFAULT, VERSION_BYTES_MAX
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
@@ -31,6 +31,7 @@ def assemble(
     names: LogNames | None = None,
     file_kb: int = LOG_FILE_KB_DEFAULT,
     circular: bool = False,
+    version_bytes_max: int = VERSION_BYTES_MAX,
 ) -> Storage:
     """Makes the directories that are missing and opens nothing yet."""
     gate = Gate(clock)
@@ -42,4 +43,6 @@ def assemble(
     log = Log(files, gate, clock, names=names, file_kb=file_kb)
     scratch = LocalFiles(f"{root}/{SCRATCH_DIRECTORY}")
     scratch.make_directory("")
-    return Storage(gate, files, log, EmbeddedStore(log, files, scratch, gate, clock, circular=circular))
+    return Storage(
+        gate, files, log, EmbeddedStore(log, files, scratch, gate, clock, circular=circular, version_bytes_max=version_bytes_max)
+    )

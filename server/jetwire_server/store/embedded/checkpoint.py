@@ -43,7 +43,6 @@ CLEAR_ROWS = 1_000
 ROUND_KEYS = 10_000  # sorting more at once would hold the interpreter too long
 TRIM_KEYS = 1_000
 MAKE_WAY = 3.0  # so many times as long as a chunk took
-MAKE_WAY_BYTES = 2 * limits.VERSION_BYTES_CHECKPOINT
 
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
 ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
@@ -134,7 +133,7 @@ class Checkpoint:
         self._unsaved.append(published)
         self._unsaved_bytes += published.weight
         UNSAVED_BYTES.value = self._unsaved_bytes
-        if self._unsaved_bytes > limits.VERSION_BYTES_CHECKPOINT:
+        if self._unsaved_bytes > self._owner.timeline.usage.due:
             self.start()
 
     @property
@@ -149,7 +148,7 @@ class Checkpoint:
     async def relief(self) -> None:
         """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
         timeline = self._owner.timeline
-        while timeline.bytes > limits.VERSION_BYTES_SLOW and self._unsaved and not self._owner.problems():
+        while timeline.bytes > timeline.usage.slow and self._unsaved and not self._owner.problems():
             self.start()
             await self._round.wait()
 
@@ -294,7 +293,7 @@ class Checkpoint:
     def _make_way(self, took_seconds: float) -> None:
         """Leaves the disk to the log for a while if somebody commits, unless memory is what is short."""
         published = self._owner.published
-        if published != self._published_before and self._unsaved_bytes < MAKE_WAY_BYTES:
+        if published != self._published_before and self._unsaved_bytes < 2 * self._owner.timeline.usage.due:
             sleep(took_seconds * MAKE_WAY)
         self._published_before = published
 

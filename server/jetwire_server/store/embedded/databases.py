@@ -110,13 +110,14 @@ class Databases:
             if file.path == path:
                 return slot
         slot = self._free_slot(path)
-        file = PageFile.open(self.page_files, path, read_only=read_only)
-        if file.head.state != DETACHED:
-            file.close()
-            what = f"{path} was not detached: start the instance it belongs to, or restore it from a backup"
-            raise JetError(Err.DatabaseDirtyShutdown, what, path=path)
         self._coming[slot] = path
         try:
+            await self._store.checkpointer.on_thread(partial(PageFile.look, self.page_files, path))
+            file = PageFile.open(self.page_files, path, read_only=read_only)
+            if file.head.state != DETACHED:
+                file.close()
+                what = f"{path} was not detached: start the instance it belongs to, or restore it from a backup"
+                raise JetError(Err.DatabaseDirtyShutdown, what, path=path)
             await self._enter(slot, file)
         finally:
             del self._coming[slot]

@@ -287,6 +287,24 @@ class PageFile:
             raise
         return cls(files, path, env, head, read_only)
 
+    @staticmethod
+    def look(files: Files, path: str) -> None:
+        """Looks at the page structure of a file that nobody has open, as far as it takes no long time; changes nothing.
+
+        LMDB trusts what it maps: damage there could end the process at any later read or write. Beyond
+        `limits.STRUCTURE_PAGES_MAX` pages it is found by the scrub and by `check`.
+        """
+        if not files.exists(path):
+            return
+        with closing(files.open(path, read_only=True)) as file:
+            newest = next(iter(read_metas(file)), None)
+            if newest is None or file.size() < (newest.last_page + 1) * newest.page_bytes:
+                return  # opening it says what this is
+            for what in islice(walk(file, newest), limits.STRUCTURE_PAGES_MAX):
+                if what is not None:
+                    detail = f"{path}: the page structure is damaged: {what}; see what `jetwired check` finds, and restore a backup"
+                    raise JetError(Err.DatabaseCorrupted, f"{detail}; nothing was changed", path=path)
+
     def close(self) -> None:
         self._env.close()
 

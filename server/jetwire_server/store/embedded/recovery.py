@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server import limits
 from jetwire_server.metrics import Counter
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commit_number
 from jetwire_server.redo.tail import Placed
@@ -71,6 +70,7 @@ class _Recovery:
         begun = _decode_checkpoint(found.body) if found and found.body else CheckpointFile()
         store.published = self.begun_number = begun.number
         for slot, path, signature, read_only in begun.attached:
+            await asyncio.to_thread(self._look, slot, path)
             self._attach(slot, path, signature, read_only, None)
         count = 0
         for count, record in enumerate(journal.records(start), 1):
@@ -81,7 +81,7 @@ class _Recovery:
                 self._tell_gathered()
                 RECORDS.value = count
                 await asyncio.sleep(0)
-                if store.timeline.bytes > limits.VERSION_BYTES_SLOW and not self.lost:
+                if store.timeline.bytes > store.timeline.usage.slow and not self.lost:
                     await self._spill()
         self._tell_gathered()
         RECORDS.value = count
@@ -231,8 +231,17 @@ class _Recovery:
         return out
 
     # -- databases --------------------------------------------------------------------------------------------
+    def _look(self, slot: int, path: str) -> None:
+        """Before LMDB does."""
+        try:
+            PageFile.look(self.databases.page_files, path)
+        except JetError as error:
+            self.lost[slot] = error
+
     def _attach(self, slot: int, path: str, signature: bytes, read_only: bool, base: int | None) -> bool:
         """Opens a database that the log says is attached; if that fails, a later detaching may excuse it."""
+        if slot in self.lost:
+            return False
         if path in self.store.left_out:
             return False
         try:

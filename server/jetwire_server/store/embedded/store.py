@@ -226,7 +226,7 @@ class EmbeddedStore:
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
         done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
         try:
-            if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
+            if self.timeline.bytes > self.timeline.usage.slow:
                 await self.checkpointer.relief()
             self._seal(transaction, lazy, resolver(done))
         except BaseException:
@@ -235,7 +235,7 @@ class EmbeddedStore:
         return await done
 
     def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
-        if self.timeline.bytes > limits.VERSION_BYTES_SLOW:
+        if self.timeline.bytes > self.timeline.usage.slow:
             return False
         self._seal(transaction, lazy, report)
         return True
