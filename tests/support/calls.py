@@ -233,7 +233,15 @@ CALLS: dict[str, Form] = {
         (*TAKEN, Step("Term", I), Step("CreateInstance", {"name": "default"}, {"again": "instance"})),
         alone=True,
     ),
-    "ExternalRestore": Form({"checkpointFilePath": "", "logPath": "$name"}, answer="JET_errFeatureNotAvailable"),
+    "ExternalRestore": Form(
+        {
+            "checkpointFilePath": "$name.work",
+            "logPath": "$name.work",
+            "backupLogPath": "default/$name",
+            "rstmap": [{"databaseName": "world.edb", "newDatabaseName": "default/$name/world.edb"}],
+        },
+        TAKEN,
+    ),
     # snapshots
     "OSSnapshotPrepare": Form({}, (), NO_SNAPSHOT, {"snap": "snapId"}),
     "OSSnapshotPrepareInstance": Form(

@@ -118,7 +118,9 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         "JET_errInvalidBufferSize": ("RetrieveColumn", "RetrieveColumns"),
         "JET_errInvalidCreateIndex": ("CreateTableColumnIndex",),
     },
-    "a handle that is none is InvalidInstance": {"JET_errInvalidParameter": ("StopBackupInstance", "TruncateLogInstance")},
+    "a handle that is none is InvalidInstance": {
+        "JET_errInvalidParameter": ("RestoreInstance", "StopBackupInstance", "TruncateLogInstance")
+    },
     "a wrong kind of update is refused by PrepareUpdate": {"JET_errInvalidParameter": ("Update",)},
     "another name of a number that is shown under its newer one": {
         "JET_errColumnIllegalNull": (EVERYWHERE,),
@@ -137,15 +139,8 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         "JET_errInTransaction": ("CreateTable",),
         "JET_errInvalidGrbit": ("CreateTable",),
     },
-    "bookmarks are answered in a list, not in a temporary table": dict.fromkeys(
-        ("JET_errOutOfCursors", "JET_errTooManyOpenIndexes", "JET_errTooManyOpenTables", "JET_errTooManySorts"), ("IntersectIndexes",)
-    ),
-    "temporary tables are counted as such": dict.fromkeys(
-        ("JET_errTooManyOpenIndexes", "JET_errTooManyOpenTables"), ("OpenTempTable", "OpenTemporaryTable")
-    ),
-    "a cursor on an index is one cursor": {"JET_errOutOfCursors": ("SetCurrentIndex",)},
     "of Windows 2000; MissingFileToBackup since": {"JET_errFileNotFound": ("OpenFile", "OpenFileInstance")},
-    "the gates are closed by the event loop": {"JET_errOutOfThreads": ("OSSnapshotFreeze",)},
+    "AttachDatabase answers it, of what Init has attached": {"JET_wrnDatabaseAttached": ("Init",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 

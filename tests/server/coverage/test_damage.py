@@ -165,3 +165,48 @@ async def test_a_freeze_that_ran_out(tmp_path: Path) -> None:
             )
             await asyncio.sleep(0.05)
             assert await world.name_of(method) == "JET_errOSSnapshotTimeOut"
+
+
+@shows("SetDatabaseSize", "JET_errDatabaseDirtyShutdown")
+async def test_a_database_whose_log_is_elsewhere(tmp_path: Path) -> None:
+    """A file that was copied while it was in use is half of a database."""
+    async with Bench(tmp_path) as bench:
+        world = await written(bench)
+        shutil.copy(tmp_path / "default" / "world.edb", tmp_path / "default" / f"{world.kept['name']}.edb")
+        assert await world.name_of("SetDatabaseSize") == "JET_errDatabaseDirtyShutdown"
+
+
+WRONG_EXTERNAL: dict[str, tuple[dict[str, object], Callable[[Path], object]]] = {
+    "JET_errInvalidParameter": ({"targetInstanceLogPath": "default"}, lambda copy: None),
+    "JET_errInvalidPath": ({"backupLogPath": "default/nowhere"}, lambda copy: None),
+    "JET_errFileNotFound": ({}, lambda copy: (copy / "world.edb").unlink()),
+    "JET_errDatabaseCorrupted": ({}, lambda copy: (copy / "world.edb").write_bytes(b"text" * 9_000)),
+    "JET_errRestoreOfNonBackupDatabase": ({}, lambda copy: (copy / "backup.json").unlink()),
+    "JET_errStartingRestoreLogTooHigh": ({"genLow": 2, "genHigh": 9}, lambda copy: None),
+    "JET_errEndingRestoreLogTooLow": ({"genHigh": 1}, lambda copy: None),
+    "JET_errBadRestoreTargetInstance": ({"targetInstanceLogPath": "x", "targetInstanceCheckpointPath": "x"}, lambda copy: None),
+}
+
+
+@shows("ExternalRestore", *WRONG_EXTERNAL)
+async def test_files_of_a_backup_that_were_put_in_place_wrongly(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await written(bench)
+        for error, (params, spoil) in WRONG_EXTERNAL.items():
+            world = await bench.world()
+            await world.ready("ExternalRestore")
+            spoil(tmp_path / "default" / world.kept["name"])
+            assert await world.name_of("ExternalRestore", params) == error
+
+
+@shows("RestoreInstance", "JET_errInvalidPath", "JET_errInvalidLogSequence")
+async def test_a_backup_that_is_not_there_and_logs_that_do_not_belong_to_it(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        world = await written(bench)
+        await bench.line.must("BackupInstance", {"instance": bench.instance, "destination": world.kept["name"]})
+        await bench.line.must("Term", {"instance": bench.instance})
+        await lived(bench, await named(bench, "other"), "world.edb")
+        shutil.copy(tmp_path / "other" / "edb.log", tmp_path / "default" / "edb.log")
+        world.kept["again"] = await named(bench, "default")
+        assert await world.name_of("RestoreInstance", {"source": "nowhere"}) == "JET_errInvalidPath"
+        assert await world.name_of("RestoreInstance") == "JET_errInvalidLogSequence"

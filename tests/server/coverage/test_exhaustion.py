@@ -52,13 +52,13 @@ def no_memory(rooms: tuple[str, ...]) -> Iterator[list[str]]:
         sys.settrace(before)
 
 
-@shows_all("JET_errOutOfMemory", among=set(documenting("JET_errOutOfMemory")) - OF_ONE_FILE - {"ExternalRestore"})
+@shows_all("JET_errOutOfMemory", among=set(documenting("JET_errOutOfMemory")) - OF_ONE_FILE)
 async def test_memory(tmp_path: Path) -> None:
     """The call is told, and the same call succeeds when there is memory again."""
     found = []
     async with Bench(tmp_path) as bench:
         for method in documenting("JET_errOutOfMemory"):
-            if method in OF_ONE_FILE or method == "ExternalRestore":
+            if method in OF_ONE_FILE:
                 continue
             world = await bench.world()
             await world.ready(method)
@@ -100,6 +100,7 @@ FILES = [
     ("SetDatabaseSize", "files.before_open", errno.EACCES, "JET_errFileAccessDenied"),
     ("SetDatabaseSize", "files.before_open", errno.ENOSPC, "JET_errDiskFull"),
     ("SetDatabaseSize", "files.before_open", errno.EIO, "JET_errDiskIO"),
+    ("SetDatabaseSize", "files.before_open", errno.ENOTDIR, "JET_errInvalidPath"),
     ("AttachDatabase", "files.before_open", errno.EACCES, "JET_errFileAccessDenied"),
     ("OpenFile", "files.before_open", errno.EACCES, "JET_errFileAccessDenied"),
     ("OpenFileInstance", "files.before_open", errno.EACCES, "JET_errFileAccessDenied"),
