@@ -94,7 +94,7 @@ def _reorder(dice: random.Random, data: bytes) -> bytes:
 
 
 def _repeat(dice: random.Random, data: bytes) -> bytes:
-    at = dice.randrange(len(data) // 512) * 512
+    at = dice.randrange(len(data) // 512 + 1) * 512
     return data[:at] + data[at : at + 512] + data[at:]
 
 

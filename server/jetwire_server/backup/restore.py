@@ -18,7 +18,7 @@ from jetwire_server.backup.following import Following, databases_that_came, find
 from jetwire_server.backup.manifest import BackupFile, BackupManifest, check_presence, load_chain, sha256_of
 from jetwire_server.backup.swap import PLAN, finish_swap
 from jetwire_server.clock import Clock
-from jetwire_server.files.interface import Files
+from jetwire_server.files.interface import ASIDE, Files
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.limits import FILE_CHUNK_BYTES
 from jetwire_server.redo.checkpoint import load_checkpoint
@@ -115,6 +115,7 @@ async def restore(
     following = await asyncio.to_thread(_following, source, names, chain, forward) if forward else None
     mark = _Mark(last.digest, f"{until} {[log.number for log in following.logs] if following else []}")
     await asyncio.to_thread(_take_over, target, mark)
+    await asyncio.to_thread(_clear_logs, target, names, {file.path for manifest in chain for file in manifest.files})
     await asyncio.to_thread(_copy_all, source, target, chain, progress)
     if following:
         await asyncio.to_thread(copy_following, following, target, names)
@@ -166,9 +167,17 @@ def _take_over(target: LocalFiles, mark: _Mark) -> None:
         if not same:
             raise JetError(Err.BadRestoreTargetInstance, f"{target.root} was left by the restore of something else; empty it first")
         return
-    if target.list():
+    if set(target.list()) - {MARK + ASIDE}:
         raise JetError(Err.BadRestoreTargetInstance, f"{target.root} is not empty; restore into a new directory, nothing was changed")
     target.replace(MARK, wanted)
+
+
+def _clear_logs(target: LocalFiles, names: LogNames, of_backup: set[str]) -> None:
+    """An earlier attempt may have begun the new life: the log is put together anew, from files with the right checksums."""
+    logs = [names.current, names.prepared, *(names.path(n) for n in target.list(names.directory) if names.number(n) is not None)]
+    for path in logs:
+        if path not in of_backup and target.exists(path):
+            target.remove(path)
 
 
 def _copy_all(source: LocalFiles, target: LocalFiles, chain: list[BackupManifest], progress: Progress) -> None:
@@ -212,7 +221,7 @@ def copy_following(following: Following, target: LocalFiles, names: LogNames) ->
 def _copy_new_databases(following: Following, target: LocalFiles, known: set[str]) -> None:
     """Databases that came after the backup are not in it: the instance's own file is taken, or made anew from the log."""
     for record in databases_that_came(following):
-        if record.path in known or target.exists(record.path):
+        if record.path in known:
             continue
         directory = record.path.rpartition("/")[0]
         if directory:
