@@ -141,6 +141,22 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "of Windows 2000; MissingFileToBackup since": {"JET_errFileNotFound": ("OpenFile", "OpenFileInstance")},
     "AttachDatabase answers it, of what Init has attached": {"JET_wrnDatabaseAttached": ("Init",)},
+    "refused, as documented: deprecated, reserved or not supported": {
+        "JET_bitColumnUserDefinedDefault": ("AddColumn",),
+        "JET_bitCompactRepair": ("Compact",),
+        "JET_bitForceDetach": ("DetachDatabase",),
+        "JET_bitForceCloseAndDetach": ("DetachDatabase",),
+        "JET_bitIdleFlushBuffers": ("Idle",),
+        "JET_bitRecordNotInIndex": ("IntersectIndexes",),
+        "JET_sesparamTransactionLevel": ("SetSessionParameter",),
+        **dict.fromkeys(("JET_cbtypNull", "JET_cbtypUserDefinedDefaultValue"), ("RegisterCallback", "UnregisterCallback")),
+        "JET_ColInfoSysTabCursor": ("GetColumnInfo", "GetTableColumnInfo"),
+        **dict.fromkeys((f"JET_DbInfo{n}" for n in ("Collate", "Connect", "Country", "Cp", "Isam", "Upgrade")), (EVERYWHERE,)),
+        **dict.fromkeys((f"JET_IdxInfo{n}" for n in ("OLC", "ResetOLC", "SysTabCursor")), (EVERYWHERE,)),
+        **dict.fromkeys((f"JET_ObjInfo{n}" for n in ("ListACM", "Max", "RulesLoaded", "SysTabCursor", "SysTabReadOnly")), (EVERYWHERE,)),
+        **dict.fromkeys((f"JET_TblInfo{n}" for n in ("DumpTable", "MostMany", "OLC", "Rvt", "ResetOLC")), (EVERYWHERE,)),
+    },
+    "sorts spill into a file that has no name": {"JET_filetypeTempDatabase": ("GetDatabaseFileInfo",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
 
