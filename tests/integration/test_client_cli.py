@@ -370,12 +370,21 @@ def test_a_dump_is_one_snapshot(run: Run, filled: str, shared_server: ServerProc
 
 
 # -- top ----------------------------------------------------------------------------------------------------------
-def test_top_once(run: Run, shared_server: ServerProcess):
+def test_top_once(run: Run, shared_server: ServerProcess, database: str):
     seen = answer(run("top", "--once", "-i", "0.1", url=shared_server.addresses["http"]))
     assert seen["snapshot"]["state"] == "none"
     assert seen["instances"][0]["instanceName"] == "default"
     assert seen["rates"]["jetwire_rpc_calls_total"] > 0
     where = shared_server.addresses["http"].replace("/rpc", "/metrics")
+    names = ("sessions", "transactions", "cursors", "locks")
+    with jetwire.sync.connect(shared_server.addresses["tcp"]) as server, server.session() as session:
+        table = session.open(database, create=True).create_table("t", {"id": "Long"}, primary="id")
+        with session.transaction():
+            table.insert({"id": 1}, {"id": 2})
+            now = answer(run("top", "--once", "-i", "0.1", "--metrics", where))["metrics"]
+    more = [now[f"jetwire_{name}"] - seen["metrics"][f"jetwire_{name}"] for name in names]
+    assert more[:3] == [1, 1, 1]
+    assert more[3] >= 2
     assert answer(run("top", "--once", "-i", "0.1", "--metrics", where))["metrics"]["jetwire_rpc_connections"] >= 1
     assert answer(run("top", "--once", "-i", "0.1", "--metrics", "http://127.0.0.1:1/metrics"))["metrics"] == {}, "shown without"
 
@@ -383,6 +392,7 @@ def test_top_once(run: Run, shared_server: ServerProcess):
 def test_top_at_a_terminal(shared_server: ServerProcess, home: dict[str, str]):
     terminal = Terminal(["--url", shared_server.addresses["http"], "top", "-i", "0.1"], home)
     terminal.wait_for("waiting commits")
+    terminal.wait_for("sessions, ")
     terminal.wait_for("rpc calls")
     terminal.type("\x03")
     assert terminal.end() == 0

@@ -24,6 +24,8 @@ from jetwire.errors import EngineError
 from jetwire.local import default_token
 from jetwire_protocol.errors import Err
 
+_LIVE = tuple(f"jetwire_{what}" for what in ("sessions", "transactions", "cursors", "locks"))
+
 
 @dataclass
 class Look:
@@ -53,7 +55,7 @@ def top(
     interval: Annotated[float, typer.Option("--interval", "-i", min=0.05, help="Seconds between two looks.")] = 1.0,
     metrics_url: Annotated[str | None, typer.Option("--metrics", help="Where /metrics is. Default: by the address.")] = None,
 ) -> None:
-    """Shows the instances, the snapshot session, commits that wait, and rates of everything that the server counts.
+    """Shows instances, sessions, transactions, cursors, locks, the snapshot session, waiting commits, and rates of all that is counted.
 
     The counters come from /metrics on the server's HTTP port.
     """
@@ -136,6 +138,9 @@ def picture(seen: Look) -> Group:
         ("snapshot", snapshot["state"]),
         ("waiting commits", snapshot["waitingCommits"]),
     ]
+    standing = [f"{seen.metrics[name]:,.0f} {_plain(name)}" for name in _LIVE if name in seen.metrics]
+    if standing:
+        facts.append(("live", ", ".join(standing)))
     if snapshot["state"] in ("freezing", "frozen"):
         facts.append(("freeze", f"for {snapshot['frozenMs']} ms, {snapshot['remainingMs']} ms left, of {', '.join(snapshot['instances'])}"))
     for row in seen.instances:
@@ -163,7 +168,7 @@ def _standing(seen: Look) -> Table:
     table.add_column("what")
     table.add_column("", justify="right")
     for name, value in seen.metrics.items():
-        if not _counts(name):
+        if not _counts(name) and name not in _LIVE:
             table.add_row(_plain(name), f"{value:,.0f}")
     return table
 

@@ -47,6 +47,9 @@ class Callbacks:
     def __bool__(self) -> bool:
         return bool(self._by_table)
 
+    def __len__(self) -> int:
+        return sum(map(len, self._by_table.values()))
+
     def register(self, cursor: Updates, mask: int, tell: Tell) -> int:
         """`mask` has the bits of what is to be told; answers the callback's id."""
         cursor.session.check()

@@ -118,7 +118,7 @@ def dump(
             asyncio.run(_dump(place, table, database, form, index, columns.split(",") if columns else None))
             sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or its end would be told again at our own
+        os.dup2(os.pipe()[1], sys.stdout.fileno())  # takes what is still buffered, or the closed pipe would be told of again at our end
     except (JetError, OSError, ValueError) as error:
         raise refuse(error) from None
 

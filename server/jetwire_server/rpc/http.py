@@ -6,23 +6,39 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from jetwire_protocol.openrpc import document
 from jetwire_server import limits, metrics
+from jetwire_server.metrics import Counter
+from jetwire_server.rpc import live
 from jetwire_server.rpc.eager import Waiting, begin
 from jetwire_server.rpc.peer import PENDING, Peer
 from jetwire_server.rpc.security import NOBODY, Identity
-from jetwire_server.rpc.service import Service
+from jetwire_server.rpc.service import REFUSED, Service
 
 Page = Callable[[], tuple[str, str]]  # content type and text
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # What answers without authentication.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/rpc"})
+
+
+TIMED_OUT = Counter("jetwire_http_timeouts_total", "HTTP requests whose head or body did not come whole in time")
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
+
+
+class _Full(asyncio.Protocol):
+    """One connection too many: it is told so."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        writable = cast(asyncio.Transport, transport)  # uvloop's is none by name
+        writable.write(_NO_ROOM)
+        writable.close()
 
 
 class HttpListener:
@@ -45,21 +61,52 @@ class HttpListener:
         for path, page in (pages or {}).items():
             self._app.router.add_get(path, self._page(page))
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._fresh: dict[asyncio.BaseProtocol, float] = {}  # connections without a whole request yet, and since when
+        self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
         """Listens, and returns the address it got."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, ssl_context=tls, backlog=limits.BACKLOG)
-        await site.start()
-        address = self._runner.addresses[0]
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connected, host, port, ssl=tls, backlog=limits.BACKLOG)
+        self._service.sweeps.append(self.sweep)
+        address = self._server.sockets[0].getsockname()
         return address[0], address[1]
 
     async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
+
+    # -- connections --------------------------------------------------------------------------------------------
+    def _connected(self) -> asyncio.BaseProtocol:
+        """What speaks HTTP on a new connection; aiohttp itself would wait for a first request for ever."""
+        server = self._runner.server
+        assert server is not None
+        if len(server.connections) >= self._service.connections_max:
+            REFUSED.value += 1
+            return _Full()
+        protocol = server()
+        self._fresh[protocol] = self._service.clock.boot()
+        return protocol
+
+    def sweep(self, now: float) -> None:
+        """Ends connections that dawdle over the head of their first request."""
+        for protocol, since in list(self._fresh.items()):
+            transport = getattr(protocol, "transport", None)
+            if transport is None or transport.is_closing():
+                if now - since > 1.0:  # gone without a word; not one that is just being made
+                    del self._fresh[protocol]
+            elif now - since > self._service.http_head_seconds:
+                del self._fresh[protocol]
+                TIMED_OUT.value += 1
+                transport.write(_TOO_SLOW)
+                transport.close()
 
     # -- who asks -----------------------------------------------------------------------------------------------
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        self._fresh.pop(request.protocol, None)
         gatekeeper = self._service.gatekeeper
         host = request.headers.get("Host", "")
         own = request.transport.get_extra_info("sockname") if request.transport is not None else None
@@ -85,9 +132,10 @@ class HttpListener:
     # -- calls --------------------------------------------------------------------------------------------------
     async def _post(self, request: web.Request) -> web.Response:
         try:
-            async with asyncio.timeout(limits.HTTP_BODY_SECONDS):
+            async with asyncio.timeout(self._service.http_body_seconds):
                 body = await request.read()
         except TimeoutError:
+            TIMED_OUT.value += 1
             raise web.HTTPRequestTimeout(text="the body did not come\n", headers={"Connection": "close"}) from None
         identity = self._identity(request)
         late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -116,6 +164,7 @@ class HttpListener:
         if not socket.can_prepare(request):
             raise web.HTTPUpgradeRequired(text="GET /rpc is for WebSocket; send calls with POST\n", headers={"Upgrade": "websocket"})
         if self._service.full:
+            REFUSED.value += 1
             raise web.HTTPServiceUnavailable(text="too many connections\n")
         await socket.prepare(request)
         connection = WebSocketConnection(self._service, socket, request.transport, self._identity(request))
@@ -131,6 +180,7 @@ class HttpListener:
         return web.json_response({"status": "draining" if self._service.draining else "ready", **self._ready()}, status=status)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        live.measure(self._service.engine)
         return web.Response(body=metrics.render().encode(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
     async def _openrpc(self, request: web.Request) -> web.Response:

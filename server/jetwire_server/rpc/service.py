@@ -15,6 +15,7 @@ from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import State
 from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
+from jetwire_server.metrics import Counter
 from jetwire_server.rpc.dispatch import Entry, table
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.snapshot.service import SnapshotService
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
 
 PROTOCOL_VERSION = "1.0"
+
+REFUSED = Counter("jetwire_rpc_connections_refused_total", "Connections refused because there were too many")
 
 
 class Connection(Protocol):
@@ -50,6 +53,8 @@ class Service:
     event_table: EventTable = None  # type: ignore[assignment]
     wire_limits: WireLimits = field(default_factory=WireLimits)
     connections_max: int = limits.CONNECTIONS_MAX
+    http_head_seconds: float = limits.HTTP_HEAD_SECONDS
+    http_body_seconds: float = limits.HTTP_BODY_SECONDS
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX
     result_bytes_max: int = limits.RESULT_BYTES_MAX
     slow_reader_seconds: float = limits.SLOW_READER_SECONDS
@@ -57,6 +62,7 @@ class Service:
     table: dict[str, Entry] = field(default_factory=table)
     peers: set[Peer] = field(default_factory=set)
     connections: set[Connection] = field(default_factory=set)
+    sweeps: list[Callable[[float], None]] = field(default_factory=list)  # what else is to be looked at each time
     closing: set[asyncio.Task[None]] = field(default_factory=set)  # connections that are giving their state back
     draining: bool = False
 
@@ -99,8 +105,8 @@ class Service:
         while True:
             await asyncio.sleep(limits.SWEEP_SECONDS)
             now = self.clock.boot()
-            for connection in list(self.connections):
-                connection.sweep(now)
+            for sweep in [*self.sweeps, *(connection.sweep for connection in self.connections)]:
+                sweep(now)
 
     async def drain(self, seconds: float) -> None:
         """Refuses new calls and waits for those that run; then every connection's state is given back."""

@@ -16,7 +16,7 @@ from jetwire_protocol import jsonrpc
 from jetwire_server import limits
 from jetwire_server.metrics import Counter
 from jetwire_server.rpc.peer import Peer
-from jetwire_server.rpc.service import Service
+from jetwire_server.rpc.service import REFUSED, Service
 
 SLOW_READERS = Counter("jetwire_rpc_slow_readers_dropped_total", "Connections dropped because they did not read what they asked for")
 
@@ -51,6 +51,7 @@ class LineConnection(asyncio.Protocol):
         self.peer = Peer(self._service, self._send, role=identity.role, principal=identity.principal, kind=self._kind)
         self._last_heard = self._service.clock.boot()
         if full:
+            REFUSED.value += 1
             data = {"limit": "connections", "max": self._service.connections_max}
             self._send(jsonrpc.encode_error(jsonrpc.NULL_ID, jsonrpc.TOO_MANY, jsonrpc.MESSAGES[jsonrpc.TOO_MANY], data))
             self._transport.close()

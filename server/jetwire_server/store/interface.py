@@ -263,6 +263,10 @@ class Store(Protocol):
         """What a file of the instance is, attached or not. `FileNotFound`."""
         ...
 
+    def locks_held(self) -> int:
+        """How many keys are locked now."""
+        ...
+
     def problems(self) -> Sequence[str]:
         """Why the instance is unavailable; empty when it is not."""
         ...

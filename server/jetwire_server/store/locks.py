@@ -38,6 +38,9 @@ class KeyLocks:
             table = self.trees[tree] = {}
         return table
 
+    def __len__(self) -> int:
+        return sum(map(len, self.trees.values()))
+
     def holder(self, tree: Tree, key: bytes) -> Owner | Sharing | None:
         table = self.trees.get(tree)
         return table.get(key) if table else None

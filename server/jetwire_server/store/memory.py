@@ -200,6 +200,9 @@ class MemoryStore:
             raise JetError(Err.FileNotFound, path)
         return FileFacts(0, 0, "database", b"")
 
+    def locks_held(self) -> int:
+        return len(self.key_locks)
+
     def problems(self) -> Sequence[str]:
         return ()
 

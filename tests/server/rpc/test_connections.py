@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
-from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
 from jetwire_server.rpc.handlers import connection
-from jetwire_server.rpc.http import HttpListener
+from jetwire_server.rpc.http import TIMED_OUT, HttpListener
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 from jetwire_server.rpc.tcp import listen_tcp
@@ -50,16 +51,60 @@ async def test_one_too_many() -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HTTP_BODY_SECONDS", 0.05)
-    service = Service("1", ManualClock(), EventLog(), Gatekeeper())
+@pytest.fixture
+async def web() -> AsyncIterator[tuple[Service, HttpListener, int]]:
+    """An HTTP listener on a clock of the test's own; two connections at most."""
+    service = Service("1", ManualClock(), EventLog(), Gatekeeper(), connections_max=2, http_body_seconds=0.05)
     listener = HttpListener(service, dict)
-    host, port = await listener.start("127.0.0.1", 0)
-    try:
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
-        async with asyncio.timeout(5):
-            assert b" 408 " in await reader.readline()
+    _, port = await listener.start("127.0.0.1", 0)
+    yield service, listener, port
+    await listener.stop()
+
+
+async def test_a_body_that_does_not_come(web: tuple[Service, HttpListener, int]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web[2])
+    before = TIMED_OUT.value
+    writer.write(b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+    async with asyncio.timeout(5):
+        assert b" 408 " in await reader.readline()
+    assert TIMED_OUT.value == before + 1
+    writer.close()
+
+
+async def test_a_head_that_does_not_come(web: tuple[Service, HttpListener, int]) -> None:
+    """Silent, or a byte now and then: the time counts from the connection's beginning. Whoever has asked once is left alone."""
+    service, listener, port = web
+    clock = cast(ManualClock, service.clock)
+    good_reader, good = await asyncio.open_connection("127.0.0.1", port)
+    good.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 200 " in await good_reader.read(4096)
+    reader, slow = await asyncio.open_connection("127.0.0.1", port)
+    slow.write(b"GET /livez HTTP/1.1\r\nHost: ")
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        clock.advance(service.http_head_seconds / 3 - 0.1)
+        slow.write(b"l")
+        listener.sweep(clock.boot())
+        await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):  # control: until then it has its time
+        async with asyncio.timeout(0.1):
+            await reader.read(1)
+    clock.advance(1)
+    listener.sweep(clock.boot())
+    async with asyncio.timeout(5):
+        assert b" 408 " in await reader.read()
+    good.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert b" 200 " in await good_reader.read(4096)
+    good.close()
+    slow.close()
+
+
+async def test_one_http_connection_too_many(web: tuple[Service, HttpListener, int]) -> None:
+    streams = [await asyncio.open_connection("127.0.0.1", web[2]) for _ in range(3)]
+    async with asyncio.timeout(5):
+        assert (await streams[2][0].read()).startswith(b"HTTP/1.1 503 ")
+    streams[0][1].write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert b" 200 " in await streams[0][0].readline(), "those that stand are not touched"
+    for _, writer in streams:
         writer.close()
-    finally:
-        await listener.stop()

@@ -135,6 +135,9 @@ class EmbeddedStore:
     def file_facts(self, path: str) -> FileFacts:
         return facts_of(self.attached.page_files, path)
 
+    def locks_held(self) -> int:
+        return len(self.key_locks)
+
     def problems(self) -> Sequence[str]:
         if not self._problems and self.gate.latched:
             self._problems.append(self.gate.latched)
