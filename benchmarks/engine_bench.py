@@ -1,6 +1,6 @@
 """The engine in process, on the embedded store: inserts, seeks and bulk reads, and how each grows with the table.
 
-    python -m benchmarks.engine_bench [--rows 1000,10000,100000] [--rounds 3]
+    python -m benchmarks.engine_bench [--rows 1000,10000,100000] [--rounds 3] [--raw FILE]
 
 Microseconds of this process's CPU, all threads (on a busy machine wall time says more about the neighbours), and wall time beside
 it; the median of the rounds. The bounds are for CPU. "server read" is GetRecord through a peer, from its bytes to the answer's.
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
@@ -197,8 +198,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=lambda text: [int(n) for n in text.split(",")], default=[1000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--raw", type=Path, help="the figures, as JSON: rows, then what was measured, then CPU and wall time")
     given = parser.parse_args()
     found = uvloop.run(run(given))
+    if given.raw:
+        given.raw.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'us of CPU (of wall time)':28}" + "".join(f"{rows:>18,}" for rows in given.rows) + f"{'bound':>8}")
     missed = 0
     for title in next(iter(found.values())):

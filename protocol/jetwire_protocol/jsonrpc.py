@@ -142,6 +142,7 @@ _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 _ID_BYTES = frozenset(b'"-0123456789n')  # a string, a number or null: what an id may begin with
+_NOTHING: Final[dict[str, Any]] = {}
 _EMPTY = re.compile(rb"\[\s*\]|\{\s*\}")
 
 
@@ -259,6 +260,8 @@ def _without_strings(data: bytes) -> bytes:
 
 def encode_result(id_: Id | UnsetType, result: Any) -> bytes:
     """The answer of a call that succeeded. Values that are JSON already may stand in it as `msgspec.Raw`."""
+    if type(id_) is int and result == _NOTHING:
+        return b'{"jsonrpc":"2.0","id":%d,"result":{}}' % id_
     return _encode(_Answer(id_, result))
 
 

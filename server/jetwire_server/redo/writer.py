@@ -56,7 +56,9 @@ class LogWriter:
         self._tail = tail
         self._gate = gate
         self._loop = loop
-        self._queue: SimpleQueue[_Item] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Item]] = SimpleQueue()
+        self._gathered: list[_Item] = []  # in this turn of the loop
+        self._gathered_bytes = 0
         self._under_way = 0  # taken and not reported yet
         self._told: deque[tuple[list[_Item], _Results]] = deque()  # written, on its way back to the loop
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # half the price of `call_soon_threadsafe`
@@ -95,7 +97,18 @@ class LogWriter:
                 self._loop.call_soon(self._deliver, [item], placed)
                 return
         self._under_way += 1
-        self._queue.put(item)
+        self._gathered.append(item)
+        self._gathered_bytes += len(payload)
+        if len(self._gathered) == 1:
+            self._loop.call_soon(self._hand_over)
+        elif self._gathered_bytes > LOG_BATCH_BYTES_MAX:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """What came in one turn of the loop goes to the thread together: it is woken once, and syncs once."""
+        if self._gathered:
+            gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
+            self._queue.put(gathered)
 
     async def flush(self) -> Position:
         """Everything appended so far is durable after this."""
@@ -125,7 +138,8 @@ class LogWriter:
         if kind != _STOP and self._failure is not None:
             raise JetError(Err.InstanceUnavailable, self._failure.detail)
         self._under_way += 1
-        self._queue.put((kind, b"", True, resolver(future)))
+        self._gathered.append((kind, b"", True, resolver(future)))
+        self._hand_over()
         return await future
 
     def _write_here(self, kind: int, payload: bytes) -> list[Placed] | JetError | None:
@@ -204,14 +218,14 @@ class LogWriter:
         """What waits, up to the size of a batch; nothing when the time has come to sync or to seal."""
         queue = self._queue
         try:
-            item = queue.get(timeout=self._patience())
+            batch = queue.get(timeout=self._patience())
         except Empty:
             return []
-        batch, size = [item], len(item[1])
-        while size < LOG_BATCH_BYTES_MAX and item[0] != _STOP and not queue.empty():
-            item = queue.get_nowait()  # this thread alone takes
-            batch.append(item)
-            size += len(item[1])
+        size = sum([len(item[1]) for item in batch])
+        while size < LOG_BATCH_BYTES_MAX and batch[-1][0] != _STOP and not queue.empty():
+            more = queue.get_nowait()  # this thread alone takes
+            batch += more
+            size += sum([len(item[1]) for item in more])
         return batch
 
     def _patience(self) -> float | None:

@@ -92,15 +92,16 @@ class Peer:
     # -- messages in --------------------------------------------------------------------------------------------
     def receive(self, data: bytes) -> Answer:
         """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later."""
-        head = data[: straight.HEAD]
-        if straight.GET in head:
-            answer = straight.get_record(self, data)
-            if answer is not None and len(answer) <= self._result_bytes_max:
+        if len(data) > straight.HEAD:
+            head = data[: straight.HEAD]
+            if straight.GET in head:
+                answer = straight.get_record(self, data)
+                if answer is not None and len(answer) <= self._result_bytes_max:
+                    CALLS.value += 1
+                    return answer
+            elif straight.PUT in head and straight.put_records(self, data):
                 CALLS.value += 1
-                return answer
-        elif straight.PUT in head and straight.put_records(self, data):
-            CALLS.value += 1
-            return PENDING
+                return PENDING
         message = jsonrpc.decode(data, self.limits)
         if type(message) is Call:
             return self._start(message, self._send_late)

@@ -144,7 +144,7 @@ class Twins:
         for table, barred in zip(self.tables, (False, True), strict=True):
             with monkeypatch.context() as patch:
                 if barred:
-                    patch.setattr(straight, "HEAD", 0)
+                    patch.setattr(straight, "HEAD", 1 << 30)
                 else:
                     self._count(patch)
                 if transaction:
