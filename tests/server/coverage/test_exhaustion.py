@@ -90,6 +90,7 @@ async def test_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(threading.Thread, "start", start)
             assert await world.name_of("OSSnapshotFreeze") == "JET_errOutOfThreads"
         await bench.line.must("OSSnapshotAbort", {"snapId": world.kept["snap"]})
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())  # the other has kept the work it could not do
         await world.ready("OSSnapshotFreeze")
         assert await world.name_of("OSSnapshotFreeze") == "JET_errSuccess"
 
