@@ -250,3 +250,33 @@ async def test_who_is_told_of_what(play: Player) -> None:
     before = len(notes)
     await play.insert(id=8)
     assert len(notes) == before
+
+
+LATER = ("Finalize", "OnlineDefragCompleted", "FreeCursorLS", "FreeTableLS")
+
+
+@shows("RegisterCallback", *(f"JET_cbtyp{kind}" for kind in LATER))
+@shows("UnregisterCallback", *(f"JET_cbtyp{kind}" for kind in LATER))
+async def test_who_is_told_of_what_happens_beside_records(play: Player) -> None:
+    create = {
+        "name": f"sums-{play.kept['name']}",
+        "columns": [{"name": "id", **LONG}, {"name": "sum", **LONG, "grbit": ["ColumnEscrowUpdate", "ColumnFinalize"], "defaultValue": 1}],
+        "indexes": [PRIMARY],
+    }
+    play.kept["tableid"] = (await play("CreateTableColumnIndex", tablecreate=create))["tableid"]
+    notes = play.world.line.notifications
+    callbacks = {kind: (await play("RegisterCallback", cbtyp=kind))["callbackId"] for kind in LATER}
+    other = (await play("DupCursor"))["newTableid"]
+    await play.insert(id=1)
+    await play("Move", numRows="First")
+    await play("BeginTransaction")
+    await play("EscrowUpdate", delta=-1)
+    await play("CommitTransaction")
+    await play("Idle")
+    await play("SetLS", tableid=other, ls=7, grbit=["LSCursor"])
+    await play("CloseTable", tableid=other)
+    told = {note["params"]["callbackId"] for note in notes if note["method"] == "callback"}
+    assert callbacks["Finalize"] in told
+    assert callbacks["FreeCursorLS"] in told
+    for kind, callback in callbacks.items():
+        assert await play.answer("UnregisterCallback", cbtyp=kind, callbackId=callback) == SUCCESS
