@@ -113,7 +113,7 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
                 "GetRecordSize",
                 "GetTruncateLogInfoInstance",
             ),
-            *("RenameColumn", "RenameTable", "SetCurrentIndex", "TruncateLog"),
+            *("RenameColumn", "RenameTable", "SetCurrentIndex", "TruncateLog", "Backup", "BackupInstance", "Restore"),
         ),
         "JET_errInvalidBufferSize": ("RetrieveColumn", "RetrieveColumns"),
         "JET_errInvalidCreateIndex": ("CreateTableColumnIndex",),

@@ -199,6 +199,7 @@ async def test_files_of_a_backup_that_were_put_in_place_wrongly(tmp_path: Path) 
             assert await world.name_of("ExternalRestore", params) == error
 
 
+@shows("Restore", "JET_errInvalidPath", "JET_errInvalidLogSequence")
 @shows("RestoreInstance", "JET_errInvalidPath", "JET_errInvalidLogSequence")
 async def test_a_backup_that_is_not_there_and_logs_that_do_not_belong_to_it(tmp_path: Path) -> None:
     async with Bench(tmp_path) as bench:
@@ -208,5 +209,6 @@ async def test_a_backup_that_is_not_there_and_logs_that_do_not_belong_to_it(tmp_
         await lived(bench, await named(bench, "other"), "world.edb")
         shutil.copy(tmp_path / "other" / "edb.log", tmp_path / "default" / "edb.log")
         world.kept["again"] = await named(bench, "default")
-        assert await world.name_of("RestoreInstance", {"source": "nowhere"}) == "JET_errInvalidPath"
-        assert await world.name_of("RestoreInstance") == "JET_errInvalidLogSequence"
+        for method, nowhere in (("RestoreInstance", "nowhere"), ("Restore", "default/nowhere")):
+            assert await world.name_of(method, {"source": nowhere}) == "JET_errInvalidPath"
+            assert await world.name_of(method) == "JET_errInvalidLogSequence"
