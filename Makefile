@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: serve test lint types unit torture bench lock docs clean
+.PHONY: serve test lint types unit torture fuzz bench lock docs clean
 .DEFAULT_GOAL := test
 
 $(STAMP): requirements.lock pyproject.toml
@@ -35,6 +35,13 @@ unit: $(STAMP)
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture
 
+# Coverage-guided; atheris needs an interpreter it has wheels for, and is not in the lock of the product.
+FUZZ_SECONDS ?= 300
+fuzz: $(STAMP)
+	@[ -x $(VENV)-fuzz/bin/python ] || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt; }
+	PYTHONPATH=.:client:protocol:server:$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
+	  $(VENV)-fuzz/bin/python -m tests.fuzz.wire -max_total_time=$(FUZZ_SECONDS)
+
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
@@ -51,4 +58,4 @@ docs: $(STAMP)
 	$(VENV)-docs/bin/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs data site dist
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-fuzz data site dist
