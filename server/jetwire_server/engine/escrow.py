@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.retrieve import Retrieval
@@ -25,7 +27,22 @@ class Escrow(Retrieval):
         if columnid not in self.plan.escrow:
             self._column(columnid)
             raise JetError(Err.InvalidOperation, f"columnid {columnid} takes no escrow updates")
-        return await self._write(self._add, columnid, delta)
+        before = await self._write(self._add, columnid, delta)
+        if grbit:
+            self.session.lasting.append((self.session.level, self._adding(columnid, delta)))
+        return before
+
+    def _adding(self, columnid: int, delta: int) -> Callable[[Transaction], Awaitable[None]]:
+        """The same update once more, where the record is still there."""
+        tree, bookmark, codec = self.plan.rows.tree, self.bookmark, self.plan.codec
+
+        async def again(txn: Transaction) -> None:
+            row = await txn.get(tree, bookmark)
+            place = None if row is None else codec.fixed_offset(row, columnid)
+            if place is not None:
+                txn.add(tree, bookmark, *place, delta)
+
+        return again
 
     async def _add(self, txn: Transaction, columnid: int, delta: int) -> int:
         row = await self._record(txn)

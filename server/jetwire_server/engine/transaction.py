@@ -16,7 +16,7 @@ All others use `async with session.operation(write=True) as txn`, which also und
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -122,6 +122,7 @@ class TransactionLevels:
         self._waiter: Waiter | None = None  # whoever waits for a commit
         self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
         self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
+        self.lasting: list[tuple[int, Callable[[Transaction], Awaitable[None]]]] = []  # what a rollback of that level must do again
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
     # -- state ------------------------------------------------------------------------------------------------
@@ -208,6 +209,7 @@ class TransactionLevels:
             assert self.txn is not None
             self.txn.forget(self._marks.pop())
             self.level -= 1
+            self.lasting = [(min(level, self.level), again) for level, again in self.lasting]
             for cursor in self.cursors.values():
                 cursor.level_committed(self.level)
             return None
@@ -219,6 +221,7 @@ class TransactionLevels:
             done = True
         finally:
             self.level = 0
+            self.lasting.clear()
             if done:
                 for cursor in self.cursors.values():
                     cursor.level_committed(0)
@@ -254,13 +257,33 @@ class TransactionLevels:
             self.txn.forget(mark)
             self.writes += 1
             self.schema_undone()
+            for at, (level, again) in enumerate(self.lasting):
+                if level > self.level:
+                    await again(self.txn)
+                    self.lasting[at] = self.level, again
         else:
             txn, self.txn = self.txn, None
             self._count_reads(txn)
             await txn.rollback()
             self._ended(False)
+            await self.do_again()
         if self.unused:
             await self.free_unused()
+
+    async def do_again(self) -> None:
+        """Escrow updates that no rollback undoes get a transaction of their own."""
+        lasting, self.lasting = self.lasting, []
+        if not lasting:
+            return
+        with suppress(JetError):  # a record that is another's by now, or a storage that fails: they go with the rest
+            own = await self.instance.store.begin()
+            try:
+                for _, again in lasting:
+                    await again(own)
+            except BaseException:
+                await own.rollback()
+                raise
+            await own.commit(lazy=True)
 
     async def free_unused(self) -> None:
         """Gives back the space of long values that nobody has. Where that cannot be logged now, the next start does it."""
