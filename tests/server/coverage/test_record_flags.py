@@ -238,6 +238,29 @@ async def test_a_check_that_every_record_passes(play: Player) -> None:
     await play("Update", grbit=["UpdateCheckESE97Compatibility"])
 
 
+@shows("EscrowUpdate", "JET_bitEscrowNoRollback")
+async def test_a_sum_that_no_rollback_undoes(play: Player) -> None:
+    for undone in ("Rollback", "EndSession"):
+        await play.play(*OTHERS)
+        await play("BeginTransaction")
+        await play("EscrowUpdate", delta=5)
+        await play("BeginTransaction")
+        await play("EscrowUpdate", delta=2, grbit=["EscrowNoRollback"])
+        await play("Rollback")
+        assert await play.value("sum") - 5 in (2, 4)
+        await play(undone)
+        theirs = {"sesid": play.kept["other"], "tableid": play.kept["theirs"]}
+        await play("Move", **theirs, numRows="First")
+        assert await play.value("sum", **theirs) == (2 if undone == "Rollback" else 4)
+        await play("EndSession", sesid=theirs["sesid"])
+    # committed it is no different from any other
+    again = Player(play.bench, await play.bench.world())
+    await again("BeginTransaction")
+    await again("EscrowUpdate", delta=2, grbit=["EscrowNoRollback"])
+    await again("CommitTransaction")
+    assert await again.value("sum") == 2
+
+
 @shows("GetLock", "JET_bitReadLock", "JET_bitWriteLock")
 async def test_locks(play: Player) -> None:
     await play.play(*OTHERS)
