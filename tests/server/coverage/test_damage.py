@@ -212,3 +212,14 @@ async def test_a_backup_that_is_not_there_and_logs_that_do_not_belong_to_it(tmp_
         for method, nowhere in (("RestoreInstance", "nowhere"), ("Restore", "default/nowhere")):
             assert await world.name_of(method, {"source": nowhere}) == "JET_errInvalidPath"
             assert await world.name_of(method) == "JET_errInvalidLogSequence"
+
+
+@shows("AttachDatabase", "JET_errDatabaseFileReadOnly", "JET_bitDbReadOnly")
+async def test_a_file_that_nobody_may_write(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        world = await bench.world()
+        await world.ready("AttachDatabase")
+        file = tmp_path / "default" / f"{world.kept['name']}.edb"
+        file.chmod(0o444)
+        assert await world.name_of("AttachDatabase") == "JET_errDatabaseFileReadOnly"
+        assert await world.name_of("AttachDatabase", {"grbit": ["DbReadOnly"]}) == "JET_errSuccess"

@@ -48,6 +48,7 @@ CREATING, ATTACHED, DETACHED = range(3)
 """Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it."""
 
 DIGEST_MASK = (1 << 64) - 1
+_MAY_WRITE = 0o222  # of a file: whoever it is
 _MAP_BYTES = 1 << 40
 _READERS = limits.PAGE_VIEWS_MAX
 _GROW_BYTES = 16 << 20
@@ -261,6 +262,8 @@ class PageFile:
             file.close()
         if size == 0 or not start:
             raise JetError(Err.DatabaseCorrupted, f"{path}: the file is empty; restore a backup", path=path)
+        if not read_only and not os.stat(files.real_path(path)).st_mode & _MAY_WRITE:  # asked even where the system would allow it
+            raise JetError(Err.DatabaseFileReadOnly, f"{path}: nobody may write the file; attach it read only, or chmod u+w", path=path)
         env = _open(files, path, read_only=read_only)
         try:
             info = env.info()
