@@ -15,6 +15,7 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.limits import FILE_CHUNK_BYTES
+from jetwire_server.redo.names import LogNames
 
 FULL_NAME = "backup.json"
 FORMAT = 1
@@ -72,7 +73,7 @@ def damaged(detail: str, code: Err = Err.InvalidBackup) -> JetError:
 def decode(data: bytes, name: str) -> BackupManifest:
     try:
         manifest = msgspec.json.decode(data, type=BackupManifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:  # the latter: bytes that are no text
         raise damaged(f"{name} is no backup manifest or is damaged: {error}") from error
     if manifest.format != FORMAT:
         raise damaged(f"{name} has format {manifest.format}, this version knows {FORMAT}")
@@ -119,8 +120,20 @@ def load_chain(files: Files) -> list[BackupManifest]:
     return chain
 
 
+UNFINISHED = "backup.unfinished"  # what a client leaves that was interrupted: its files are no part of the backup yet
+
+
 def check_presence(files: Files, chain: Sequence[BackupManifest]) -> None:
-    """Every file is there, with its size. What is in them is checked when it is read."""
+    """Every file is there, with its size. What is in them is checked when it is read.
+
+    A log file that no manifest names says that one is missing: what it holds must not be left out without a word.
+    """
+    names = LogNames(chain[0].log_directory, chain[0].base_name)
+    known = {file.path for manifest in chain for file in manifest.files}
+    present = [names.path(name) for name in files.list(names.directory) if names.number(name) is not None]
+    unnamed = [path for path in present if path not in known]
+    if unnamed and not files.exists(UNFINISHED):
+        raise damaged(f"{unnamed[0]} is in no manifest: the last one is missing, or its backup was not finished (then move the file away)")
     for manifest in chain:
         for wanted in manifest.files:
             if not files.exists(wanted.path):

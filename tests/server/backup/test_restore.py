@@ -80,6 +80,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit in a log": lambda d: flip(logs(d)[1], 5_000),
     "a bit in unused log space": lambda d: flip(logs(d)[-1], -1),
     "a bit in the checkpoint file": lambda d: flip(d / "edb.chk", 40),
+    "bytes that are no text in the manifest": lambda d: (d / "backup.json").write_bytes(
+        (d / "backup.json").read_bytes().replace(b"default", b"def\xe3ult")
+    ),
+    "the last manifest is missing": lambda d: sorted(d.glob("backup-*.json"))[-1].unlink(),
     "a bit in the manifest": lambda d: (d / "backup.json").write_bytes((d / "backup.json").read_bytes().replace(b"default", b"defaulu")),
     "a cut database": lambda d: (d / "a.edb").write_bytes((d / "a.edb").read_bytes()[:-4096]),
     "a longer database": lambda d: (d / "a.edb").write_bytes((d / "a.edb").read_bytes() + b"\0" * 4096),
@@ -135,3 +139,15 @@ async def test_logs_of_an_abandoned_future_are_refused(taken: Taken, tmp_path: P
     storage = assemble(str(target), SystemClock())
     with pytest.raises(JetError):
         await storage.store.start()
+
+
+async def test_an_unfinished_incremental_backup_does_not_spoil_the_ones_before(taken: Taken, tmp_path: Path) -> None:
+    copy = copy_of(taken.directory, tmp_path / "copy")
+    last = sorted(copy.glob("backup-*.json"))[-1]
+    last.unlink()
+    with pytest.raises(JetError) as caught:  # its log is there: is the manifest lost?
+        await restored(copy, tmp_path / "r", taken.tree)
+    assert caught.value.code == Err.InvalidBackup
+    (copy / "backup.unfinished").write_text("{}")  # no: it was not finished
+    _, rows = await restored(copy, tmp_path / "r", taken.tree)
+    assert rows in taken.hosted.history.values()
