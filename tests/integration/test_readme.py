@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +43,23 @@ def test_programs_run_as_pasted(own_server: ServerProcess, tmp_path: Path, page:
 def test_fragments_are_python(page: str):
     for block in blocks(page):
         compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def one_liners() -> list[str]:
+    """The README's shell lines that speak to a server without the client."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = text.partition("## Without the client")[2].partition("```sh\n")[2].partition("```")[0].splitlines()
+    assert len(lines) == 3
+    return lines
+
+
+@pytest.mark.parametrize("tool", ["curl", "nc", "websocat"])
+def test_one_liners_run_as_printed(own_server: ServerProcess, tool: str):
+    (line,) = [line for line in one_liners() if re.search(rf"(^|\| ){tool} ", line)]
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    here = line.replace("127.0.0.1:3730", f"127.0.0.1:{own_server.http_port}").replace("127.0.0.1 3731", f"127.0.0.1 {own_server.tcp_port}")
+    assert here != line
+    done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["result"] is not None
