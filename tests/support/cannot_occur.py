@@ -144,6 +144,8 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     "refused, as documented: deprecated, reserved or not supported": {
         "JET_bitColumnUserDefinedDefault": ("AddColumn",),
         "JET_bitCompactRepair": ("Compact",),
+        "JET_bitBackupAtomic": ("BeginExternalBackup", "BeginExternalBackupInstance"),
+        "JET_bitBackupSnapshot": (EVERYWHERE,),
         "JET_bitForceDetach": ("DetachDatabase",),
         "JET_bitForceCloseAndDetach": ("DetachDatabase",),
         "JET_bitIdleFlushBuffers": ("Idle",),
@@ -155,6 +157,10 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         **dict.fromkeys((f"JET_IdxInfo{n}" for n in ("OLC", "ResetOLC", "SysTabCursor")), (EVERYWHERE,)),
         **dict.fromkeys((f"JET_ObjInfo{n}" for n in ("ListACM", "Max", "RulesLoaded", "SysTabCursor", "SysTabReadOnly")), (EVERYWHERE,)),
         **dict.fromkeys((f"JET_TblInfo{n}" for n in ("DumpTable", "MostMany", "OLC", "Rvt", "ResetOLC")), (EVERYWHERE,)),
+    },
+    "attaching reads no index, and no sort order is older than the files: damage shows where it is read": {
+        "JET_errPrimaryIndexCorrupted": ("AttachDatabase",),
+        "JET_errSecondaryIndexCorrupted": ("AttachDatabase",),
     },
     "sorts spill into a file that has no name": {"JET_filetypeTempDatabase": ("GetDatabaseFileInfo",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},

@@ -172,6 +172,32 @@ async def test_what_else_can_be_asked(play: Player) -> None:
 
 
 # -- instances ----------------------------------------------------------------------------------------------------------
+@shows("Init", *(f"JET_bit{bit}" for bit in ("ReplayReplicatedLogFiles", "CreateSFSVolumeIfNotExist", "RecoveryWithoutUndo")))
+async def test_how_an_instance_starts(play: Player) -> None:
+    """Two bits are reserved; and recovery never has anything to undo: what was not committed is in no file."""
+    for flag in ("ReplayReplicatedLogFiles", "CreateSFSVolumeIfNotExist", "RecoveryWithoutUndo"):
+        await play.play(OTHER)
+        other = {"instance": play.kept["other"]}
+        await play("Init", **other, grbit=[flag])
+        session = (await play("BeginSession", **other))["sesid"]
+        if flag != "RecoveryWithoutUndo":
+            await play("Term", **other)
+            continue
+        dbid = (await play("CreateDatabase", sesid=session, database="a.edb"))["dbid"]
+        await play("CreateTable", sesid=session, dbid=dbid, tablename="kept")
+        await play("BeginTransaction", sesid=session)
+        await play("CreateTable", sesid=session, dbid=dbid, tablename="undone")
+        await play("Term", **other, grbit=["TermDirty"])
+        await play.play(OTHER)
+        other = {"instance": play.kept["other"]}
+        await play("Init", **other, grbit=[flag])
+        session = (await play("BeginSession", **other))["sesid"]
+        dbid = (await play("OpenDatabase", sesid=session, database="a.edb"))["dbid"]
+        assert await play.answer("OpenTable", sesid=session, dbid=dbid, tablename="kept") == SUCCESS
+        assert await play.answer("OpenTable", sesid=session, dbid=dbid, tablename="undone") == "JET_errObjectNotFound"
+        await play("Term", **other)
+
+
 @shows("Term", "JET_bitTermComplete", "JET_bitTermAbrupt", "JET_bitTermStopBackup", "JET_bitTermDirty")
 async def test_how_an_instance_ends(play: Player) -> None:
     for flag in ("TermComplete", "TermAbrupt", "TermStopBackup", "TermDirty"):
