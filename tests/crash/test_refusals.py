@@ -240,11 +240,14 @@ async def test_after_a_clean_stop_the_end_of_the_log_may_be_lost(good: Path, tmp
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
-def test_a_network_file_system_is_refused(tmp_path: Path, kind: str) -> None:
+def test_a_network_file_system_is_refused(good: Path, tmp_path: Path, kind: str) -> None:
+    shutil.copytree(good, tmp_path / "data")
+    before = fingerprint(tmp_path)
     mounts = f"1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / {tmp_path} rw - {kind} server:/share rw\n"
     with pytest.raises(JetError) as caught:
         refuse_network_file_system(str(tmp_path / "data"), mounts)
     assert (caught.value.code, "local disk" in caught.value.detail) == (Err.FileAccessDenied, True)
+    assert fingerprint(tmp_path) == before
     refuse_network_file_system("/elsewhere", mounts)
 
 
