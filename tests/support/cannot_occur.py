@@ -162,6 +162,7 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
         "JET_errPrimaryIndexCorrupted": ("AttachDatabase",),
         "JET_errSecondaryIndexCorrupted": ("AttachDatabase",),
     },
+    "Init takes no map of databases": {"JET_bitReplayMissingMapEntryDB": ("Init",)},
     "sorts spill into a file that has no name": {"JET_filetypeTempDatabase": ("GetDatabaseFileInfo",)},
     "it can be switched off in no configuration": {"JET_errDisabledFunctionality": ("GetErrorInfo",)},
 }
