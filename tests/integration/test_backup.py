@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,49 @@ def test_external_restore_beside_the_running_instance(server: ServerProcess, tmp
         beside = lines.call("OpenDatabase", sesid=sesid, database="placed/load.edb")["dbid"]
         lines.call("OpenTable", sesid=sesid, dbid=beside, tablename="after")
         assert lines.error("ExternalRestore", **places, genLow=3, genHigh=2) == "JET_errInvalidParameter"
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from jetwire import backups
+from jetwire._sync.connection import Connection
+backups.CHUNK_BYTES = 8192
+def show(name, done, size):
+    print(name, done, flush=True)
+    sys.stdin.readline()
+with Connection(sys.argv[1]) as connection:
+    instance = connection.call("Hello")["instances"][0]["instance"]
+    backups.take(connection, instance, Path(sys.argv[2]), incremental=sys.argv[3] == "1", truncate=True, progress=show)
+"""
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_client_killed_in_the_middle_is_resumed_by_the_same_command(server: ServerProcess, tmp_path: Path, incremental: bool) -> None:
+    target = tmp_path / "backup"
+    if incremental:
+        jetwire(server, "backup", target)
+        load = Load(server, "x")
+        while len(load.done) < 5:
+            time.sleep(0.05)
+        load.stop()
+    pieces: list[str] = []
+    for lines in (3, 5):  # killed twice, at different places
+        command = [sys.executable, "-c", SLOW, server.addresses["tcp"], str(target), str(int(incremental))]
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        for _ in range(lines):
+            pieces.append(child.stdout.readline())
+            child.stdin.write("\n")
+            child.stdin.flush()
+        child.kill()
+        child.communicate()
+    assert (target / "backup.unfinished").exists()
+    assert len(set(pieces)) >= len(pieces) - 2  # the second went on where the first had been
+    flags = ["--incremental"] if incremental else []
+    assert jetwire(server, "backup", target, *flags)["resumed"]
+    assert not (target / "backup.unfinished").exists()
+    code, output = jetwired("restore", target, tmp_path / "new" / "default", "--json")
+    assert code == 0, output
+    assert jetwired("check", tmp_path / "new")[0] == 0

@@ -13,8 +13,10 @@ from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit, OSS
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.backup.directory import backup_instance
 from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.states import TABLE, Call, State
+from jetwire_server.backup.streaming import load_stamp
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.instance import Instance
 from tests.server.backup.reading import INCREMENTAL, fetch, take
@@ -295,3 +297,109 @@ async def test_an_end_of_the_instance_ends_its_backup(hosted: Hosted, tmp_path: 
     await again.init()
     await backups.begin(again)
     await backups.end(again, EndExternalBackupGrbit.BackupEndAbort)
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+async def test_what_a_backup_pins_is_not_truncated_by_another_road(hosted: Hosted, tmp_path: Path, pinned: bool) -> None:
+    """While a backup reads, circular logging and BackupInstance(None) remove no log file it needs; the control pins nothing."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    storage = backups.storage_of(instance)
+    log = storage.log
+    await backups.begin(instance)
+    if not pinned:
+        log._pins.clear()
+    needed = log.end.generation
+    for _ in range(3):
+        await hosted.write(10)
+        await log.roll()
+    storage.store.circular = True
+    await hosted.write(10)
+    await instance.store.checkpoint()
+    assert (needed in log.generations()) is pinned
+    if not pinned:
+        return
+    await fetch(backups, instance, "a.edb", tmp_path / "b")
+    for name in (await backups.get_log_info(instance))[0]:
+        await fetch(backups, instance, name, tmp_path / "b")
+    await backups.end(instance)
+    await hosted.write(10)
+    await log.roll()
+    await instance.store.checkpoint()
+    assert needed not in log.generations()  # its end lets them go
+
+
+async def test_recovery_and_the_next_incremental_backup_find_their_logs(hosted: Hosted, tmp_path: Path) -> None:
+    """What truncation leaves is enough to recover and to continue the backup; one file less is noticed (the control)."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    log = backups.storage_of(instance).log
+    await take(backups, instance, tmp_path / "b")
+    for _ in range(3):
+        await hosted.write(10)
+        await log.roll()
+    await instance.store.checkpoint()
+    await backup_instance(backups, instance, None, 0, lambda *_: None)
+    stamp = load_stamp(backups.storage_of(instance).files)
+    assert stamp is not None
+    assert log.generations()[0] <= stamp.next_generation
+    await take(backups, instance, tmp_path / "b", INCREMENTAL)
+    await hosted.write(10)
+    await log.roll()
+    (hosted.directory / log.names.archived(log.end.generation - 1)).unlink()
+    await refused(Err.MissingFileToBackup, backups.begin(instance, INCREMENTAL))
+
+
+@pytest.mark.parametrize(
+    ("grbit", "stamped", "error"),
+    [
+        (EndExternalBackupGrbit.BackupEndNormal, False, None),
+        (EndExternalBackupGrbit.BackupEndNormal | EndExternalBackupGrbit.BackupTruncateDone, True, None),
+        (
+            EndExternalBackupGrbit.BackupEndNormal
+            | EndExternalBackupGrbit.BackupTruncateDone
+            | EndExternalBackupGrbit.BackupNoDbHeaderUpdate,
+            False,
+            None,
+        ),
+        (EndExternalBackupGrbit.BackupEndAbort, False, None),
+        (EndExternalBackupGrbit.BackupEndAbort | EndExternalBackupGrbit.BackupTruncateDone, False, None),
+        (EndExternalBackupGrbit.BackupEndAbort | EndExternalBackupGrbit.BackupEndNormal, False, Err.InvalidParameter),
+        (1 << 20, False, Err.InvalidGrbit),
+    ],
+)
+async def test_how_a_backup_ends_decides_whether_it_can_be_continued(
+    hosted: Hosted, tmp_path: Path, grbit: int, stamped: bool, error: Err | None
+) -> None:
+    """Without truncation a backup is a copy, unless its end says that the truncation is done by other means."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await reach(State.LOGS, backups, instance, tmp_path / "b")
+    if error:
+        await refused(error, backups.end(instance, int(grbit)))
+        await backups.end(instance)
+    else:
+        await backups.end(instance, int(grbit))
+    if stamped:
+        await backups.begin(instance, INCREMENTAL)
+        await backups.end(instance, EndExternalBackupGrbit.BackupEndAbort)
+    else:
+        await refused(Err.MissingFullBackup, backups.begin(instance, INCREMENTAL))
+
+
+async def test_each_log_list(hosted: Hosted, tmp_path: Path) -> None:
+    """GetLogInfo is the backup's files with their range, GetTruncateLogInfo what TruncateLog then removes: no more, no less."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    log = backups.storage_of(instance).log
+    for _ in range(3):
+        await hosted.write(10)
+        await log.roll()
+    await instance.store.checkpoint()
+    await reach(State.LOGS, backups, instance, tmp_path / "b")
+    files, low, high, _ = await backups.get_log_info(instance)
+    assert [name for name in files if name.endswith(".log")] == [log.names.archived(n) for n in range(low, high + 1)]
+    promised = await backups.get_truncate_log_info(instance)
+    before = set(log.generations())
+    await backups.truncate(instance)
+    gone = {log.names.archived(n) for n in before - set(log.generations())}
+    assert gone <= set(promised)
+    assert gone
+    assert (await backups.get_log_info(instance))[0] == files
+    await backups.end(instance)
