@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +92,33 @@ async def test_what_comes_behind_it_stays_behind_it(tmp_path: Path) -> None:
     await store.stop()
     store = await open_store(str(tmp_path))
     assert await store.count(tree) == ROWS + 3
+    await store.stop()
+
+
+async def test_one_that_cannot_be_published_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, tree = await opened(tmp_path)
+    publish = store.timeline.publish
+
+    def fail(number: int, *rest: Any) -> list[bytes]:
+        if number == bad:
+            raise MemoryError("no more")
+        return publish(number, *rest)
+
+    async def small(name: bytes) -> Commit:
+        writer = await store.begin()
+        writer.put(tree, name, b"x")
+        return await writer.commit()
+
+    monkeypatch.setattr(store.timeline, "publish", fail)
+    number = store.next_number
+    bad = number + 1
+    work = asyncio.create_task(large(store, tree, b"1"))
+    await until(lambda: store.next_number > number)
+    answers = await asyncio.gather(work, *[small(b"%d" % i) for i in range(5)], return_exceptions=True)
+    assert isinstance(answers[0], Commit)
+    assert [isinstance(answer, Exception) for answer in answers[1:]] == [True, False, False, False, False]
+    assert store.problems(), "what is logged and cannot be shown ends the instance"
+    assert not store.publishing.busy
     await store.stop()
 
 

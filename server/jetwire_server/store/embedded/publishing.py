@@ -31,13 +31,10 @@ class Publishing:
     def __init__(self, store: EmbeddedStore) -> None:
         self._store = store
         self._behind: deque[tuple[Pending, Placed | JetError]] = deque()
+        self.busy = False
+        """Whether a large commit is on its way, so that what comes now must wait."""
         self._idle = asyncio.Event()
         self._idle.set()
-
-    @property
-    def busy(self) -> bool:
-        """Whether a large commit is on its way, so that what comes now must wait."""
-        return not self._idle.is_set()
 
     def wait(self, pending: Pending, placed: Placed | JetError) -> None:
         """Takes a report in when the ones before it are published."""
@@ -49,6 +46,7 @@ class Publishing:
 
     def begin(self, pending: PendingCommit, placed: Placed) -> None:
         """Publishes a large commit."""
+        self.busy = True
         self._idle.clear()
         self._turn(asyncio.get_running_loop(), self._slices(pending, placed), pending, placed)
 
@@ -79,7 +77,12 @@ class Publishing:
         pending.transaction.release(published.number)
 
     def _go_on(self) -> None:
-        self._idle.set()
+        self.busy = False
         while self._behind and not self.busy:
             pending, placed = self._behind.popleft()
-            pending.take(placed)
+            try:
+                pending.take(placed)
+            except Exception as error:  # it has been told; who comes behind it must be told too
+                asyncio.get_running_loop().call_exception_handler({"message": "a commit could not be published", "exception": error})
+        if not self.busy:
+            self._idle.set()
