@@ -46,6 +46,7 @@ CALLS_IN_FLIGHT_MAX = 1_024  # a connection's calls that wait; more are refused
 RESULT_BYTES_MAX = 64 << 20
 RECORDS_BYTES = 16 << 20  # GetRecords ends a page here, however many records were asked for
 WRITE_BUFFER_BYTES = 1 << 20  # more than this unread, and nothing more is read from that connection
+WRITE_COPY_BYTES_MAX = 8 << 10  # a longer answer is not copied to have its line feed
 WRITE_CHUNK_BYTES = 64 << 10  # answers of pipelined calls are written in pieces of about this size
 UNREAD_BYTES_MAX = 128 << 20  # late answers and notifications nobody reads: the connection is dropped
 SLOW_READER_SECONDS = 60.0  # a connection that reads nothing of what waits for it is dropped after this

@@ -69,7 +69,10 @@ class LineConnection(asyncio.Protocol):
             # One whole line, and nothing before it: nearly always so.
             answer = self.peer.receive(data)
             if type(answer) is bytes:
-                self._transport.write(answer + b"\n")
+                if len(answer) < limits.WRITE_COPY_BYTES_MAX:
+                    self._transport.write(answer + b"\n")
+                else:
+                    self._transport.writelines((answer, b"\n"))
             return
         *whole, rest = data.split(b"\n")
         if whole:

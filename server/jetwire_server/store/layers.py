@@ -51,6 +51,12 @@ def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, hi
 
 def _versions_alone(transaction: StoreTransaction, tree: Tree, keys: list[bytes]) -> list[Row]:
     """What the snapshot sees of these keys where the pages have nothing."""
+    found = transaction.versions_of(tree)
+    assert found is not None
+    versions, snapshot, base = found.versions, transaction.snapshot, transaction.pages.base
+    newest = [(key, value) for key in keys if base < (version := versions[key])[0] <= snapshot and (value := version[1]) is not None]
+    if len(newest) == len(keys):  # nearly always so
+        return newest
     merged: dict[bytes, bytes] = {}
     _lay_versions(transaction, tree, keys, merged)
     return list(merged.items())  # in the order of the keys
