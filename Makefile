@@ -28,6 +28,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests
 
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not torture"

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import jetwire.sync
 from jetwire.cli.app import app
@@ -238,7 +237,7 @@ def test_a_shell_at_a_terminal(shared_server: ServerProcess, home: dict[str, str
 @pytest.fixture
 def filled(shared_server: ServerProcess, database: str) -> str:
     """A database with a table of everything that is awkward in files."""
-    columns = {
+    columns: dict[str, str | dict[str, Any]] = {
         "id": "LongLong",
         "text": "LongText",
         "real": "IEEEDouble",

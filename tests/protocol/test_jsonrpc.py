@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def subtract(params: Any) -> int:
     return first - second
 
 
-SPEC_METHODS = {
+SPEC_METHODS: dict[str, Callable[[Any], Any]] = {
     "subtract": subtract,
     "sum": sum,
     "get_data": lambda params: ["hello", 5],

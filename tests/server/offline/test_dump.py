@@ -18,7 +18,7 @@ from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
 from tests.support.server_process import ServerProcess
 
-COLUMNS = {
+COLUMNS: dict[str, str | dict[str, Any]] = {
     "id": "LongLong",
     "text": "LongText",
     "when": "DateTime",

@@ -44,6 +44,7 @@ async def frozen(tmp_path: Path) -> tuple[Path, Path]:
             break
         await asyncio.sleep(0.02)
     path = tmp_path / "manifest.json"
+    assert manifest is not None
     path.write_text(json.dumps([{"url": "tcp://there", **manifest.to_wire()}]))
     await hosted.write(1)
     await hosted.stop()

@@ -16,8 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from jetwire_server.__main__ import app
 from tests.support.server_process import Lines, ServerProcess
