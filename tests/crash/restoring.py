@@ -235,6 +235,8 @@ def swaps(seed: int, cycles: int, *, finishing: bool = True) -> Result:
             data = copy_of(case.data, directory / str(nth))
             place, hit = dice.choice((*PLACES, "moved", "moved")), dice.randrange(1, 7)
             spoilt = dice.random() < 0.5  # the reason for the restore
+            if not finishing:  # a place where half of it is done, and the old half of no use
+                place, hit, spoilt = "moved", 1 + hit % 3, True
             if spoilt:
                 (data / "default" / "a.edb").write_bytes(b"no database any more")
             hit = hit if place == "moved" else 1

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from jetwire_server import limits
 from jetwire_server.backup.restore import THE_END, restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.store.embedded.assemble import assemble
+from jetwire_server.store.interface import tree_slot
 from tests.server.backup.reading import INCREMENTAL, take
 from tests.support.hosted import Hosted, rows_of
 
@@ -35,4 +39,36 @@ async def test_a_database_detached_after_the_full_backup_is_restored_with_all_it
         finally:
             await snapshot.rollback()
     finally:
+        await storage.store.stop()
+
+
+@pytest.mark.parametrize("spilling", [False, True])
+async def test_a_tree_built_after_the_full_backup_is_still_there_after_another_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spilling: bool
+) -> None:
+    """Its rows and the commit that names it come from the log; a long log goes to the pages before it is at its end."""
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b")
+    store = hosted.instance.store
+    built = await store.new_unpublished(tree_slot(hosted.tree))
+    rows = [(n.to_bytes(4, "big"), b"row %d" % n) for n in range(3_000)]
+    await built.put_many(rows)
+    transaction = await store.begin()
+    tree = transaction.adopt(built)
+    await transaction.commit()
+    for _ in range(60):
+        await hosted.write(20, size=500)
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b", INCREMENTAL)
+    await hosted.stop()
+    if spilling:
+        monkeypatch.setattr(limits, "VERSION_BYTES_SLOW", 10_000)
+        monkeypatch.setattr("jetwire_server.store.embedded.recovery.GATHER_RECORDS", 5)
+    await restore(LocalFiles(tmp_path / "b"), LocalFiles(tmp_path / "r"), SystemClock(), until=THE_END, progress=lambda *_: None)
+    for _ in range(2):
+        storage = assemble(str(tmp_path / "r"), SystemClock())
+        await storage.store.start()
+        snapshot = await storage.store.begin(read_only=True)
+        assert await rows_of(snapshot, tree) == dict(rows)
+        await snapshot.rollback()
+        await storage.store.checkpoint()
         await storage.store.stop()
