@@ -73,7 +73,7 @@ class StoreTransaction:
         # Locks that no write of this transaction took by itself, and what held the key before, if this one held it too.
         self._held: list[tuple[Tree, bytes, Owner | None]] = []
         self._savepoints: list[tuple[int, ...]] = []
-        self._after: list[Callable[[], None]] | None = None  # whoever waits for this commit to end
+        self._after: tuple[Callable[[], None], ...] = ()  # whoever waits for this commit to end
         self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
 
     @property
@@ -309,9 +309,7 @@ class StoreTransaction:
 
     def after(self, call: Callable[[], None]) -> None:
         """Calls once, when this commit has ended."""
-        if self._after is None:
-            self._after = []
-        self._after.append(call)
+        self._after += (call,)
 
     async def rollback(self) -> None:
         self.rollback_now()
@@ -337,10 +335,8 @@ class StoreTransaction:
         self.writes, self.adopted = _NO_WRITES, _NO_TREES  # large ones must not live as long as whoever holds this
         self._undo.clear()
         self._orders.clear()
-        if self._after is not None:
-            after, self._after = self._after, None
-            for call in after:
-                call()
+        for call in self._after:
+            call()
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _check_active(self) -> None:
