@@ -11,6 +11,7 @@ from pathlib import Path
 from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.parameters import PARAMETERS, Param
 from jetwire_protocol.declarations import METHODS, NOTIFICATIONS, TYPES, Member, Method
+from jetwire_server.engine.parameters import EFFECTIVE, default_of
 from jetwire_server.rpc import handlers
 from jetwire_server.rpc.dispatch import not_built
 
@@ -77,12 +78,14 @@ def reference() -> str:
 
 def parameters() -> str:
     rows = []
-    for paramid, (kind, default, low, high, scope, mutable, *_rest) in PARAMETERS.items():
-        rows.append((paramid, f"`{Param(paramid).name}`", kind, default, f"{low} ... {high}" if high is not None else low, scope, mutable))
+    for paramid, (kind, _, low, high, scope, mutable, *_rest) in PARAMETERS.items():
+        limits = f"{low} ... {high}" if high is not None else low
+        here = "has an effect" if paramid in EFFECTIVE else "kept"
+        rows.append((paramid, f"`{Param(paramid).name}`", kind, default_of(paramid), limits, scope, mutable, here))
     return (
         "# System parameters\n\nGenerated. For strings the range is of lengths.\n"
-        "Those without meaning in this server are accepted and kept.\n\n"
-        + _table(("id", "name", "type", "default", "range", "scope", "may be set"), rows)
+        "All are checked, kept and reported; those that are only `kept` change nothing in this server.\n\n"
+        + _table(("id", "name", "type", "default", "range", "scope", "may be set", "here"), rows)
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import Cbtyp
+from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 
@@ -58,7 +59,10 @@ class Callbacks:
         mine = [one for one in self._by_table.get(cursor.table.objid, ()) if one.alive]
         if len(mine) >= limits.CALLBACKS_PER_TABLE_MAX:
             raise JetError(Err.OutOfMemory, f"{limits.CALLBACKS_PER_TABLE_MAX} callbacks on the table")
-        callback = Callback(cursor.session.instance.engine.new_handle(), cursor, mask, tell)
+        instance = cursor.session.instance
+        callback = Callback(instance.engine.new_handle(), cursor, mask, tell)
+        if instance.parameters.get(Param.DisableCallbacks):
+            return callback.id  # nobody is ever told
         self._by_table[cursor.table.objid] = [*mine, callback]
         return callback.id
 

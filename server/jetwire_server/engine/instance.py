@@ -242,5 +242,9 @@ class Instance:
         return self._transactions
 
     def emit(self, event_id: int, **args: Any) -> None:
+        """Into the event log, unless the instance's parameters say that nobody wants to read it there."""
         name, severity, _ = EVENTS[event_id]
-        self._events.emit(Event(event_id, name, severity or "information", self.clock.now(), self.name, args))
+        severity = severity or "information"
+        quiet = severity == "information" and self.parameters.get(Param.NoInformationEvent)
+        if not quiet and self.parameters.number(Param.EventLoggingLevel):
+            self._events.emit(Event(event_id, name, severity, self.clock.now(), self.name, args))

@@ -30,7 +30,6 @@ EFFECTIVE = frozenset(
     {
         Param.BaseName,
         Param.LogFilePath,
-        Param.SystemPath,
         Param.MaxSessions,
         Param.MaxOpenTables,
         Param.MaxCursors,
@@ -40,7 +39,6 @@ EFFECTIVE = frozenset(
         Param.LogFileSize,
         Param.CommitDefault,
         Param.CircularLog,
-        Param.CheckpointDepthMax,
         Param.DatabasePageSize,
         Param.OneDatabasePerSession,
         Param.OSSnapshotTimeout,
@@ -52,13 +50,8 @@ EFFECTIVE = frozenset(
         Param.IndexTupleStart,
         Param.NoInformationEvent,
         Param.EventLoggingLevel,
-        Param.EnableAdvanced,
         Param.ErrorToString,
-        Param.MaxColtyp,
-        Param.KeyMost,
         Param.LVChunkSizeMost,
-        Param.DurableCommitCallback,
-        Param.RuntimeCallback,
         Param.DisableCallbacks,
     }
 )

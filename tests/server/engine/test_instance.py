@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import StopServiceInstanceGrbit, TermGrbit
+from jetwire_protocol.data.flags import Cbtyp, StopServiceInstanceGrbit, TermGrbit
 from jetwire_protocol.data.parameters import PARAMETERS, Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import ManualClock
+from jetwire_server.engine import parameters as table_of_parameters
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.parameters import EFFECTIVE
 from jetwire_server.engine.session import Session
-from jetwire_server.events import EventLog
+from jetwire_server.events import Event, EventLog
 from jetwire_server.store.memory import MemoryStore
 from tests.server.engine.refusals import refused, refused_now
+from tests.server.engine.tables_for_tests import insert, make_table
 
 
 class Shaky(MemoryStore):
@@ -212,3 +217,43 @@ async def test_paths_stay_inside_and_unknown_ids_are_wrong(engine: Engine) -> No
     refused_now(lambda: engine.set_parameter(21, 1), Err.InvalidParameter)
     refused_now(lambda: engine.parameters.get(9999), Err.InvalidParameter)
     refused_now(lambda: engine.set_parameter(Param.IndexTuplesLengthMin, 1), Err.IndexTuplesInvalidLimits)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, [102, 105, 219]),
+        ({"NoInformationEvent": 1}, [219]),
+        ({"EventLoggingLevel": 0}, []),
+        ({"EventLoggingLevel": 25}, [102, 105, 219]),
+    ],
+)
+async def test_what_goes_into_the_event_log(clock: ManualClock, parameters: dict[str, int], told: list[int]) -> None:
+    events, seen = EventLog(), list[Event]()
+    events.listen(seen.append)
+    instance = await Engine(clock, events, lambda instance: MemoryStore(clock)).create_instance("a")
+    for name, value in parameters.items():
+        instance.set_parameter(Param[name], value)
+    await instance.init()
+    instance.emit(219, error=-1)
+    assert [event.id for event in seen] == told
+
+
+async def test_callbacks_can_be_switched_off(engine: Engine) -> None:
+    instance = await engine.create_instance("mute")
+    instance.set_parameter(Param.DisableCallbacks, 1)
+    await instance.init()
+    session = await instance.begin_session()
+    cursor = await make_table(session, await session.create_database("a.edb"))
+    told: list[int] = []
+    cursor.database.callbacks.register(cursor, Cbtyp.BeforeInsert, lambda number, at, what, arg: told.append(what))
+    await insert(cursor, id=1)
+    assert told == []
+
+
+@pytest.mark.parametrize("paramid", sorted(EFFECTIVE), ids=lambda paramid: Param(paramid).name)
+def test_what_is_said_to_have_an_effect_is_looked_at(paramid: int) -> None:
+    """Outside the table of parameters somebody must ask for it."""
+    room = Path(table_of_parameters.__file__).parents[1]
+    sources = [p.read_text() for p in room.rglob("*.py") if p != Path(table_of_parameters.__file__)]
+    assert any(re.search(rf"Param\.{Param(paramid).name}\b", source) for source in sources)

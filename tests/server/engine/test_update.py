@@ -499,3 +499,25 @@ async def test_a_new_key_is_found_by_seek_within_the_transaction(session: Sessio
 
 def test_chunks_are_smaller_than_what_streams() -> None:
     assert longvalue.CHUNK * 4 < limits.LONG_VALUE_STREAM_BYTES
+
+
+async def test_a_replace_without_a_lock_minds_what_the_record_is_not_that_it_was_written(
+    session: Session, other: Session, dbid: int, other_dbid: int
+) -> None:
+    """As the engine's source does, by a checksum of the record: equal values written meanwhile are no conflict, others are."""
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("n", Coltyp.Long), ColumnCreate("code", Coltyp.Text))
+    made = await session.create_table_column_index(dbid, TableCreate("plain", columns=columns, indexes=(IndexCreate("pk", ("+id",), 2),)))
+    made.cursor.close()
+    mine, theirs = await session.open_table(dbid, "plain"), await other.open_table(other_dbid, "plain")
+    await insert(mine, id=1, n=5)
+    await mine.move(FIRST)
+    await theirs.move(FIRST)
+    for value, conflicts in ((5, False), (6, True)):
+        await mine.prepare_update(Prep.Replace)  # at level 0: without a lock
+        await mine.set_column(ids(mine)["code"], f"written over {value}")
+        await replace(theirs, n=value)
+        if conflicts:
+            with refuses(Err.WriteConflict):
+                await mine.update()
+        else:
+            await mine.update()
