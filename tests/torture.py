@@ -23,8 +23,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
+
 from jetwire_server.store.embedded.store import EmbeddedStore
 from tests.crash import corruption, faults, killing, powerloss, restoring, served
+from tests.stateful.test_controls import conflicts_are_ignored
+from tests.stateful.test_engine import MACHINES, STEPS, drive
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -84,6 +88,22 @@ def _restoring(result: restoring.Result) -> Found:
     return {"count": result.count, "failures": result.failures, "extra": extra, "table": dict(result.table)}
 
 
+def _stateful(seed: int, dose: int) -> Found:
+    failures = []
+    for name, machine in MACHINES.items():
+        try:
+            drive(machine, dose, seed)
+        except AssertionError as wrong:
+            failures.append(f"seed {seed}, {name}: {wrong}")
+    return {"count": dose, "failures": failures, "extra": {"steps at most": STEPS * dose * len(MACHINES)}, "table": {}}
+
+
+def _wrong_engine(seed: int) -> Found:
+    with pytest.MonkeyPatch.context() as patch:
+        conflicts_are_ignored(patch)
+        return _stateful(seed, 300)
+
+
 def _control(result: Any) -> Found:
     return {"count": 1, "failures": result.failures, "extra": {}, "table": {}}
 
@@ -109,6 +129,13 @@ class Part:
 
 
 PARTS: dict[str, Part] = {
+    "stateful": Part(
+        "runs of the engine beside its model, on each of the two stores",
+        20_000,
+        500,
+        _stateful,
+        {"conflicts are not noticed": _wrong_engine},
+    ),
     "power": Part(
         "states after a power cut, recovered and compared",
         100_000,

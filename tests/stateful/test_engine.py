@@ -1,13 +1,9 @@
-"""The engine and the model, driven together: a small dose in every `make test`, as much as you like in `make torture`.
+"""The engine and the model, driven together: a small dose in every `make test`, more as a part of `tests.torture`.
 
-JETWIRE_STATEFUL_RUNS says how many runs of the torture (20,000), JETWIRE_STATEFUL_SEED where to begin; the seed of
-every part is printed, and the same seed gives the same runs.
+The same seed gives the same runs.
 """
 
 from __future__ import annotations
-
-import os
-import random
 
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -17,7 +13,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.stateful.machine import EmbeddedMachine, EngineMachine
 
 STEPS = 50
-TORTURE_PART = 500
 MACHINES = {"memory": EngineMachine, "embedded": EmbeddedMachine}
 
 
@@ -43,12 +38,3 @@ def drive(machine: type[EngineMachine], runs: int, seed: int, *, shrink: bool = 
 @pytest.mark.parametrize(("kind", "runs"), [("memory", 300), ("embedded", 60)])
 def test_every_answer_is_the_models(kind: str, runs: int) -> None:
     drive(MACHINES[kind], runs, seed=1)
-
-
-@pytest.mark.torture
-@pytest.mark.parametrize("kind", ["memory", "embedded"])
-def test_every_answer_is_the_models_for_long(kind: str) -> None:
-    runs = int(os.environ.get("JETWIRE_STATEFUL_RUNS", "20000"))
-    first = int(os.environ.get("JETWIRE_STATEFUL_SEED", "0")) or random.SystemRandom().randrange(1 << 32)
-    for part in range(0, runs, TORTURE_PART):
-        drive(MACHINES[kind], min(TORTURE_PART, runs - part), first + part)
