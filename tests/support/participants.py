@@ -68,6 +68,10 @@ class FakeInstance:
     def freeze_over(self, snap_id: int) -> None:
         self.log.append("over")
 
+    async def let_out(self) -> None:
+        assert not self.gate.look(), "the commits that wait cannot get out"
+        self.log.append("let out")
+
     async def stamp(self, stamp: Stamp) -> None:
         self.full = stamp if stamp.kind == "full" else self.full
         self.log.append(f"stamp {stamp.kind}")

@@ -161,6 +161,9 @@ class InstanceParticipant:
     def freeze_over(self, snap_id: int) -> None:
         self._instance.snapshot_holds.discard(snap_id)  # a session may end without having frozen
 
+    async def let_out(self) -> None:
+        await self._log.flush()
+
     async def stamp(self, stamp: Stamp) -> None:
         await asyncio.to_thread(self._stamp, stamp)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 
 from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import OSSnapshotEndGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
@@ -226,13 +227,18 @@ class SnapshotService:
             await self._memo.clear(session.id)
             raise
         session.verdict = verdict
-        self._emit(2003, session, None, **verdict.to_wire())
         hit("snapshot.thawed")
         # Not to be left half-way by a caller who hangs up: a session that ends with its thaw must end.
-        await asyncio.shield(self._after_thaw(session))
+        await asyncio.shield(self._after_thaw(session, verdict))
         return verdict
 
-    async def _after_thaw(self, session: SnapshotSession) -> None:
+    async def _after_thaw(self, session: SnapshotSession, verdict: Verdict) -> None:
+        # Who waited comes first: the memo and the event table are other files on the same disk, and a sync of theirs holds up the log's.
+        if verdict.commits_waited:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.THAW_COURTESY_SECONDS):
+                    await asyncio.gather(*(p.let_out() for p in session.participants), return_exceptions=True)
+        self._emit(2003, session, None, **verdict.to_wire())
         await self._memo.clear(session.id)
         if session.continues_after_thaw or session.over:
             return
@@ -392,8 +398,8 @@ class SnapshotService:
     async def _keep_watch(self, session: SnapshotSession) -> None:
         while self._session is session and session.state is not State.TIMED_OUT:
             # The loop's timers stand still while the machine sleeps; deadlines do not.
-            left = session.deadline - self._clock.boot()
-            await asyncio.sleep(min(max(0.0, left), limits.GATE_LOOK_SECONDS) if session.state is State.FROZEN else _LOOK_SECONDS)
+            left = max(0.001, session.deadline - self._clock.boot())  # less than the loop can tell apart would spin
+            await asyncio.sleep(min(left, limits.GATE_LOOK_SECONDS) if session.state is State.FROZEN else _LOOK_SECONDS)
             self._notice()
 
     async def _abort(self, session: SnapshotSession) -> None:
