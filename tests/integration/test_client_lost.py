@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import uvloop
@@ -25,58 +25,91 @@ def again(server: ServerProcess) -> ServerProcess:
     return ServerProcess(server.data, http=f"127.0.0.1:{server.http_port}", tcp=f"127.0.0.1:{server.tcp_port}")
 
 
-def run(loop: str, main: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
-        runner.run(main)
+class Client:
+    """One program with four tasks that insert until their server is killed, and then looks at what became of it."""
 
+    def __init__(self, number: int, kind: str) -> None:
+        self.name = f"t{number}"
+        self.kind = kind
+        self.acknowledged: set[int] = set()
+        self.told: list[BaseException] = []
 
-@pytest.mark.parametrize("loop", LOOPS)
-@pytest.mark.parametrize("kind", ["tcp", "ws"])
-def test_killed_under_inserts(tmp_path: Path, kind: str, loop: str):
-    """Every task is told that the connection is lost; the same server object goes on with the next; what was acknowledged is there."""
-
-    async def main() -> None:
-        process = ServerProcess(tmp_path / "data")
-        acknowledged: set[int] = set()
-        told: list[BaseException] = []
-
-        async def insert(session: jetwire.Session, first: int) -> None:
-            table = await (await session.open("a.edb")).table("t")
-            number = first
-            try:
-                while True:
-                    await table.insert({"id": number})
-                    acknowledged.add(number)
-                    number += 10
-            except ConnectionLost as error:
-                told.append(error)
-            with pytest.raises(HandleDead, match="ended with its connection"):
+    async def insert(self, session: jetwire.Session, first: int) -> None:
+        table = await (await session.open("a.edb")).table(self.name)
+        number = first
+        try:
+            while True:
                 await table.insert({"id": number})
-            await session.close()  # nothing is left to close, and that is no error
+                self.acknowledged.add(number)
+                number += 10
+        except (ConnectionLost, HandleDead) as error:  # in the middle of a call, or between two
+            self.told.append(error)
+        with pytest.raises(HandleDead, match="ended with its connection"):
+            await table.insert({"id": number})
+        await session.close()  # nothing is left to close, and that is no error
 
-        async with jetwire.connect(process.addresses[kind]) as server:
+    async def live(self, process: ServerProcess, dead: threading.Event, back: threading.Event) -> None:
+        async with jetwire.connect(process.addresses[self.kind]) as server:
             async with server.session() as session:
-                await (await session.open("a.edb", create=True)).create_table("t", {"id": "Long"}, primary="id")
+                await (await session.open("a.edb", create=True)).create_table(self.name, {"id": "Long"}, primary="id")
             sessions = [await server.begin_session() for _ in range(4)]
-            tasks = [asyncio.create_task(insert(session, n)) for n, session in enumerate(sessions)]
-            while len(acknowledged) < 40:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            process.kill()
-            async with asyncio.timeout(10):
-                await asyncio.gather(*tasks)
-            assert len(told) == 4
+            async with asyncio.timeout(60):
+                await asyncio.gather(*(self.insert(session, n) for n, session in enumerate(sessions)))
+            assert dead.is_set(), "control: nobody was told before the server was killed"
+            assert len(self.told) == 4
+            assert any(isinstance(error, ConnectionLost) for error in self.told)
             assert not any(session.alive for session in sessions)
             with pytest.raises(ConnectionLost, match="no server at"):
                 await server.begin_session()
-            with again(process):
-                async with server.session() as session:
-                    table = await (await session.open("a.edb")).table("t")
-                    found = {record["id"] async for record in table.range()}
-                    assert acknowledged <= found
-                    assert len(found - acknowledged) <= 4, "one a task, whose answer was lost"
-                    assert not sessions[0].alive, "an old session does not come back as another"
+            self.told.append(ConnectionLost("and nobody answers"))
+            assert await asyncio.to_thread(back.wait, 60)
+            async with server.session() as session:
+                table = await (await session.open("a.edb")).table(self.name)
+                found = {record["id"] async for record in table.range()}
+                assert self.acknowledged <= found
+                assert len(found - self.acknowledged) <= 4, "one a task, whose answer was lost"
+                assert not sessions[0].alive, "an old session does not come back as another"
 
-    run(loop, main())
+
+def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_killed_under_inserts(tmp_path: Path):
+    """Every task is told that the connection is lost; the same server object goes on with the next; what was acknowledged is there.
+
+    Over either transport, on either event loop: four programs, each in a thread, work on one server.
+    """
+    ways = [(kind, loop) for kind in ("tcp", "ws") for loop in LOOPS]
+    clients = [Client(number, kind) for number, (kind, _) in enumerate(ways)]
+    dead, back = threading.Event(), threading.Event()
+    process = ServerProcess(tmp_path / "data")
+
+    def run(client: Client, loop: str) -> None:
+        with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.run(client.live(process, dead, back))
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        programs = [pool.submit(run, client, loop) for client, (_, loop) in zip(clients, ways, strict=True)]
+
+        def every(true: Callable[[Client], bool]) -> Callable[[], bool]:
+            return lambda: all(true(client) or program.done() for client, program in zip(clients, programs, strict=True))
+
+        try:
+            wait_until(every(lambda client: len(client.acknowledged) >= 40))
+            dead.set()
+            process.kill()
+            wait_until(every(lambda client: len(client.told) == 5))
+            with again(process):
+                back.set()
+                for program in programs:
+                    program.result(60)
+        finally:
+            process.process.kill()
+            back.set()
 
 
 def test_killed_while_a_commit_waits_for_a_thaw(tmp_path: Path):
