@@ -35,6 +35,7 @@ unit: $(STAMP)
 
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture
+	$(BIN)/python -m pytest -m torture
 
 # Coverage-guided; atheris needs an interpreter it has wheels for, and is not in the lock of the product.
 FUZZ_SECONDS ?= 300
