@@ -26,7 +26,7 @@ _NEW_KEY = int(MakeKeyGrbit.NewKey)
 _EQ = int(SeekGrbit.SeekEQ)
 _ZERO_LENGTH = int(SetColumnGrbit.SetZeroLength)
 _ONE_MORE = SetInfo(itag=0)
-_TOLD_AT_ONCE = 256  # records between two looks at how much was told
+_TOLD_AT_ONCE = 256  # records between two looks at how much was told; where there may be long values, one
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wa
         await cursor._settle(txn)
     low, high = _bounds(cursor, forward)
     as_they_are = wanted.columns is None and not cursor.plan.has_long
+    told_at_once = 1 if cursor.plan.has_long else _TOLD_AT_ONCE
     while True:
         size = min(limit - count + 1, limits.BULK_READ_ROWS)
         entries: list[Row] = []
@@ -89,11 +90,11 @@ async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wa
         pairs = await _rows_of(txn, cursor, entries)
         if cursor.filters:
             pairs = [pair for pair in pairs if cursor._passes(pair[1])]
-        for start in range(0, len(pairs), _TOLD_AT_ONCE):
+        for start in range(0, len(pairs), told_at_once):
             if count == limit or weight > limits.RECORDS_BYTES:
                 cursor._put_on(*pairs[start][0])
                 return out, True
-            part = pairs[start : start + min(_TOLD_AT_ONCE, limit - count)]
+            part = pairs[start : start + min(told_at_once, limit - count)]
             rows = [row for _, row in part]
             if as_they_are:
                 told = cursor.plan.codec.view(int64_strings=wanted.int64_strings).to_json_runs(rows)
@@ -138,7 +139,7 @@ async def _rows_of(txn: Transaction, cursor: Cursor, entries: list[Row]) -> list
 
 async def _to_json(txn: Transaction, cursor: Cursor, row: bytes, wanted: Wanted) -> bytes:
     codec = cursor.plan.codec
-    long_values = await _long_values(txn, cursor, row) if cursor.plan.has_long else None
+    long_values = await _long_values(txn, cursor, row, wanted) if cursor.plan.has_long else None
     told = codec.to_json(row, wanted.columns, int64_strings=wanted.int64_strings, long_values=long_values)
     if wanted.columns is None:
         return told
@@ -150,9 +151,11 @@ async def _to_json(txn: Transaction, cursor: Cursor, row: bytes, wanted: Wanted)
     return msgspec.json.encode({name: found.get(name) for name in names})
 
 
-async def _long_values(txn: Transaction, cursor: Cursor, row: bytes) -> dict[LongRef, Any]:
+async def _long_values(txn: Transaction, cursor: Cursor, row: bytes, wanted: Wanted) -> dict[LongRef, Any]:
     out: dict[LongRef, Any] = {}
     for columnid, _, ref in cursor.plan.codec.references(row):
+        if wanted.columns is not None and columnid not in wanted.columns:
+            continue
         data = await longvalue.read(txn, cursor.table, ref)
         column = cursor.table.by_id[columnid]
         out[ref] = bytes_to_text(data, column.cp) if column.coltyp == Coltyp.LongText else data

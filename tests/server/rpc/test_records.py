@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,24 @@ def test_long_values_travel_whole(desk: Desk) -> None:
     assert part["data"] == {"base64": "6QB4AA=="}
     assert part["wrn"] == 1006  # JET_wrnBufferTruncated
     assert part["actualDataSize"] == 2 * len(story) - 2
+
+
+def test_a_page_ends_at_its_bytes(desk: Desk) -> None:
+    """However many records are asked for, and however large they are, a page ends at about 16 MiB; the next goes on."""
+    megabyte = base64.b64encode(bytes(1 << 20)).decode()
+    for first in range(0, 24, 4):
+        desk.put(*({"id": number, "blob": megabyte} for number in range(first, first + 4)))
+    sizes, found = [], []
+    more = True
+    while more:
+        answer = desk.call("GetRecords", limit=1_000)
+        found += [record["id"] for record in answer["records"]]
+        sizes.append(len(answer["records"]))
+        more = answer["more"]
+    assert found == list(range(24))
+    assert sizes == [12, 12], "1.4 MiB each as base64: the twelfth goes beyond 16 MiB"
+    desk.call("Move", numRows="First")
+    assert len(desk.call("GetRecords", limit=1_000, columns=["id"])["records"]) == 24, "what is not told does not count"
 
 
 def test_conflicts_between_sessions(server: ServerProcess, desk: Desk) -> None:
