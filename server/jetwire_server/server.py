@@ -70,6 +70,7 @@ class Server:
         self._files = LocalFiles(settings.data)
         self._lock = DirectoryLock(self._files)
         self._door = LocalDoor(Path(settings.runtime)) if settings.runtime else None
+        self._unix_lock: DirectoryLock | None = None  # on the path of the Unix socket, if one was given
         self._cookie: list[Token] = []  # the token on the local door's card
         self._tls: ssl.SSLContext | None = None
         self._listeners: list[asyncio.Server] = []
@@ -142,6 +143,9 @@ class Server:
             host, port = listener.sockets[0].getsockname()[:2]
             self.addresses["tcp"] = f"{'tls' if secure else 'tcp'}://{Address(host, port)}"
         if settings.unix:
+            lock = DirectoryLock(LocalFiles(settings.unix.parent), f"{settings.unix.name}.lock")
+            lock.acquire()
+            self._unix_lock = lock
             self._listeners.append(await listen_unix(self.service, settings.unix))
             self.addresses["unix"] = f"unix://{settings.unix.absolute()}"
         await self._open_the_door()
@@ -210,8 +214,10 @@ class Server:
             await self._http.stop()
         for error in await self.hosting.stop():
             log.error("an instance did not end well: %s", error)
-        if self.settings.unix is not None and "unix" in self.addresses:  # not if it was another server's
-            self.settings.unix.unlink(missing_ok=True)
+        if self._unix_lock is not None:
+            if self.settings.unix is not None and "unix" in self.addresses:  # not if it was another program's
+                self.settings.unix.unlink(missing_ok=True)
+            self._unix_lock.release()
         self._lock.release()
 
     async def run(self) -> None:

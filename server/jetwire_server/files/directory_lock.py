@@ -1,4 +1,4 @@
-"""One process owns a data directory: an advisory lock that names its holder, on a disk where such locks mean something."""
+"""One process owns a data directory, or a socket's path: an advisory lock with its holder's name, on a disk where locks mean something."""
 
 from __future__ import annotations
 
@@ -86,23 +86,27 @@ def refuse_network_file_system(path: str, mounts: str | None = None) -> None:
 class DirectoryLock:
     """`with DirectoryLock(files):` - `SystemPathInUse`, naming the holder, if another process has the directory.
 
+    `DirectoryLock(files, "NAME.lock")` is for one NAME in it, and leaves the rest of the directory to others.
+
     The lock is the kernel's: it ends with its process, however that ends. The file stays, and means nothing by itself.
     """
 
-    def __init__(self, files: LocalFiles) -> None:
+    def __init__(self, files: LocalFiles, name: str = LOCK_FILE) -> None:
         self._files = files
+        self._name = name
+        self._place = files.root if name == LOCK_FILE else f"{files.root}/{name.removesuffix('.lock')}"
         self._file: LocalFile | None = None
 
     def acquire(self) -> None:
         refuse_network_file_system(self._files.root)
-        file = self._files.open(LOCK_FILE, create=True)
+        file = self._files.open(self._name, create=True)
         try:
             if not file.try_lock():
                 holder = file.read(0, 1000).decode("utf-8", "replace").strip() or "a process that is just starting"
                 raise JetError(
                     Err.SystemPathInUse,
-                    f"{self._files.root} is in use by {holder}; stop it first, or choose another data directory",
-                    path=self._files.root,
+                    f"{self._place} is in use by {holder}; stop it first, or choose another place",
+                    path=self._place,
                     holder=holder,
                 )
             file.truncate(0)

@@ -182,12 +182,15 @@ async def listen_tcp(service: Service, host: str, port: int, tls: ssl.SSLContext
 
 
 async def listen_unix(service: Service, path: Path) -> asyncio.Server:
-    """A socket file of which only its owner's and root's connections are let in; a dead one in its place is removed."""
+    """A socket file of which only its owner's and root's connections are let in; a dead one in its place is removed.
+
+    Who calls this holds a lock on the path, or two servers could each remove what the other has just made.
+    """
     loop = asyncio.get_running_loop()
     if path.is_socket():
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
-                raise OSError(errno.EADDRINUSE, "another server listens there", str(path))
+                raise OSError(errno.EADDRINUSE, "another program listens there; choose another path", str(path))
         path.unlink()
     server = await loop.create_unix_server(lambda: LineConnection(service, kind="unix"), str(path), backlog=limits.BACKLOG)
     os.chmod(path, 0o600)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import random
 import signal
 import socket
@@ -20,6 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jetwire_protocol.errors import JetError
+from jetwire_server.config import load
+from jetwire_server.files.directory_lock import DirectoryLock
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.server import Server
 from tests.support.server_process import Lines, ServerProcess
 
 
@@ -275,7 +281,7 @@ def test_a_dead_socket_file_is_replaced_and_a_live_one_respected(tmp_path: Path)
     with tempfile.TemporaryDirectory(prefix="jw") as folder:
         path = f"{folder}/s"
         with ServerProcess(tmp_path / "one", "--unix", path) as server:
-            with pytest.raises(AssertionError, match="another server listens there"):
+            with pytest.raises(AssertionError, match=f"{path} is in use by process {server.process.pid}"):
                 ServerProcess(tmp_path / "two", "--unix", path)
             server.kill()
         assert Path(path).is_socket()
@@ -284,6 +290,38 @@ def test_a_dead_socket_file_is_replaced_and_a_live_one_respected(tmp_path: Path)
             assert lines.call("Hello")["role"] == "admin"
             assert server.stop() == 0
         assert not Path(path).exists()
+
+
+async def test_of_servers_that_find_the_same_dead_socket_one_has_it(tmp_path: Path) -> None:
+    """The lock is taken before the dead socket is looked at: a server that is between removing it and listening is not robbed."""
+    with tempfile.TemporaryDirectory(prefix="jw") as folder:
+        path = Path(folder, "s")
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+
+        def server(name: str) -> Server:
+            return Server(load(data=tmp_path / name, http="", tcp="", runtime="", unix=path), say=lambda line: None)
+
+        with (
+            DirectoryLock(LocalFiles(folder), "s.lock"),  # as a server has it that has not come further yet
+            pytest.raises(JetError, match=f"{path} is in use by process {os.getpid()}"),
+        ):
+            await server("one").start()
+        assert path.is_socket(), "control: the loser took nothing away"
+        winner = server("two")
+        await winner.start()
+        await winner.stop()
+        assert not path.exists()
+
+
+async def test_a_socket_of_another_program_is_respected(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="jw") as folder, socket.socket(socket.AF_UNIX) as other:
+        path = Path(folder, "s")
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(OSError, match="another program listens there"):
+            await Server(load(data=tmp_path / "data", http="", tcp="", runtime="", unix=path), say=lambda line: None).start()
+        assert path.is_socket()
 
 
 def test_connections_that_vanish_leave_nothing(server: ServerProcess) -> None:
