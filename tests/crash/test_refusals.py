@@ -21,7 +21,7 @@ from jetwire_server import limits
 from jetwire_server.files.directory_lock import refuse_network_file_system
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo import checkpoint, generation
-from jetwire_server.store.embedded import pages, structure
+from jetwire_server.store.embedded import contents, structure
 from jetwire_server.store.embedded.layout import seal
 from jetwire_server.store.interface import tree_id
 from tests.crash.rig import abandon, started
@@ -88,8 +88,8 @@ def newer_checkpoint(root: Path, _: Path) -> None:
 
 def newer_pages(root: Path, _: Path) -> None:
     with lmdb.open(str(root / "a.edb"), subdir=False, lib_version=1, map_size=1 << 40) as env, env.begin(write=True) as txn:
-        head = msgspec.msgpack.decode(bytes(txn.get(pages.HEAD) or b"")[8:-4], type=pages.Head)
-        txn.put(pages.HEAD, seal(pages.HEAD, 0, msgspec.msgpack.encode(msgspec.structs.replace(head, format=99))))
+        head = msgspec.msgpack.decode(bytes(txn.get(contents.HEAD) or b"")[8:-4], type=contents.Head)
+        txn.put(contents.HEAD, seal(contents.HEAD, 0, msgspec.msgpack.encode(msgspec.structs.replace(head, format=99))))
 
 
 def foreign_current_log(root: Path, other: Path) -> None:

@@ -21,7 +21,7 @@ RUNS = 300
 
 
 def conflicts_are_ignored(patch: Patch) -> None:
-    patch.setattr(StoreTransaction, "_check_unchanged", lambda *args: None)
+    patch.setattr(StoreTransaction, "check_unchanged", lambda *args: None)
 
 
 def range_limits_are_off_by_one(patch: Patch) -> None:

@@ -28,7 +28,8 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import Record, decode_commit
 from jetwire_server.store.embedded.assemble import assemble
-from jetwire_server.store.embedded.pages import CREATING, FORMAT, Head, PageFile
+from jetwire_server.store.embedded.contents import CREATING, FORMAT, Head
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE
 
 MARK = "restore.unfinished"

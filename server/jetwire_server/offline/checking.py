@@ -17,8 +17,9 @@ from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.check import Fault, check_database
+from jetwire_server.store.embedded.contents import Head
 from jetwire_server.store.embedded.databases import CheckpointFile
-from jetwire_server.store.embedded.pages import Head, PageFile
+from jetwire_server.store.embedded.pages import PageFile
 
 Progress = Callable[[str], None]
 """Told what is being read, again after every piece of it."""

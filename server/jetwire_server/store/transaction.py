@@ -6,14 +6,13 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 from __future__ import annotations
 
 from collections.abc import Callable, Sized
-from typing import NoReturn
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server import limits
+from jetwire_server.store.claims import Claims
 from jetwire_server.store.home import AdoptableTree, Home
 from jetwire_server.store.interface import Commit, Report, Row, Savepoint, Tree, UnpublishedTree
 from jetwire_server.store.layers import scan_layers
-from jetwire_server.store.locks import ADD, READ, Owner, Sharing
+from jetwire_server.store.locks import READ
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, TreeVersions
 from jetwire_server.store.writeset import HELD, MISSING, Deltas, Entry, _Missing, integer_at, made_whole
@@ -25,53 +24,34 @@ _NO_WRITES: dict[Tree, dict[bytes, Entry]] = {}
 _NO_TREES: dict[Tree, AdoptableTree] = {}
 
 
-class StoreTransaction:
+class StoreTransaction(Claims):
     """See `interface.Transaction` for the public half."""
 
     __slots__ = (
         "_after",
         "_charged",
-        "_held",
-        "_home",
         "_left",
-        "_locks",
         "_orders",
         "_savepoints",
-        "_trees",
         "_undo",
         "_usage",
-        "adopted",
         "created",
-        "dropped",
-        "from_pages",
         "looked_at",
-        "pages",
         "read_only",
         "schema_held",
-        "snapshot",
         "state",
-        "writes",
     )
 
     def __init__(self, home: Home, pages: Base, snapshot: int, read_only: bool) -> None:
-        self._home = home
-        self._trees = home.timeline.trees
+        super().__init__(home, pages, snapshot)
         self._usage = home.timeline.usage
-        self._locks = home.key_locks
-        self.pages = pages
-        self.snapshot = snapshot
         self.read_only = read_only
         self.state = ACTIVE
-        self.looked_at = self.from_pages = 0
-        self.writes: dict[Tree, dict[bytes, Entry]] = {}
+        self.looked_at = 0
         self.created: list[Tree] = []
-        self.dropped: list[Tree] = []
-        self.adopted: dict[Tree, AdoptableTree] = {}
         self.schema_held: list[tuple[Tree, bool]] = []
         self._orders: dict[Tree, SortedKeys] = {}  # only of trees that were scanned with own writes in them
         self._undo: list[tuple[Tree, bytes, Entry | _Missing]] = []  # since the first save point
-        # Locks that no write of this transaction took by itself, and what held the key before, if this one held it too.
-        self._held: list[tuple[Tree, bytes, Owner | None]] = []
         self._savepoints: list[tuple[int, ...]] = []
         self._after: tuple[Callable[[], None], ...] = ()  # whoever waits for this commit to end
         self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
@@ -89,7 +69,7 @@ class StoreTransaction:
         if old is not None:
             if old is not MISSING or self.visible(tree, key) is not None:
                 raise JetError(Err.KeyDuplicate)
-            if not self._claim(tree, key, Err.KeyDuplicate):
+            if not self.claim(tree, key, Err.KeyDuplicate):
                 old = HELD
         self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
@@ -99,10 +79,10 @@ class StoreTransaction:
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is MISSING:
-            if not self._claim(tree, key, Err.WriteConflict):
+            if not self.claim(tree, key, Err.WriteConflict):
                 old = HELD
         elif type(old) is Deltas:
-            self._claim(tree, key, Err.WriteConflict)
+            self.claim(tree, key, Err.WriteConflict)
         self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
     def delete(self, tree: Tree, key: bytes) -> None:
@@ -111,10 +91,10 @@ class StoreTransaction:
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is MISSING:
-            if not self._claim(tree, key, Err.WriteConflict):
+            if not self.claim(tree, key, Err.WriteConflict):
                 old = HELD
         elif type(old) is Deltas:
-            self._claim(tree, key, Err.WriteConflict)
+            self.claim(tree, key, Err.WriteConflict)
         self._write(tree, own, key, old, None, VERSION_OVERHEAD_BYTES + len(key))
 
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
@@ -137,7 +117,7 @@ class StoreTransaction:
             self._write(tree, own, key, old, made_whole(base, Deltas(((offset, size, delta),))), VERSION_OVERHEAD_BYTES + len(base))
             return before
         if old is MISSING:
-            self._claim_adding(tree, key)
+            self.claim_adding(tree, key)
             old = HELD
         self._write(tree, own, key, old, deltas.plus(offset, size, delta), VERSION_OVERHEAD_BYTES + len(base))
         return before
@@ -152,13 +132,13 @@ class StoreTransaction:
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         self._check_active()
         if not shared:
-            if self._claim(tree, key, Err.WriteConflict):
+            if self.claim(tree, key, Err.WriteConflict):
                 self._held.append((tree, key, None))
             return
         if not self._locks.may_share(tree, key, self, READ):
             raise JetError(Err.WriteConflict, "another session holds the key")
-        self._check_unchanged(tree, key, Err.WriteConflict)
-        self._share(tree, key, READ)
+        self.check_unchanged(tree, key, Err.WriteConflict)
+        self.share(tree, key, READ)
 
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
         self._check_active()
@@ -190,7 +170,7 @@ class StoreTransaction:
                 del table[key]
                 if not table:
                     del self._locks.trees[tree]
-        self._release_keys(held)
+        self.release_keys(held)
         self._release_schemas(schema, 0)
         del self.created[created:]
         del self.dropped[dropped:]
@@ -265,27 +245,6 @@ class StoreTransaction:
         """The tree's part of the timeline, if it has one."""
         return self._trees.get(tree)
 
-    def visible(self, tree: Tree, key: bytes) -> bytes | None:
-        """The value at the snapshot, this transaction's own writes left out."""
-        if self.dropped and tree in self.dropped:
-            return None
-        found = self._trees.get(tree)
-        if found is not None:
-            if found.dropped and found.dropped <= self.snapshot:
-                return None
-            version = found.versions.get(key)
-            snapshot = self.snapshot
-            while version is not None:
-                if version[0] <= snapshot:
-                    if version[0] > self.pages.base:
-                        return version[1]
-                    break  # the pages have this one, or a newer one that was let go here
-                version = version[2]
-        if self.adopted and tree in self.adopted:
-            return self.adopted[tree].get_now(key)
-        self.from_pages += 1
-        return self.pages.get(tree, key)
-
     # -- the end ----------------------------------------------------------------------------------------------
     async def commit(self, *, lazy: bool = False) -> Commit:
         self._check_active()
@@ -323,7 +282,7 @@ class StoreTransaction:
         if self.state == ENDED:
             return
         self.state = ENDED
-        self._release_all_keys()
+        self.release_all_keys()
         if self.schema_held:
             self._release_schemas(0, committed)
         self._usage.used -= self._charged
@@ -384,115 +343,6 @@ class StoreTransaction:
         usage.used += more
         self._charged += more
         self._left += more
-
-    def _claim(self, tree: Tree, key: bytes, code: int) -> bool:
-        """Makes the key this transaction's alone, or answers `code`. True if nobody held it, False if this one did."""
-        if len(key) > limits.TREE_KEY_BYTES_MAX:
-            raise JetError(Err.KeyTooBig, f"{len(key)} bytes; the store takes {limits.TREE_KEY_BYTES_MAX}")
-        table = self._locks.trees.get(tree)
-        holder = table.get(key) if table is not None else None
-        if holder is self:
-            return False
-        if holder is not None and not self._locks.may_own(tree, key, self):
-            self._conflict(code, "another session holds the key")
-        found = self._trees.get(tree)
-        if not self.pages.current or (found is not None and (found.dropped or key in found.versions)):
-            self._check_unchanged(tree, key, code)  # else nothing can be newer than this snapshot
-        if table is None:
-            table = self._locks.of(tree)
-        table[key] = self
-        if holder is None:
-            return True
-        self._held.append((tree, key, holder))
-        return False
-
-    def _claim_adding(self, tree: Tree, key: bytes) -> None:
-        if not self._locks.may_share(tree, key, self, ADD):
-            self._conflict(Err.WriteConflict, "another session holds the key")
-        found = self._trees.get(tree)
-        version = found.versions.get(key) if found is not None else None
-        if version is None or version[0] <= self.snapshot:
-            self._check_unchanged(tree, key, Err.WriteConflict)
-        while version is not None and version[0] > self.snapshot:
-            if not version[3]:
-                self._conflict(Err.WriteConflict, "the value was replaced since this transaction began")
-            version = version[2]
-        self._share(tree, key, ADD)
-
-    def _share(self, tree: Tree, key: bytes, kind: int) -> None:
-        table = self._locks.of(tree)
-        holder = table.get(key)
-        if holder is self:
-            return
-        if isinstance(holder, Sharing):
-            if self in holder.owners:
-                if holder.kind != kind:  # alone with both kinds: then it is a lock for one
-                    self._held.append((tree, key, holder))
-                    table[key] = self
-                return
-            holder.owners.add(self)
-        else:
-            table[key] = Sharing(kind, self)
-        self._held.append((tree, key, None))
-
-    def _check_unchanged(self, tree: Tree, key: bytes, code: int) -> None:
-        """The key's newest version must be one that this snapshot sees: nobody's update is ever lost."""
-        found = self._trees.get(tree)
-        newest = self._home.current
-        if found is not None:
-            if found.dropped > self.snapshot:
-                self._conflict(code, "the tree was dropped since this transaction began")
-            version = found.versions.get(key)
-            if version is not None and version[0] > newest.base:
-                if version[0] > self.snapshot:
-                    self._conflict(code, "the key was changed since this transaction began")
-                return
-        if newest is not self.pages and newest.base > self.snapshot:
-            in_pages = newest.newest(tree, key)
-            if in_pages is None:
-                if self.visible(tree, key) is not None:
-                    self._conflict(code, "the key was deleted since this transaction began")
-            elif in_pages[0] > self.snapshot:
-                self._conflict(code, "the key was changed since this transaction began")
-
-    def _conflict(self, code: int, why: str) -> NoReturn:
-        raise JetError(code, why)
-
-    def _release_all_keys(self) -> None:
-        plain = not self._held
-        if not plain:
-            self._release_keys(0)
-        tables = self._locks.trees
-        for tree, own in self.writes.items():
-            table = tables.get(tree)
-            if table is None:
-                continue
-            if plain and len(table) == len(own):  # every write holds its key, so nobody else holds any
-                del tables[tree]
-                continue
-            for key in own:
-                if table.get(key) is self:
-                    del table[key]
-            if not table:
-                del tables[tree]
-
-    def _release_keys(self, down_to: int) -> None:
-        tables = self._locks.trees
-        last: Tree | None = None
-        table: dict[bytes, Owner | Sharing] = {}
-        for tree, key, before in reversed(self._held[down_to:]):
-            if tree != last:
-                last, table = tree, tables[tree]
-            holder = table[key]
-            if before is not None:
-                table[key] = before
-            elif holder is not self and len(holder.owners) > 1:
-                holder.owners.discard(self)
-            else:
-                del table[key]
-                if not table:
-                    del tables[tree]
-        del self._held[down_to:]
 
     def _release_schemas(self, down_to: int, committed: int) -> None:
         while len(self.schema_held) > down_to:

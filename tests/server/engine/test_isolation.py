@@ -196,7 +196,7 @@ async def test_through_the_engine(case: Case, kind: str, tmp_path: Path) -> None
 
 async def test_the_tester_notices_a_lost_update(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The control: where nobody looks at newer versions, the second writer gets through."""
-    monkeypatch.setattr(StoreTransaction, "_check_unchanged", lambda *args: None)
+    monkeypatch.setattr(StoreTransaction, "check_unchanged", lambda *args: None)
     case = next(c for c in CASES if c.name == "lost update")
     async with store_world("memory", tmp_path) as world:
         with pytest.raises(AssertionError):

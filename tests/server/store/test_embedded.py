@@ -14,7 +14,7 @@ import pytest
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints, limits
-from jetwire_server.store.embedded import checkpoint, pages
+from jetwire_server.store.embedded import checkpoint, contents, pages
 from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.layout import seal, tree_prefix
@@ -209,7 +209,7 @@ async def test_what_nobody_named_is_freed_at_recovery(directory: str) -> None:
     assert await store.count(named.tree) == 2500
     view = store.files[1].view()
     assert view.counted_trees() == [tree_number(named.tree)]
-    assert view.noted(pages.CONDEMNED) == []
+    assert view.noted(contents.CONDEMNED) == []
     view.close()
     await store.checkpoint()
     store = await crash(store, directory, lazy_lost=True)
@@ -455,9 +455,9 @@ def rewrite_head(path: str, **what: Any) -> None:
 
     env = lmdb.open(path, subdir=False, lib_version=1, map_size=1 << 40)
     with env.begin(write=True) as txn:
-        head = msgspec.msgpack.decode(bytes(txn.get(pages.HEAD) or b"")[8:-4], type=pages.Head)
+        head = msgspec.msgpack.decode(bytes(txn.get(contents.HEAD) or b"")[8:-4], type=contents.Head)
         head = msgspec.structs.replace(head, **what)
-        txn.put(pages.HEAD, seal(pages.HEAD, 0, msgspec.msgpack.encode(head)))
+        txn.put(contents.HEAD, seal(contents.HEAD, 0, msgspec.msgpack.encode(head)))
     env.close()
 
 

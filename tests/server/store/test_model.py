@@ -353,7 +353,7 @@ CONTROL = settings(
 
 
 def test_the_model_notices_a_store_that_loses_updates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StoreTransaction, "_check_unchanged", lambda *_: None)
+    monkeypatch.setattr(StoreTransaction, "check_unchanged", lambda *_: None)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(StoreModel, settings=CONTROL)
 

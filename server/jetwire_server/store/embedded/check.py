@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from jetwire_protocol.errors import JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
+from jetwire_server.store.embedded.contents import DIGEST_MASK, Statistic
 from jetwire_server.store.embedded.layout import checksum_of, intact, split_key
-from jetwire_server.store.embedded.pages import DIGEST_MASK, PageFile, Statistic, View
+from jetwire_server.store.embedded.pages import PageFile, View
 
 SLICE_ROWS = 1_000
 _TRIES = 1_000  # a view is taken again this often before its meta page counts as damaged

@@ -26,9 +26,10 @@ from jetwire_server import limits
 from jetwire_server.files.gate import Gate
 from jetwire_server.metrics import Counter, Gauge, Histogram
 from jetwire_server.redo.position import Position
+from jetwire_server.store.embedded.contents import CONDEMNED, OPEN, Group, Head
 from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
-from jetwire_server.store.embedded.pages import CONDEMNED, OPEN, Group, Head, PageFile
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
 from jetwire_server.store.timeline import Timeline, TreeVersions, Version
 from jetwire_server.store.writeset import Entry

@@ -20,8 +20,9 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, Head
 from jetwire_server.store.embedded.journal import Pending
-from jetwire_server.store.embedded.pages import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, Head, PageFile
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
 
 if TYPE_CHECKING:

@@ -15,13 +15,24 @@ from itertools import islice
 from typing import Any, cast
 
 import lmdb
-import msgspec
 from crc32c import crc32c
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.failpoints import hit
 from jetwire_server.files.interface import Files
+from jetwire_server.store.embedded.contents import (
+    DIGEST_MASK,
+    HEAD,
+    META,
+    STATISTIC,
+    Group,
+    Head,
+    Statistic,
+    decode_statistic,
+    encode,
+    head_from,
+)
 from jetwire_server.store.embedded.layout import (
     RESIDUE,
     after_prefix,
@@ -38,73 +49,10 @@ from jetwire_server.store.embedded.layout import (
 from jetwire_server.store.embedded.structure import Meta, read_metas, walk
 from jetwire_server.store.interface import Row
 
-FORMAT = 1
-META = tree_prefix(0)
-HEAD = META + b"head"
-STATISTIC, OPEN, CONDEMNED = META + b"s", META + b"o", META + b"f"
-"""What the meta tree holds per tree: count and digest; being built and not named yet; dropped and not freed yet."""
-
-CREATING, ATTACHED, DETACHED = range(3)
-"""Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it."""
-
-DIGEST_MASK = (1 << 64) - 1
 _MAY_WRITE = 0o222  # of a file: whoever it is
 _MAP_BYTES = 1 << 40
 _READERS = limits.PAGE_VIEWS_MAX
 _GROW_BYTES = 16 << 20
-
-
-class Head(msgspec.Struct, array_like=True):
-    """What a page file knows about itself. New fields go to the end."""
-
-    format: int
-    signature: bytes
-    log_signature: bytes
-    incarnation: int
-    position: tuple[int, int, int]  # the log up to here is in these pages
-    number: int  # and so is every commit up to this number
-    next_tree: int
-    state: int  # CREATING, ATTACHED or DETACHED
-    created: float = 0.0
-
-
-class Statistic(msgspec.Struct, array_like=True):
-    """How many rows a tree has, and the sum of their checksums: rows that vanished are missed."""
-
-    count: int = 0
-    digest: int = 0
-
-
-class Group:
-    """The changes of one tree in one chunk. `rows` are sealed and ascending; `digest` is the sum of their checksums."""
-
-    __slots__ = ("deletes", "digest", "number", "prefix", "rows")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.prefix = tree_prefix(number)
-        self.rows: list[Row] = []
-        self.deletes: list[bytes] = []
-        self.digest = 0
-
-
-def chunk_group(number: int, commit: int, rows: dict[bytes, bytes | None]) -> Group:
-    """A chunk of an unpublished tree, sealed with the number of its log record."""
-    group = Group(number)
-    for key in sorted(rows):
-        full, value = group.prefix + key, rows[key]
-        if value is None:
-            group.deletes.append(full)
-        else:
-            sealed = seal(full, commit, value)
-            group.digest += checksum_of(sealed)
-            group.rows.append((full, sealed))
-    return group
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_head = msgspec.msgpack.Decoder(Head).decode
-_decode_statistic = msgspec.msgpack.Decoder(Statistic).decode
 
 
 def _rows(walk: object) -> Iterator[Row]:
@@ -200,7 +148,7 @@ class View:
 
     def statistic(self, number: int) -> Statistic:
         sealed = self._read(STATISTIC + tree_prefix(number))
-        return _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+        return decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
 
     def _read(self, full: bytes) -> bytes | None:
         try:
@@ -284,7 +232,7 @@ class PageFile:
                 raise JetError(Err.DatabaseCorrupted, f"{path}: not a database of this server: it has no head", path=path)
             if not intact(HEAD, sealed):
                 raise damaged(path, HEAD)
-            head = _head_from(path, value_of(sealed))
+            head = head_from(path, value_of(sealed))
         except BaseException:
             env.close()
             raise
@@ -361,7 +309,7 @@ class PageFile:
                 for number, statistic in changed.items():
                     key = STATISTIC + tree_prefix(number)
                     if statistic.count or statistic.digest:
-                        txn.put(key, seal(key, 0, _encode(statistic)))
+                        txn.put(key, seal(key, 0, encode(statistic)))
                     else:
                         txn.delete(key)
                 for key in note:
@@ -369,7 +317,7 @@ class PageFile:
                 for key in unnote:
                     txn.delete(key)
                 if head is not None:
-                    txn.put(HEAD, seal(HEAD, 0, _encode(head)))
+                    txn.put(HEAD, seal(HEAD, 0, encode(head)))
                 hit("pages.before_commit")
                 if turn_back is not None and turn_back():
                     txn.abort()
@@ -390,7 +338,7 @@ class PageFile:
         before = self._statistics.get(group.number)
         if before is None:
             sealed: Any = txn.get(STATISTIC + tree_prefix(group.number))
-            before = _decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+            before = decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
         count, digest = before.count, before.digest
         rows = group.rows
         if rows:
@@ -475,17 +423,6 @@ def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmd
         )
     except (lmdb.Error, OSError) as error:
         raise page_error(path, error) from error
-
-
-def _head_from(path: str, encoded: bytes) -> Head:
-    raw = msgspec.msgpack.decode(encoded)
-    if raw[0] > FORMAT:
-        raise JetError(
-            Err.InvalidDatabaseVersion,
-            f"{path}: format {raw[0]} is newer than this server's {FORMAT}; use the newer server",
-            path=path,
-        )
-    return _decode_head(encoded)
 
 
 _MEANINGS: tuple[tuple[tuple[str, ...], int, str], ...] = (

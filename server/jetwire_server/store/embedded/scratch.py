@@ -10,7 +10,8 @@ from functools import partial
 from jetwire_protocol.errors import JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.store.embedded.bulk import BulkTree
-from jetwire_server.store.embedded.pages import ATTACHED, FORMAT, Head, PageFile, chunk_group
+from jetwire_server.store.embedded.contents import ATTACHED, FORMAT, Head, chunk_group
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number
 
 SCRATCH_SLOT = 0xFFFF

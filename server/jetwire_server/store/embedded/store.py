@@ -25,11 +25,12 @@ from jetwire_server.store.embedded.alone import Alone
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
+from jetwire_server.store.embedded.contents import DETACHED, OPEN, Group, chunk_group
 from jetwire_server.store.embedded.databases import Databases
 from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
-from jetwire_server.store.embedded.pages import DETACHED, OPEN, Group, PageFile, chunk_group
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch

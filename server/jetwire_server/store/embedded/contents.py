@@ -1,0 +1,88 @@
+"""What stands in a page file besides rows, and what one chunk changes.
+
+The meta tree, number 0, holds the head and, per tree, a statistic and notes. New databases and old ones share this
+layout, so it changes only at the end of a structure, or with `FORMAT`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.store.embedded.layout import checksum_of, seal, tree_prefix
+from jetwire_server.store.interface import Row
+
+FORMAT = 1
+META = tree_prefix(0)
+HEAD = META + b"head"
+STATISTIC, OPEN, CONDEMNED = META + b"s", META + b"o", META + b"f"
+"""What the meta tree holds per tree: count and digest; being built and not named yet; dropped and not freed yet."""
+
+CREATING, ATTACHED, DETACHED = range(3)
+"""Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it."""
+
+DIGEST_MASK = (1 << 64) - 1
+
+
+class Head(msgspec.Struct, array_like=True):
+    """What a page file knows about itself. New fields go to the end."""
+
+    format: int
+    signature: bytes
+    log_signature: bytes
+    incarnation: int
+    position: tuple[int, int, int]  # the log up to here is in these pages
+    number: int  # and so is every commit up to this number
+    next_tree: int
+    state: int  # CREATING, ATTACHED or DETACHED
+    created: float = 0.0
+
+
+class Statistic(msgspec.Struct, array_like=True):
+    """How many rows a tree has, and the sum of their checksums: rows that vanished are missed."""
+
+    count: int = 0
+    digest: int = 0
+
+
+class Group:
+    """The changes of one tree in one chunk. `rows` are sealed and ascending; `digest` is the sum of their checksums."""
+
+    __slots__ = ("deletes", "digest", "number", "prefix", "rows")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.prefix = tree_prefix(number)
+        self.rows: list[Row] = []
+        self.deletes: list[bytes] = []
+        self.digest = 0
+
+
+def chunk_group(number: int, commit: int, rows: dict[bytes, bytes | None]) -> Group:
+    """A chunk of an unpublished tree, sealed with the number of its log record."""
+    group = Group(number)
+    for key in sorted(rows):
+        full, value = group.prefix + key, rows[key]
+        if value is None:
+            group.deletes.append(full)
+        else:
+            sealed = seal(full, commit, value)
+            group.digest += checksum_of(sealed)
+            group.rows.append((full, sealed))
+    return group
+
+
+encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_statistic = msgspec.msgpack.Decoder(Statistic).decode
+
+
+def head_from(path: str, encoded: bytes) -> Head:
+    raw = msgspec.msgpack.decode(encoded)
+    if raw[0] > FORMAT:
+        raise JetError(
+            Err.InvalidDatabaseVersion,
+            f"{path}: format {raw[0]} is newer than this server's {FORMAT}; use the newer server",
+            path=path,
+        )
+    return _decode_head(encoded)
