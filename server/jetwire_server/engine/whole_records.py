@@ -182,9 +182,10 @@ async def put_records(cursor: Cursor, records: Sequence[Values], mode: str, grbi
             await _put_all(cursor, records, mode)
         except BaseException:
             txn.rollback_to(mark)
-            for other in session.cursors.values():
-                other.rolled_back()
+            session.writes += 1
             raise
+        finally:
+            txn.forget(mark)
         return len(records)
     await session.begin_transaction()
     try:
