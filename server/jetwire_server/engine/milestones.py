@@ -23,6 +23,7 @@ class Milestones:
 
     def __init__(self, apart: int) -> None:
         self._apart = apart
+        self._lock = asyncio.Lock()  # whoever looks also corrects what is remembered
         self._keys: list[bytes] = []  # the first one is empty: the index's beginning
         self._counts: list[int] = []
 
@@ -44,28 +45,32 @@ class Milestones:
 
     async def position(self, txn: Transaction, tree: Tree, key: bytes) -> tuple[int, int]:
         """About how many entries come before the key, and about how many there are."""
-        number = bisect_right(self._keys, key) - 1
-        number, rows = await self._read(txn, tree, number, key)
-        before = sum(self._counts[:number]) + sum(1 for found, _ in rows if found < key)
-        last = len(self._keys) - 1
-        if number != last:
-            await self._read(txn, tree, last, None)  # what grows at its end is seen to
-        return before, sum(self._counts)
+        async with self._lock:
+            number = bisect_right(self._keys, key) - 1
+            number, rows = await self._read(txn, tree, number, key)
+            before = sum(self._counts[:number]) + sum(1 for found, _ in rows if found < key)
+            last = len(self._keys) - 1
+            if number != last:
+                await self._read(txn, tree, last, None)  # what grows at its end is seen to
+            return before, sum(self._counts)
 
     async def at(self, txn: Transaction, tree: Tree, part: int, of: int) -> Row | None:
         """The entry at about that share of the index; None if there is none."""
-        await self._read(txn, tree, len(self._keys) - 1, None)
-        total = sum(self._counts)
-        wanted = min(part * total // max(of, 1), total - 1)
-        number = 0
-        while number < len(self._counts) - 1 and wanted >= self._counts[number]:
-            wanted -= self._counts[number]
-            number += 1
-        rows = (await self._read(txn, tree, number, self._keys[number]))[1]
-        if rows:
-            return rows[min(max(wanted, 0), len(rows) - 1)]
-        found = await txn.scan(tree, self._keys[min(number, len(self._keys) - 1)], limit=1) or await txn.scan(tree, reverse=True, limit=1)
-        return found[0] if found else None
+        async with self._lock:
+            await self._read(txn, tree, len(self._keys) - 1, None)
+            total = sum(self._counts)
+            wanted = min(part * total // max(of, 1), total - 1)
+            number = 0
+            while number < len(self._counts) - 1 and wanted >= self._counts[number]:
+                wanted -= self._counts[number]
+                number += 1
+            rows = (await self._read(txn, tree, number, self._keys[number]))[1]
+            if rows:
+                return rows[min(max(wanted, 0), len(rows) - 1)]
+            found = await txn.scan(tree, self._keys[min(number, len(self._keys) - 1)], limit=1) or await txn.scan(
+                tree, reverse=True, limit=1
+            )
+            return found[0] if found else None
 
     async def _read(self, txn: Transaction, tree: Tree, number: int, key: bytes | None) -> tuple[int, list[Row]]:
         """The entries from one milestone to the next, and its number, once it was seen that they are not too many.

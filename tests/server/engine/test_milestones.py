@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from jetwire_server.clock import ManualClock
 from jetwire_server.engine.bookmarks import RecordPosition
 from jetwire_server.engine.milestones import MilestoneBook
 from jetwire_server.engine.session import Session
-from jetwire_server.store.interface import Transaction, Tree
+from jetwire_server.store.interface import Row, Transaction, Tree
 from jetwire_server.store.memory import MemoryStore
 from tests.server.engine.tables_for_tests import get, key, make_table, refuses
 
@@ -116,3 +118,34 @@ async def test_a_failed_goto_leaves_the_cursor_where_it_is(session: Session, dbi
     assert await get(cursor, "id") == 4_321
     await cursor.goto_position(RecordPosition(1, 1, 5))
     assert await get(cursor, "id") == 1_000
+
+
+class Slow:
+    """A transaction whose scans let others run, as those that ask the pages do."""
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+
+    async def scan(self, *args: Any, **kwargs: Any) -> list[Row]:
+        rows = await self._txn.scan(*args, **kwargs)
+        await asyncio.sleep(0)
+        return rows
+
+
+async def test_several_who_look_at_once_do_not_spoil_what_is_remembered(store: tuple[MemoryStore, Tree]) -> None:
+    made, tree = store
+    book = MilestoneBook()
+    txn: Any = Slow(await made.begin())
+    milestones = await book.of(txn, tree)
+    writer = await made.begin()
+    for n in range(20_000):
+        writer.put(tree, at(5 * n) + b"+", b"")
+    await writer.commit()
+    later: Any = Slow(await made.begin(read_only=True))
+    asked = [at(10 * n) for n in range(0, ROWS, 1_000)]
+    await asyncio.gather(*(milestones.position(later, tree, one) for one in asked))
+    assert milestones._keys == sorted(set(milestones._keys))
+    for place, one in enumerate(asked):
+        before, total = await milestones.position(later, tree, one)
+        assert total == ROWS + 20_000
+        assert before == 1_000 * place + min(20_000, 2_000 * place)
