@@ -58,7 +58,7 @@ class Defragmentation:
         except BaseException:
             self._database.defragmenting = None
             raise
-        if self.over:
+        if self.over or self._database.defragmenting is not self:  # stopped meanwhile
             self._ended()
         else:
             self._task = asyncio.create_task(self._go_on())

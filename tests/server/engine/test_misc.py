@@ -219,3 +219,24 @@ async def test_a_schema_change_published_but_not_reported_is_seen_by_whom_it_con
     assert cursors[late.id].stamp == instance.databases[1].catalog.stamp
     await early.commit_transaction()
     assert await columns(early) == ["a"]
+
+
+async def test_a_defragmentation_stopped_in_its_first_pass_has_no_second(
+    session: Session, other: Session, dbid: int, other_dbid: int, instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        going.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(instance.store, "checkpoint", slow)
+    first = asyncio.create_task(session.defragment(dbid, grbit=START))
+    await going.wait()
+    await other.defragment(other_dbid, grbit=STOP)
+    go_on.set()
+    assert (await first)[0] == 1
+    tasks = [task for task in asyncio.all_tasks() if "_go_on" in repr(task)]
+    assert not tasks
+    await session.defragment(dbid, grbit=STOP)
+    assert session.take_warning() == Wrn.DefragNotRunning
