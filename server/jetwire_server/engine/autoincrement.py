@@ -58,7 +58,7 @@ class Counters:
             return counter.next - 1
 
     async def raise_to(self, objid: int, kind: bytes, used: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
-        """A number was set by the user: none up to it is given any more."""
+        """A number that did not come from here is used: none up to it is given any more."""
         counter = self._counter(objid, kind)
         async with counter.lock:
             if counter.next == 0 or used >= counter.reserved:

@@ -235,7 +235,7 @@ class ColumnCalls(DatabaseCalls):
         """The table as this transaction sees it, with its schema locked against everyone else."""
         raise NotImplementedError
 
-    async def number_rows(self, txn: Transaction, table: Table, column: Column) -> None:
+    async def number_rows(self, txn: Transaction, cursor: Cursor, table: Table, column: Column) -> None:
         """Gives every row that is there a value of its new auto-increment column."""
         raise NotImplementedError
 
@@ -253,7 +253,7 @@ class ColumnCalls(DatabaseCalls):
             if spec.grbit & G.ColumnEscrowUpdate and await txn.scan(table.tree, limit=1):
                 raise JetError(Err.TableNotEmpty, f"column {name}")
             if spec.grbit & G.ColumnAutoincrement:
-                await self.number_rows(txn, changed, column)
+                await self.number_rows(txn, cursor, changed, column)
             self.publish_table(txn, cursor, changed)
             return column.id
 

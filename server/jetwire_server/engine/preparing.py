@@ -15,6 +15,12 @@ from jetwire_server.rows import ABSENT
 from jetwire_server.store.interface import Transaction, UnpublishedTree
 
 _SEQUENCE_MAX = 0xFFFFFFFF
+_AUTO_INCREMENT_MAX = {
+    Coltyp.Long: 2**31 - 1,
+    Coltyp.Currency: 2**63 - 1,
+    Coltyp.LongLong: 2**63 - 1,
+    Coltyp.UnsignedLongLong: 2**64 - 1,
+}
 _PREPARES = frozenset(int(p) for p in Prep)
 INSERTS = frozenset(
     {Prep.Insert, Prep.InsertCopy, Prep.InsertCopyDeleteOriginal, Prep.InsertCopyReplaceOriginal, Prep.InsertMustSetAutoIncrement}
@@ -83,11 +89,11 @@ class Preparing(Bookmarks):
         if prep == Prep.Insert or prep == Prep.InsertMustSetAutoIncrement:
             if self.stamp != self.database.catalog.stamp or not self.session.level:
                 await self._read(self._look)
-            self.buffer = buffer = CopyBuffer(prep)
+            buffer = CopyBuffer(prep)
         else:
             if prep == Prep.Replace and not self.session.level:
                 prep = Prep.ReplaceNoLock
-            self.buffer = buffer = await self._read(self._prepare_from_record, prep)
+            buffer = await self._read(self._prepare_from_record, prep)
         buffer.level = self.session.level
         plan = self.plan
         if prep in INSERTS:
@@ -95,6 +101,7 @@ class Preparing(Bookmarks):
                 buffer.changes[plan.autoincrement] = None if prep == Prep.InsertMustSetAutoIncrement else await self._next_auto()
             for columnid in plan.versions:
                 buffer.changes[columnid] = 0
+        self.buffer = buffer
 
     async def _look(self, txn: Transaction) -> None:
         """Only the table's description was to be looked at."""
@@ -150,7 +157,7 @@ class Preparing(Bookmarks):
         if ready is None:
             ready = await counters.take(self.table.objid, autoincrement.AUTO_INCREMENT, self._highest_auto)
         assert self.plan.autoincrement is not None
-        if self.plan.columns[self.plan.autoincrement].column.coltyp == Coltyp.Long and ready > 0x7FFFFFFF:
+        if ready > _AUTO_INCREMENT_MAX[self.plan.columns[self.plan.autoincrement].column.coltyp]:
             raise JetError(Err.OutOfAutoincrementValues)
         return ready
 

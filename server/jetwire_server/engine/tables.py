@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jetwire_protocol.data.flags import CreateIndexGrbit, CreateTableColumnIndexGrbit, OpenTableGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine import autoincrement
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
@@ -69,6 +70,10 @@ class Created:
     cursor: Cursor
     created: int
     columnids: tuple[int, ...]
+
+
+async def _nothing_higher(txn: Transaction) -> int:
+    return 0
 
 
 def check_density(density: int) -> int:
@@ -270,7 +275,7 @@ class TableCalls(IndexCalls):
         txn.lock_schema(table.tree, exclusive=True)
         return table
 
-    async def number_rows(self, txn: Transaction, table: Table, column: Column) -> None:
+    async def number_rows(self, txn: Transaction, cursor: Cursor, table: Table, column: Column) -> None:
         codec = plan_of(table).codec
         number = 0
         low: bytes | None = None
@@ -279,6 +284,9 @@ class TableCalls(IndexCalls):
                 number += 1
                 txn.put(table.tree, key, codec.patch(row, {column.id: number}))
             low = rows[-1][0] + b"\0"
+        if number:
+            counters = cursor.database.counters(self.instance)
+            await counters.raise_to(table.objid, autoincrement.AUTO_INCREMENT, number, _nothing_higher)
 
     def publish_table(self, txn: Transaction, cursor: Cursor, table: Table) -> None:
         cursor.database.catalog.replace(txn, cursor.table, table)

@@ -14,6 +14,7 @@ from jetwire_protocol.data.flags import (
     CreateIndexGrbit,
     CreateTableColumnIndexGrbit,
     OpenTableGrbit,
+    Prep,
 )
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, Wrn
@@ -24,6 +25,7 @@ from jetwire_server.engine.schema import TupleLimits
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from tests.server.engine.refusals import refused, refused_now
+from tests.server.engine.tables_for_tests import all_of
 
 A, C, I, O = AddColumnGrbit, CreateTableColumnIndexGrbit, CreateIndexGrbit, OpenTableGrbit  # noqa: E741
 LONG = ColumnCreate("", Coltyp.Long)
@@ -485,3 +487,21 @@ async def test_two_makers_of_one_table(session: Session, other: Session, dbid: i
     await session.rollback()
     await other.create_table(other_dbid, "T")
     refused_now(lambda: session.cursor(10**9), Err.InvalidTableId)
+
+
+async def test_numbers_of_a_new_auto_increment_column_go_on_beyond_those_it_gave_to_the_rows(session: Session, dbid: int) -> None:
+    """Also where the table had one before, whose numbers have not come so far."""
+    numbers = ColumnCreate("numbers", Coltyp.Long, grbit=A.ColumnAutoincrement)
+    made = await session.create_table_column_index(dbid, TableCreate("t", columns=(numbers, replace(LONG, name="n"))))
+    cursor = made.cursor
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.update()
+    await session.delete_column(cursor, "numbers")
+    for _ in range(4):
+        await cursor.prepare_update(Prep.Insert)
+        await cursor.update()
+    column = await session.add_column(cursor, "again", numbers)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.update()
+    assert len(set(await all_of(cursor, "again"))) == 6
+    assert cursor.table.by_name["again"].id == column
