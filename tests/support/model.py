@@ -638,6 +638,7 @@ class Cursor:
                     raise Refused(Err.RecordDeleted)
                 if update.seen is not None and current != update.seen:
                     raise Refused(Err.WriteConflict)
+                self.session.lock(("row", update.pk), Lock.WRITE, Err.WriteConflict)
                 if update.row[self.shape.key] != update.pk:
                     raise Refused(Err.RecordPrimaryChanged)
                 self.session.replace(update.pk, update.row)

@@ -107,6 +107,10 @@ class Setting(Preparing):
         if grbit & _REVERT:
             if value is not None or grbit & ~_REVERT:
                 raise JetError(Err.InvalidGrbit, "RevertToDefaultValue stands alone and takes no value")
+            if plan.id in self.plan.required:
+                raise JetError(Err.NullInvalid, f"column {column.name} has no default", column=column.name)
+            for gone in self._list(plan, buffer):
+                self._let_go(gone)
             buffer.changes[plan.id] = ABSENT
             return
         if isinstance(value, (bytearray, memoryview)):

@@ -13,7 +13,6 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine import autoincrement, longvalue
 from jetwire_server.engine.indexing import add_entries, change_entries, keys_in, normalized_keys, remove_entries, resolved
-from jetwire_server.engine.place import FRESH
 from jetwire_server.engine.preparing import INSERTS, MOVES, CopyBuffer
 from jetwire_server.engine.row_writes import check_required, insert_row, insert_values, next_version, replace_values
 from jetwire_server.engine.setting import Setting
@@ -51,7 +50,7 @@ class Updates(Setting):
     async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
         plan = self.plan
         if buffer.prep in MOVES:
-            await self._delete_row(txn, buffer.bookmark, buffer.base, keep_long_values=True)
+            await self._delete_row(txn, buffer.bookmark, keep_long_values=True)
         values = buffer.merged()
         if plan.escrow:  # a sum needs its place in the row from the beginning: adds change it there
             values = {**{c: plan.defaults.get(c) for c in plan.escrow}, **values}
@@ -94,8 +93,10 @@ class Updates(Setting):
         now = await txn.get(plan.rows.tree, bookmark)
         if now is None:
             raise JetError(Err.RecordDeleted)
-        if now != base and buffer.prep == Prep.ReplaceNoLock:
-            raise JetError(Err.WriteConflict, "the record was changed since it was prepared")
+        if buffer.prep == Prep.ReplaceNoLock:
+            if now != base:
+                raise JetError(Err.WriteConflict, "the record was changed since it was prepared")
+            txn.lock(plan.rows.tree, bookmark)  # a record that another holds is a conflict, whatever else is wrong
         changes = dict(buffer.changes)
         for columnid in plan.versions:
             changes[columnid] = next_version(plan.columns[columnid].column, buffer.stored.get(columnid) or 0)
@@ -138,13 +139,11 @@ class Updates(Setting):
             callbacks.tell(self, Cbtyp.AfterDelete)
 
     async def _delete(self, txn: Transaction) -> None:
-        if self.state == FRESH:
-            await self._settle(txn)
-        row = await self._record(txn)
-        await self._delete_row(txn, self.bookmark, row)
+        await self._record(txn)
+        await self._delete_row(txn, self.bookmark)
         self._row = None
 
-    async def _delete_row(self, txn: Transaction, bookmark: bytes, row: bytes | None, *, keep_long_values: bool = False) -> None:
+    async def _delete_row(self, txn: Transaction, bookmark: bytes, *, keep_long_values: bool = False) -> None:
         plan = self.plan
         now = await txn.get(plan.rows.tree, bookmark)
         if now is None:
@@ -188,6 +187,7 @@ class Updates(Setting):
             txn.lock(self.plan.rows.tree, self.bookmark, shared=True)
         finally:
             txn.rollback_to(mark)
+            txn.forget(mark)
 
     async def keys_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[bytes]:
         return await keys_in(txn, self.table, target, self.plan.codec.decode(row), self.plan.has_long)

@@ -521,3 +521,58 @@ async def test_a_replace_without_a_lock_minds_what_the_record_is_not_that_it_was
                 await mine.update()
         else:
             await mine.update()
+
+
+# -- the ends of ranges, and what stands in the way first ------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("coltyp", "most"),
+    [
+        (Coltyp.Long, 2**31 - 1),
+        (Coltyp.LongLong, 2**63 - 1),
+        (Coltyp.Currency, 2**63 - 1),
+        (Coltyp.UnsignedLongLong, 2**64 - 1),
+    ],
+)
+async def test_the_last_auto_increment_number(session: Session, dbid: int, coltyp: Coltyp, most: int) -> None:
+    column = ColumnCreate("n", coltyp, grbit=AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnAutoincrement)
+    made = await session.create_table_column_index(dbid, TableCreate("numbers", columns=(column,)))
+    cursor = made.cursor
+    await cursor.prepare_update(Prep.InsertMustSetAutoIncrement)
+    await cursor.set_column(made.columnids[0], most - 1)
+    await cursor.update()
+    assert await insert(cursor)
+    with refuses(Err.OutOfAutoincrementValues):
+        await cursor.prepare_update(Prep.Insert)
+    with refuses(Err.UpdateNotPrepared):
+        await cursor.update()
+    assert await all_of(cursor, "n") == [most - 1, most]
+
+
+async def test_a_record_that_another_holds_is_a_conflict_before_its_key_is_looked_at(
+    cursor: Cursor, session: Session, other: Session, other_dbid: int
+) -> None:
+    await insert(cursor, id=1, name="here")
+    theirs = await other.open_table(other_dbid, "t")
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.ReplaceNoLock)
+    await cursor.set_column(ids(cursor)["id"], 2)
+    await other.begin_transaction()
+    await theirs.move(FIRST)
+    await theirs.prepare_update(Prep.Replace)
+    with refuses(Err.WriteConflict):
+        await cursor.update()
+    await other.rollback()
+    with refuses(Err.RecordPrimaryChanged):
+        await cursor.update()
+
+
+async def test_a_column_that_must_have_a_value_is_not_reverted_to_none(session: Session, dbid: int) -> None:
+    column = ColumnCreate("must", Coltyp.Text, grbit=AddColumnGrbit.ColumnNotNULL)
+    made = await session.create_table_column_index(dbid, TableCreate("strict", columns=(column,)))
+    await insert(made.cursor, must="value")
+    await made.cursor.move(FIRST)
+    await made.cursor.prepare_update(Prep.Replace)
+    with refuses(Err.NullInvalid):
+        await made.cursor.set_column(made.columnids[0], None, REVERT)
+    await made.cursor.update()
+    assert await get(made.cursor, "must") == "value"
