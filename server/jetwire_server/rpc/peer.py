@@ -69,7 +69,7 @@ class Peer:
         self.state: dict[str, Any] = {}  # what groups of handlers keep for this connection, by their own names
         self.in_flight = 0
         self.closed = False
-        self._at_close: list[Callable[[], Any]] = []
+        self._at_close: dict[str, Callable[[], Any]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._writing: set[straight.Writing] = set()  # calls on the straight road whose commits are on their way
         self._written: asyncio.Event | None = None  # set when there are no more of them, if anybody waits for that
@@ -266,9 +266,9 @@ class Peer:
             self.send(jsonrpc.encode_notification(method, params))
 
     # -- the end ------------------------------------------------------------------------------------------------
-    def at_close(self, action: Callable[[], Any]) -> None:
-        """`action`, plain or async, is run when the connection has closed; the last registered first."""
-        self._at_close.append(action)
+    def at_close(self, name: str, action: Callable[[], Any]) -> None:
+        """`action`, plain or async, is run when the connection has closed; the last registered first. One a name: the first."""
+        self._at_close.setdefault(name, action)
 
     async def close(self) -> None:
         """Cancels what runs and gives back everything that was this connection's. A commit on its way goes on, unreported."""
@@ -284,7 +284,7 @@ class Peer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for action in reversed(self._at_close):
+        for action in reversed(self._at_close.values()):
             try:
                 waiting = action()
                 if waiting is not None:

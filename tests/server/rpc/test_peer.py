@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,8 +164,9 @@ async def test_closing_cancels_what_runs_and_gives_everything_back() -> None:
     async def second() -> None:
         closed.append("second")
 
-    bench.peer.at_close(lambda: closed.append("first"))
-    bench.peer.at_close(second)
+    for _ in range(3):  # a connection may come to it again and again
+        bench.peer.at_close("first", lambda: closed.append("first"))
+    bench.peer.at_close("second", second)
     bench.send("Seek", [1, 10])
     bench.send("Move", [1, 11, 0])
     await bench.peer.close()
@@ -244,6 +246,30 @@ async def test_a_batch_stops_at_its_first_error() -> None:
     assert len(bench.ran) == 2
     answer = bench.send("Batch", {"calls": [{"method": "Ping"}, {"method": "nonsense"}]})["error"]
     assert (answer["code"], answer["data"]) == (-32601, {"index": 1, "results": [{}]})
+
+
+async def test_results_of_a_batch_weigh_together() -> None:
+    """It stops where they are too much, instead of carrying everything out and having no answer."""
+    bench = Bench(result_bytes_max=1000)
+    calls = [{"method": "RetrieveColumn", "params": [1, 1, "a", 400]}, {"method": "Move", "params": [1, 1, 1]}] * 3
+    answer = bench.send("Batch", {"calls": calls})["error"]
+    assert (answer["code"], answer["data"]["limit"], answer["data"]["max"], answer["data"]["index"]) == (-32004, "result", 1000, 4)
+    assert len(answer["data"]["results"]) == 4
+    assert len(bench.ran) == 2
+
+
+@pytest.mark.parametrize(("size", "times", "limit"), [(1_000_000, 9, "message"), (10, 60_000, "elements"), (300_000, 2, None)])
+async def test_what_references_bring_counts_as_if_it_had_been_sent(size: int, times: int, limit: str | None) -> None:
+    bench = Bench()
+    told = {"method": "RetrieveColumn", "params": [1, 1, "a", size]}
+    if limit == "elements":  # a list that is referred to from a few places
+        told = {"method": "GetInstances", "params": {}}
+        bench.service.table["GetInstances"] = replace(bench.service.table["Ping"], handler=lambda peer, params: {"data": [{}] * times})
+    calls = [told, {"method": "SetColumns", "params": {"sesid": 1, "tableid": 1, "setcolumns": [{"$ref": "0/data"}] * min(times, 9)}}]
+    answer = bench.send("Batch", {"calls": calls})["error"]
+    assert answer["data"].get("limit") == limit
+    assert answer["code"] == (-32602 if limit is None else -32004), "control: less is looked at, and is no list of columns"
+    assert answer["data"]["index"] == 1
 
 
 async def test_a_batch_as_a_transaction() -> None:

@@ -28,9 +28,8 @@ def _instance(peer: Peer, params: Params) -> Instance:
 async def begin_external_backup(peer: Peer, params: Params) -> Result:
     backups = peer.service.backups
     bound = peer.stateful and params.get("bind", True)
-    if bound and "backup" not in peer.state:
-        peer.state["backup"] = True
-        peer.at_close(lambda: backups.connection_closed(peer))
+    if bound:
+        peer.at_close("backup", lambda: backups.connection_closed(peer))
     await backups.begin(_instance(peer, params), params["grbit"], peer if bound else None)
     return {}
 

@@ -16,6 +16,7 @@ from jetwire_server.rpc.dispatch import failure, handles
 from jetwire_server.rpc.peer import Peer
 
 _DEEP = frozenset({dict, list})  # what a reference may stand in
+_encode = msgspec.json.Encoder().encode
 
 # The calls that can end a freeze.
 _THAWING = frozenset({"OSSnapshotThaw", "OSSnapshotAbort", "OSSnapshotEnd"})
@@ -45,57 +46,127 @@ async def batch(peer: Peer, params: Params) -> dict[str, Any]:
             raise RpcError(INVALID_PARAMS, member=f"calls.{index}.method", description="a Batch in a Batch")
         if type(call["params"]) not in (dict, list):
             raise RpcError(INVALID_PARAMS, member=f"calls.{index}.params", description="expected an object or an array")
+    work = _Work(peer, calls)
     if not params["transaction"]:
-        return {"results": await _run(peer, calls, [])}
+        await work.run()
+        return {"results": work.results}
     if sesid is None:
         raise RpcError(INVALID_PARAMS, member="sesid", description="missing member: a transaction needs its session")
     await _call(peer, "BeginTransaction", {"sesid": sesid})
-    results: list[Any] = []
     try:
-        await _run(peer, calls, results)
+        await work.run()
         try:
             await _call(peer, "CommitTransaction", {"sesid": sesid})
         except Exception as error:
-            raise BatchError(error, len(calls), results) from error
+            raise BatchError(error, len(calls), work.results) from error
     except BaseException:
         with suppress(JetError):  # the session may be gone: one of the calls ended it
             await _call(peer, "Rollback", {"sesid": sesid})
         raise
-    return {"results": results}
+    return {"results": work.results}
 
 
-async def _run(peer: Peer, calls: list[dict[str, Any]], results: list[Any]) -> list[Any]:
-    overtook: dict[int, Any] = {}  # results of thaws that did not wait for a commit that waits for them
-    for index, call in enumerate(calls):
+class _Work:
+    """The calls of one Batch and their results so far.
+
+    Results wait as JSON, so that how much they weigh together is known before it is too much. What references bring into a
+    call's params counts as if it had been sent: a few bytes could ask for gigabytes otherwise.
+    """
+
+    def __init__(self, peer: Peer, calls: list[dict[str, Any]]) -> None:
+        self._peer = peer
+        self._calls = calls
+        self.results: list[msgspec.Raw] = []
+        self._bytes = 0
+        self._overtook: dict[int, Any] = {}  # results of thaws that did not wait for a commit that waits for them
+        self._read: dict[int, Any] = {}  # results that were referred to, as Python has them
+        self._found: dict[str, tuple[Any, int]] = {}  # by reference: the value and its bytes as JSON
+        self._referred_bytes = 0  # in the params of the call that is being prepared
+
+    async def run(self) -> None:
+        for index, call in enumerate(self._calls):
+            try:
+                if index in self._overtook:
+                    result = self._overtook.pop(index)
+                elif _waits_for_thaw(self._peer, call):
+                    result = await self._commit_and_thaw(index)
+                else:
+                    result = await self._run(call)
+                self._keep(result)
+            except Exception as error:
+                raise BatchError(error, index, self.results) from error
+
+    def _keep(self, result: Any) -> None:
+        encoded = _encode(result)
+        self._bytes += len(encoded)
+        if self._bytes > self._peer.service.result_bytes_max:
+            raise RpcError(jsonrpc.TOO_LARGE, limit="result", max=self._peer.service.result_bytes_max)
+        self.results.append(msgspec.Raw(encoded))
+
+    async def _run(self, call: dict[str, Any]) -> Any:
+        return await _call(self._peer, call["method"], self._params(call))
+
+    async def _commit_and_thaw(self, index: int) -> Any:
+        """A commit while frozen, and the next call of the batch that may end the freeze: one must not lock out the other."""
+        commit = asyncio.create_task(self._run(self._calls[index]))
         try:
-            if index in overtook:
-                results.append(overtook.pop(index))
-            elif _waits_for_thaw(peer, call):
-                results.append(await _commit_and_thaw(peer, calls, index, results, overtook))
-            else:
-                results.append(await _call(peer, call["method"], _resolve(call["params"], results)))
-        except Exception as error:
-            raise BatchError(error, index, results) from error
-    return results
+            for later in range(index + 1, len(self._calls)):
+                entry = self._peer.service.table.get(self._calls[later]["method"])
+                if entry is not None and entry.method.name in _THAWING and later not in self._overtook:
+                    self._overtook[later] = await self._run(self._calls[later])
+                    break
+            return await commit
+        finally:
+            commit.cancel()
+
+    # -- references ---------------------------------------------------------------------------------------------
+    def _params(self, call: dict[str, Any]) -> Any:
+        """The call's params with every `{"$ref": "0/tableid"}` replaced by what it names."""
+        self._referred_bytes = 0
+        params, limits = self._resolve(call["params"]), self._peer.limits
+        if self._referred_bytes > limits.elements:  # up to there it cannot be beyond any limit
+            refusal = jsonrpc.oversize(_encode(params), limits)
+            if refusal is not None:
+                raise RpcError(refusal.code, **(refusal.data or {}))
+        return params
+
+    def _resolve(self, given: Any) -> Any:
+        if type(given) is dict:
+            if len(given) == 1 and "$ref" in given:
+                return self._look_up(given["$ref"])
+            return {name: self._resolve(value) if type(value) in _DEEP else value for name, value in given.items()}
+        if type(given) is list:
+            return [self._resolve(value) if type(value) in _DEEP else value for value in given]
+        return given
+
+    def _look_up(self, reference: Any) -> Any:
+        """`INDEX/MEMBER/...`: an earlier call's result, then members of objects and indexes of lists."""
+        try:
+            if reference not in self._found:
+                first, *steps = reference.split("/")
+                value = self._result(int(first))
+                for step in steps:
+                    value = value[int(step)] if isinstance(value, list) and step.isdecimal() else value[step]
+                self._found[reference] = value, len(_encode(value))
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+            raise RpcError(INVALID_PARAMS, member="$ref", description=f"{reference!r:.100} names no earlier result") from None
+        value, weight = self._found[reference]
+        self._referred_bytes += weight
+        if self._referred_bytes > self._peer.limits.message_bytes:
+            raise RpcError(jsonrpc.TOO_LARGE, limit="message", max=self._peer.limits.message_bytes)
+        return value
+
+    def _result(self, index: int) -> Any:
+        if index not in self._read:
+            if not 0 <= index < len(self.results):
+                raise IndexError(index)
+            self._read[index] = msgspec.json.decode(self.results[index])
+        return self._read[index]
 
 
 def _waits_for_thaw(peer: Peer, call: dict[str, Any]) -> bool:
     entry = peer.service.table.get(call["method"])
     return entry is not None and entry.commits and peer.service.snapshots is not None and peer.service.snapshots.holding
-
-
-async def _commit_and_thaw(peer: Peer, calls: list[dict[str, Any]], index: int, results: list[Any], overtook: dict[int, Any]) -> Any:
-    """A commit while frozen, and the next call of the batch that may end the freeze: one must not lock out the other."""
-    commit = asyncio.create_task(_call(peer, calls[index]["method"], _resolve(calls[index]["params"], results)))
-    try:
-        for later in range(index + 1, len(calls)):
-            entry = peer.service.table.get(calls[later]["method"])
-            if entry is not None and entry.method.name in _THAWING and later not in overtook:
-                overtook[later] = await _call(peer, calls[later]["method"], _resolve(calls[later]["params"], results))
-                break
-        return await commit
-    finally:
-        commit.cancel()
 
 
 async def _call(peer: Peer, name: str, params: Params | list[Any]) -> Any:
@@ -106,27 +177,3 @@ async def _call(peer: Peer, name: str, params: Params | list[Any]) -> Any:
         raise RpcError(jsonrpc.NOT_ALLOWED, role=peer.role, needs=entry.method.role)
     result = entry.handler(peer, entry.validate(params))
     return await result if entry.waits else result
-
-
-def _resolve(given: Any, results: list[Any]) -> Any:
-    """The params with every `{"$ref": "0/tableid"}` replaced by what it names."""
-    if type(given) is dict:
-        if len(given) == 1 and "$ref" in given:
-            return _look_up(given["$ref"], results)
-        return {name: _resolve(value, results) if type(value) in _DEEP else value for name, value in given.items()}
-    if type(given) is list:
-        return [_resolve(value, results) if type(value) in _DEEP else value for value in given]
-    return given
-
-
-def _look_up(reference: Any, results: list[Any]) -> Any:
-    """`INDEX/MEMBER/...`: an earlier call's result, then members of objects and indexes of lists."""
-    value: Any = results
-    try:
-        for step in reference.split("/"):
-            if isinstance(value, msgspec.Raw):  # a record that is JSON already
-                value = msgspec.json.decode(value)
-            value = value[int(step)] if isinstance(value, list) and step.isdecimal() else value[step]
-    except (AttributeError, KeyError, IndexError, TypeError):
-        raise RpcError(INVALID_PARAMS, member="$ref", description=f"{reference!r:.100} names no earlier result") from None
-    return msgspec.to_builtins(value)  # as it would have come over the wire: bytes as base64

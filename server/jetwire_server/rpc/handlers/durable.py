@@ -25,7 +25,7 @@ class _Followed:
         self._newest: CommitId | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
-        peer.at_close(self._end)
+        peer.at_close(f"durable {instance.handle}", self._end)
 
     def follow(self, commit: CommitId, seconds: float) -> None:
         self._newest = commit

@@ -45,8 +45,7 @@ def subscribe(peer: Peer, params: Params) -> dict[str, Any]:
     subscriptions: dict[int, Callable[[], None]] = peer.state.setdefault("subscriptions", {})
     if len(subscriptions) >= limits.SUBSCRIPTIONS_PER_CONNECTION_MAX:
         raise JetError(Err.TooManyActiveUsers, "too many subscriptions on this connection")
-    if not subscriptions:
-        peer.at_close(lambda: _end_all(subscriptions))
+    peer.at_close("subscriptions", lambda: _end_all(subscriptions))
     number = next(_numbers)
     topics = list(dict.fromkeys(params["topics"]))
 

@@ -18,9 +18,8 @@ from jetwire_server.rpc.peer import Peer
 
 
 def _own(peer: Peer, session: Session) -> None:
-    """Makes a session this connection's. The first one sees to it that they all end with the connection."""
-    if not peer.sessions:
-        peer.at_close(lambda: _end_all(peer))
+    """Makes a session this connection's: it ends with the connection."""
+    peer.at_close("sessions", lambda: _end_all(peer))
     session.owner = peer
     peer.sessions[session.id] = session
 

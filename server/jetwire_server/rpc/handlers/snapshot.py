@@ -37,10 +37,8 @@ def _owner(peer: Peer, params: Params) -> Peer | None:
         return None
     if not peer.stateful:
         raise RpcError(INVALID_PARAMS, member="bind", description="there is no connection to bind to over plain HTTP")
-    if "snapshot" not in peer.state:
-        peer.state["snapshot"] = True
-        snapshots = peer.service.snapshots
-        peer.at_close(lambda: snapshots.connection_closed(peer))
+    snapshots = peer.service.snapshots
+    peer.at_close("snapshot", lambda: snapshots.connection_closed(peer))
     return peer
 
 
