@@ -257,10 +257,7 @@ class TransactionLevels:
             self.txn.forget(mark)
             self.writes += 1
             self.schema_undone()
-            for at, (level, again) in enumerate(self.lasting):
-                if level > self.level:
-                    await again(self.txn)
-                    self.lasting[at] = self.level, again
+            await self._do_again_inside(self.txn)
         else:
             txn, self.txn = self.txn, None
             self._count_reads(txn)
@@ -270,20 +267,43 @@ class TransactionLevels:
         if self.unused:
             await self.free_unused()
 
+    async def _do_again_inside(self, txn: Transaction) -> None:
+        """Escrow updates that no rollback undoes: those of the level that was undone belong to the one around it now."""
+        kept = []
+        for level, again in self.lasting:
+            if level > self.level:
+                try:
+                    await again(txn)
+                except JetError:  # a record that is another's by now: it goes with the rest
+                    continue
+            kept.append((min(level, self.level), again))
+        self.lasting = kept
+
     async def do_again(self) -> None:
-        """Escrow updates that no rollback undoes get a transaction of their own."""
+        """Escrow updates that no rollback undoes get a transaction of their own. Nobody waits for a thaw because of it."""
         lasting, self.lasting = self.lasting, []
         if not lasting:
             return
+        store = self.instance.store
         with suppress(JetError):  # a record that is another's by now, or a storage that fails: they go with the rest
-            own = await self.instance.store.begin()
+            own = await store.begin()
             try:
                 for _, again in lasting:
                     await again(own)
-            except BaseException:
-                await own.rollback()
-                raise
-            await own.commit(lazy=True)
+                if own.changed and not await self._handed_in(own):
+                    await own.commit(lazy=True)
+            finally:
+                own.rollback_now()
+
+    async def _handed_in(self, own: Transaction) -> bool:
+        """Commits, and waits until that is seen; while frozen, it will be after the thaw. False: only `commit` will do."""
+        seen = asyncio.Event()
+        if not own.commit_now(lambda answer: seen.set(), lazy=True):
+            return False
+        while not seen.is_set() and not self.instance.store.frozen:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(seen.wait(), limits.GATE_LOOK_SECONDS)
+        return True
 
     async def free_unused(self) -> None:
         """Gives back the space of long values that nobody has. Where that cannot be logged now, the next start does it."""

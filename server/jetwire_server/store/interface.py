@@ -223,6 +223,11 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def frozen(self) -> bool:
+        """Whether what is committed now waits for a thaw."""
+        ...
+
     async def flush(self) -> Commit:
         """Everything committed lazily so far is durable after this (`WaitLastLevel0Commit`)."""
         ...

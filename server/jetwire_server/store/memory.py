@@ -183,6 +183,10 @@ class MemoryStore:
     def signature(self) -> bytes:
         return b"memory"
 
+    @property
+    def frozen(self) -> bool:
+        return False
+
     def fullness(self) -> float:
         return self.timeline.usage.used / self.timeline.usage.limit
 

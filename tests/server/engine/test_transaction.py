@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, RollbackGrbit
-from jetwire_protocol.errors import Err
+import asyncio
+from pathlib import Path
+
+from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, EscrowUpdateGrbit, RollbackGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.clock import ManualClock
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
+from jetwire_server.store.embedded.store import EmbeddedStore
+from jetwire_server.store.interface import Transaction
+from tests.server.engine.on_files import engine_on, started
 from tests.server.engine.refusals import refused
+from tests.server.engine.tables_for_tests import FIRST, get, ids, insert, make_table
 
 
 async def test_seven_levels_and_no_more(session: Session) -> None:
@@ -116,3 +124,58 @@ async def test_a_long_transaction_keeps_no_save_point_of_calls_that_are_over(ses
     await session.rollback()
     assert await session.txn.get(cursor.table.tree, b"0") == b"v"
     await session.commit_transaction()
+
+
+# -- sums that no rollback undoes -----------------------------------------------------------------------------------------
+NO_ROLLBACK = int(EscrowUpdateGrbit.EscrowNoRollback)
+
+
+async def test_a_sum_that_cannot_be_kept_at_an_inner_level_goes_with_the_rest(session: Session, dbid: int) -> None:
+    cursor = await make_table(session, dbid)
+    await insert(cursor, id=1)
+    await cursor.move(FIRST)
+    await session.begin_transaction()
+    await session.begin_transaction()
+    await cursor.escrow_update(ids(cursor)["sum"], 3, NO_ROLLBACK)
+
+    async def taken(txn: Transaction) -> None:
+        raise JetError(Err.WriteConflict)
+
+    session.lasting.append((2, taken))
+    await session.rollback()
+    assert session.level == 1
+    assert await get(cursor, "sum") == 3
+    await session.commit_transaction()
+    assert await get(cursor, "sum") == 3
+
+
+async def test_a_rollback_waits_for_no_thaw_though_a_sum_outlasts_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    instance = await started(engine_on(tmp_path, clock))
+    store = instance.store
+    assert isinstance(store, EmbeddedStore)
+    session, other = await instance.begin_session(), await instance.begin_session()
+    cursor = await make_table(session, await session.create_database("a.edb"))
+    theirs = await other.open_table(await other.open_database("a.edb"), "t")
+    await insert(cursor, id=1)
+    await cursor.move(FIRST)
+    await session.begin_transaction()
+    await cursor.escrow_update(ids(cursor)["sum"], 3, NO_ROLLBACK)
+    await other.begin_transaction()
+    await theirs.move(FIRST)
+    await theirs.escrow_update(ids(theirs)["sum"], 4, NO_ROLLBACK)
+    now = clock.boot()
+    await store.gate.freeze(now + 1e6, drain_until=now + 1e6)
+    await asyncio.wait_for(session.rollback(), 10)
+    await asyncio.wait_for(other.end_session(), 10)
+    assert await get(cursor, "sum") == 0
+    assert store.gate.thaw().held
+    await session.begin_transaction()
+    await insert(cursor, id=2)
+    await session.commit_transaction()  # in log order: after the two sums
+    assert await get(cursor, "sum") == 7
+    await session.begin_transaction()
+    await cursor.escrow_update(ids(cursor)["sum"], 1, NO_ROLLBACK)
+    await session.rollback()
+    assert await get(cursor, "sum") == 8  # where nothing is frozen it is seen at once
+    await instance.term()

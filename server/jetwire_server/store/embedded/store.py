@@ -116,6 +116,10 @@ class EmbeddedStore:
     def signature(self) -> bytes:
         return self.journal.signature
 
+    @property
+    def frozen(self) -> bool:
+        return self.gate.look()
+
     def fullness(self) -> float:
         return self.timeline.usage.used / self.timeline.usage.limit
 
