@@ -149,15 +149,19 @@ class DatabaseCalls(TransactionLevels):
             raise JetError(Err.DatabaseInvalidPages)
         self._outside_transaction()
         self._one_database()
-        async with self.instance.attaching:
-            self.instance.check_no_backup()
-            overwrite = bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting)
+        database = await self.instance.carry_through(self._create(path, overwrite=bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting)))
+        return self._open(database, read_only=False)
+
+    async def _create(self, path: str, *, overwrite: bool) -> Database:
+        instance = self.instance
+        async with instance.attaching:
+            instance.check_no_backup()
             if self._attached(path) is not None:
                 raise JetError(Err.DatabaseInUse if overwrite else Err.DatabaseDuplicate, path)
             self._room_for_database()
-            slot = await self.instance.store.create_database(path, overwrite=overwrite)
-            database = self.instance.databases[slot] = Database(slot, path)
-        return self._open(database, read_only=False)
+            slot = await instance.store.create_database(path, overwrite=overwrite)
+            database = instance.databases[slot] = Database(slot, path)
+            return database
 
     async def attach_database(self, name: str, grbit: int = 0, max_pages: int = 0) -> None:
         """Attaches a database to the instance; the warning DatabaseAttached if it was."""
@@ -167,18 +171,22 @@ class DatabaseCalls(TransactionLevels):
         path = safe_path(name)
         if self.level:
             raise JetError(Err.InTransaction)
-        async with self.instance.attaching:
-            self.instance.check_no_backup()
+        self.warning = await self.instance.carry_through(self._attach(path, read_only=bool(grbit & AttachDatabaseGrbit.DbReadOnly)))
+
+    async def _attach(self, path: str, *, read_only: bool) -> int:
+        """A warning, or 0."""
+        instance = self.instance
+        async with instance.attaching:
+            instance.check_no_backup()
             known = self._attached(path)
             if known is not None:
                 if known.exclusive not in (None, self):
                     raise JetError(Err.DatabaseSharingViolation, path)
-                self.warning = Wrn.DatabaseAttached
-                return
+                return Wrn.DatabaseAttached
             self._room_for_database()
-            read_only = bool(grbit & AttachDatabaseGrbit.DbReadOnly)
-            slot = await self.instance.store.attach_database(path, read_only=read_only)
-            self.instance.databases[slot] = Database(slot, path, read_only=read_only)
+            slot = await instance.store.attach_database(path, read_only=read_only)
+            instance.databases[slot] = Database(slot, path, read_only=read_only)
+            return 0
 
     async def detach_database(self, name: str | None = None, grbit: int = 0) -> None:
         """Detaches one database, or all when no name is given. Also after StopService."""
@@ -190,6 +198,9 @@ class DatabaseCalls(TransactionLevels):
             raise JetError(Err.ForceDetachNotAllowed)
         if self.level:
             raise JetError(Err.InTransaction)
+        await self.instance.carry_through(self._detach(name))
+
+    async def _detach(self, name: str | None) -> None:
         async with self.instance.attaching:
             self.instance.check_no_backup()
             if name:
@@ -203,9 +214,9 @@ class DatabaseCalls(TransactionLevels):
                 if database.opens:
                     raise JetError(Err.DatabaseInUse, database.path)
             for database in victims:
-                await self._detach(database)
+                await self._let_go(database)
 
-    async def _detach(self, database: Database) -> None:
+    async def _let_go(self, database: Database) -> None:
         if database.defragmenting is not None:
             await database.defragmenting.stop()
         del self.instance.databases[database.slot]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import InitGrbit, StopServiceInstanceGrbit, TermGrbit
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
     from jetwire_server.engine.engine import Engine
 
+R = TypeVar("R")
 StoreFactory = Callable[["Instance"], Store]
 
 _TERM_BITS = int(TermGrbit.TermComplete | TermGrbit.TermAbrupt | TermGrbit.TermStopBackup | TermGrbit.TermDirty)
@@ -72,6 +73,8 @@ class Instance:
         self.snapshot_holds: set[int] = set()  # snapshot sessions from their freeze to their end
         self.backups = 0  # streaming backups under way
         self.before_end: list[Callable[[], Awaitable[None]]] = []  # what is given back before the storage is closed
+        self._carried: set[asyncio.Task[Any]] = set()  # work that goes on whether or not its caller is still there
+        self._in_a_hurry = False  # the server ends: nobody is waited for any more
         self.commit_default = 0
         self.log_signature = b""
         self._transactions = 0
@@ -117,17 +120,31 @@ class Instance:
             raise JetError(Err.TooManyActiveUsers, "sessions have transactions open")
         self.state = State.TERMINATING
         self._refuse(Err.TermInProgress)
-        while self.snapshot_holds:  # noqa: ASYNC110  # an operator's wait: it ends at the snapshot's deadline at the latest
+        await self.carry_through(self._end_after_snapshots(checkpoint=not grbit & TermGrbit.TermDirty))
+
+    async def _end_after_snapshots(self, *, checkpoint: bool) -> None:
+        # An operator's wait: it ends at the snapshot's deadline at the latest.
+        while self.snapshot_holds and not self._in_a_hurry:  # noqa: ASYNC110
             await asyncio.sleep(limits.TERM_LOOK_SECONDS)
-        await self._end(checkpoint=not grbit & TermGrbit.TermDirty)
+        await self._end(checkpoint=checkpoint)
 
     async def shut_down(self) -> None:
         """Ends the instance because the server ends: at once, frozen or not."""
+        self._in_a_hurry = True
+        if self._carried:
+            await asyncio.wait(self._carried)
         if self.state in (State.RUNNING, State.STOPPED):
             self.state = State.TERMINATING
             await self._end(checkpoint=True)
-        else:
+        elif self.state is not State.ENDED:
             self._gone()
+
+    async def carry_through(self, work: Coroutine[Any, Any, R]) -> R:
+        """Work that must not end half-way: a caller that is cancelled leaves at once, and it goes on by itself."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._carried.add(task)
+        task.add_done_callback(self._carried.discard)
+        return await asyncio.shield(task)
 
     async def _end(self, *, checkpoint: bool) -> None:
         sessions = list(self.sessions.values())

@@ -9,8 +9,11 @@ import pytest
 from jetwire_protocol.data.flags import AttachDatabaseGrbit, CreateDatabaseGrbit, DetachDatabaseGrbit, OpenDatabaseGrbit, OpenTableGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, Wrn
+from jetwire_server.clock import ManualClock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.session import Session
+from jetwire_server.events import EventLog
+from jetwire_server.store.memory import MemoryStore
 from tests.server.engine.refusals import refused, refused_now
 
 READ_ONLY = int(AttachDatabaseGrbit.DbReadOnly)
@@ -127,3 +130,46 @@ async def test_two_who_attach_at_once_share_one_database(session: Session, other
     assert sorted((session.take_warning(), other.take_warning())) == [0, Wrn.DatabaseAttached]
     first, second = await session.open_database("test.edb"), await other.open_database("test.edb")
     assert session.database(first).database is other.database(second).database
+
+
+class Unhurried(MemoryStore):
+    """Databases come and go when it is told that they may."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+        await self.go.wait()
+        return await super().create_database(path, overwrite=overwrite)
+
+    async def detach_database(self, slot: int) -> None:
+        await self.go.wait()
+        await super().detach_database(slot)
+
+
+@pytest.mark.parametrize("coming", [True, False])
+async def test_a_database_comes_or_goes_though_its_caller_has_gone(clock: ManualClock, coming: bool) -> None:
+    """What the storage has begun it ends, and the instance knows of it."""
+    store = Unhurried(clock)
+    engine = Engine(clock, EventLog(), lambda instance: store)
+    instance = await engine.create_instance("a")
+    await instance.init()
+    session = await instance.begin_session()
+    if not coming:
+        await session.close_database(await session.create_database("a.edb"))
+    store.go.clear()
+    calling: asyncio.Task[object] = asyncio.create_task(session.create_database("a.edb") if coming else session.detach_database("a.edb"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.wait([calling])
+    store.go.set()
+    await asyncio.sleep(0.01)
+    if coming:
+        await session.close_database(await session.open_database("a.edb"))
+        await session.detach_database("a.edb")
+    else:
+        await refused(session.open_database("a.edb"), Err.DatabaseNotFound)
+    assert store.databases() == {}

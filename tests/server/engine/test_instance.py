@@ -257,3 +257,20 @@ def test_what_is_said_to_have_an_effect_is_looked_at(paramid: int) -> None:
     room = Path(table_of_parameters.__file__).parents[1]
     sources = [p.read_text() for p in room.rglob("*.py") if p != Path(table_of_parameters.__file__)]
     assert any(re.search(rf"Param\.{Param(paramid).name}\b", source) for source in sources)
+
+
+@pytest.mark.parametrize("hurry", [False, True])
+async def test_term_goes_on_when_its_caller_has_gone(engine: Engine, instance: Instance, hurry: bool) -> None:
+    instance.snapshot_holds.add(1)
+    ending = asyncio.create_task(instance.term())
+    await asyncio.sleep(0.01)
+    ending.cancel()
+    await asyncio.wait([ending])
+    assert ending.cancelled()
+    await refused(instance.begin_session(), Err.TermInProgress)
+    if hurry:
+        await instance.shut_down()
+    else:
+        instance.snapshot_holds.clear()
+        await asyncio.sleep(0.3)
+    assert engine.instances == {}
