@@ -171,12 +171,13 @@ def recover(directory: Directory, as_json: AsJson = False) -> None:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A copy of a data directory, or of one instance's. Recovery changes it.")],
+    path: Annotated[Path, typer.Argument(help="A copy of a data directory, or of one instance's.")],
     manifest: Annotated[Path | None, typer.Option(help="What `jetwire snapshot run` wrote.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recovers a copy, checks everything, compares it with its manifest, and notes the result beside it.
+    """Checks everything, recovers, compares with the manifest, and notes the result beside the copy, which stays as it is.
 
+    Recovery is done in the temporary directory (TMPDIR), which must have room for an instance.
     Exit codes: 0 good, 6 not good, 2 it could not be tried.
     """
     clock = SystemClock()
@@ -188,13 +189,16 @@ def verify(
     except (JetError, OSError, ValueError) as error:
         raise refuse(error) from None
     if as_json:
-        print(json.dumps({"good": result.good, "problems": result.problems, "notes": result.notes, "instances": result.instances}))
+        facts = {"good": result.good, "problems": result.problems, "notes": result.notes, "instances": result.instances}
+        print(json.dumps({**facts, "record": str(record) if record else None}))
     else:
         for problem in result.problems:
             print(problem)
         for remark in result.notes:
             print(f"note: {remark}")
-        print(f"{'good' if result.good else 'NOT GOOD'}: {path}; recorded in {record}")
+        print(
+            f"{'good' if result.good else 'NOT GOOD'}: {path}; {f'recorded in {record}' if record else 'not recorded: nothing can be written beside it'}"
+        )
     raise typer.Exit(0 if result.good else EXIT_VERIFICATION_FAILED)
 
 

@@ -6,30 +6,23 @@ files and the log from the checkpoint on, in the system's temporary directory (`
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from jetwire_protocol.data.flags import AttachDatabaseGrbit, ColInfo, ObjectinfoFlags, ObjInfo, OpenTableGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server import limits
-from jetwire_server.backup.restore import MARK
-from jetwire_server.backup.swap import PLAN
 from jetwire_server.clock import Clock
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.whole_records import Wanted, records_from
 from jetwire_server.events import EventLog
-from jetwire_server.files.local import LocalFiles
+from jetwire_server.offline.copying import scratch_copy
 from jetwire_server.offline.places import Place, page_files
 from jetwire_server.offline.recovering import log_file_kb
-from jetwire_server.redo.checkpoint import load_checkpoint
-from jetwire_server.redo.reader import discover
 from jetwire_server.store.embedded.assemble import assemble
 from jetwire_server.store.interface import Store
 
@@ -47,36 +40,18 @@ class Source(NamedTuple):
 @asynccontextmanager
 async def opened(place: Place, clock: Clock) -> AsyncIterator[Session]:
     """A session on a recovered copy of the instance."""
-    if place.files.exists(MARK) or place.files.exists(PLAN):  # finishing it would change what is there
-        raise JetError(Err.RestoreInProgress, f"{place.root} holds an unfinished restore: repeat it, or start a server, first")
-    with tempfile.TemporaryDirectory(prefix="jetwired-dump-") as scratch:
-        copy = Path(scratch, place.name)
-        _copy(place, LocalFiles(copy))
+    with scratch_copy(place) as copy:
 
         def storage(instance: Instance) -> Store:
-            return assemble(str(copy), clock, names=place.names, file_kb=log_file_kb(place.files, place)).store
+            return assemble(str(copy.root), clock, names=place.names, file_kb=log_file_kb(place.files, place)).store
 
-        engine = Engine(clock, EventLog(), storage, scratch)
+        engine = Engine(clock, EventLog(), storage, str(copy.root.parent))
         instance = await engine.create_instance(place.name)
         await instance.init()
         try:
             yield await instance.begin_session()
         finally:
             await instance.shut_down()
-
-
-def _copy(place: Place, target: LocalFiles) -> None:
-    files = place.files
-    checkpoint = load_checkpoint(files, place.names)
-    since = checkpoint.position.generation if checkpoint is not None else 0
-    paths = [*page_files(place), *(one.path for one in discover(files, place.names, since=since))]
-    if checkpoint is not None:
-        paths.append(place.names.checkpoint)
-    for path in paths:
-        target.make_directory(path.rpartition("/")[0])
-        with closing(files.open(path, read_only=True)) as source, closing(target.open(path, create=True)) as made:
-            for offset in range(0, source.size(), limits.FILE_CHUNK_BYTES):
-                made.write(offset, source.read(offset, limits.FILE_CHUNK_BYTES))
 
 
 def databases(place: Place, session: Session) -> Iterator[str]:

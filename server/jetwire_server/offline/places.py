@@ -99,7 +99,7 @@ def alone(path: Path) -> Iterator[None]:
     """Keeps servers away, or is refused because one is at work: in the directory itself or the one above an instance."""
     path = path.resolve()
     holder = path.parent if (path.parent / LOCK_FILE).exists() else path
-    if not (holder / LOCK_FILE).exists():  # never served from here: a copy, a backup
+    if not (holder / LOCK_FILE).exists() or not os.access(holder, os.W_OK):  # never served from here: a copy, a backup, read-only
         yield
         return
     with DirectoryLock(LocalFiles(holder)):

@@ -1,24 +1,28 @@
 """`jetwired verify`: proves that a copy is what its manifest says, by doing with it what a restore would do.
 
 Before recovery: the files and sizes, the marker on every root, the log up to exactly the frozen position. After it:
-every page read, tables, records and digests of every database. The result is noted in a file beside the copy.
+every page read, tables, records and digests of every database. Recovery writes, so it is done in a scratch copy: the
+copy stays what it was, may be read-only, and can be verified again. The result is noted in a file beside it.
 """
 
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from jetwire_protocol.errors import JetError
+from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.offline.checking import Progress, check_instance
+from jetwire_server.offline.copying import scratch_copy
 from jetwire_server.offline.places import Place, instances_at
 from jetwire_server.offline.recovering import digests, recovered, scrubbed
 from jetwire_server.redo.position import Position
@@ -26,6 +30,7 @@ from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.instance import check_roots, read_file
 from jetwire_server.snapshot.manifest import InstanceRow, Manifest
+from jetwire_server.snapshot.participant import DatabaseDigest
 
 RECORD_SUFFIX = ".verified.jsonl"
 
@@ -49,7 +54,7 @@ def load_manifest(path: Path) -> list[Manifest]:
 
 
 async def verify(path: Path, manifests: Sequence[Manifest], clock: Clock, progress: Progress) -> Result:
-    """Everything there is to know about a copy. Recovery changes it, as a restore's would."""
+    """Everything there is to know about a copy."""
     result = Result()
     try:
         places = instances_at(path)
@@ -107,14 +112,8 @@ async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, 
         if len(result.problems) > before:
             return
         progress(f"{place.name}: recovery")
-        async with recovered(place, clock) as storage:
-            for fault in await scrubbed(storage):
-                say(f"{place.name}: {fault}")
-            progress(f"{place.name}: digests")
-            found = {one.name: one for one in await digests(storage)}
-            result.instances.append(
-                {"name": place.name, "position": str(storage.log.end), "databases": msgspec.to_builtins(list(found.values()))}
-            )
+        with scratch_copy(place) as scratch:
+            found = await _recover(scratch, clock, progress, result)
         if row is None:
             return
         for wanted in row.databases:
@@ -131,7 +130,20 @@ async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, 
         for name in sorted(set(found) - {wanted.name for wanted in row.databases}):
             say(f"{place.name}: database {name} is not in the manifest")
     except (JetError, OSError, ValueError) as error:
+        if isinstance(error, JetError) and error.code == Err.DiskFull:
+            raise  # of the scratch copy: that says nothing about this one
         say(f"{place.name}: {error}")
+
+
+async def _recover(place: Place, clock: Clock, progress: Progress, result: Result) -> dict[str, DatabaseDigest]:
+    """What every database holds after recovery, by name."""
+    async with recovered(place, clock) as storage:
+        for fault in await scrubbed(storage):
+            result.problems.append(f"{place.name}: {fault}")
+        progress(f"{place.name}: digests")
+        found = await digests(storage)
+        result.instances.append({"name": place.name, "position": str(storage.log.end), "databases": msgspec.to_builtins(found)})
+    return {one.name: one for one in found}
 
 
 def _compare_files(place: Place, row: InstanceRow) -> list[str]:
@@ -158,25 +170,30 @@ def _compare_log(place: Place, row: InstanceRow) -> list[str]:
     return []
 
 
-def note(path: Path, result: Result, manifest: Path | None, clock: Clock) -> Path:
-    """Appends who verified the copy, when, and what was found, to a file beside it."""
+def note(path: Path, result: Result, manifest: Path | None, clock: Clock) -> Path | None:
+    """Appends who verified the copy, when, and what was found, to a file beside it. None if nothing can be written there."""
     path = path.resolve()
-    beside = LocalFiles(path.parent)
     line = {
         "time": clock.now(),
-        "who": f"{getpass.getuser()}@{socket.gethostname()}",
+        "who": f"{_user()}@{socket.gethostname()}",
         "copy": str(path),
-        "manifest": str(manifest) if manifest else None,
+        "manifest": str(manifest.resolve()) if manifest else None,
         "result": "good" if result.good else "bad",
         "problems": result.problems,
         "notes": result.notes,
         "instances": result.instances,
     }
-    name = path.name + RECORD_SUFFIX
-    file = beside.open(name, create=True)
-    try:
+    record = path.parent / (path.name + RECORD_SUFFIX)
+    if not os.access(record.parent, os.W_OK):
+        return None
+    with closing(LocalFiles(record.parent).open(record.name, create=True)) as file:
         file.write(file.size(), msgspec.json.encode(line) + b"\n")
         file.sync()
-    finally:
-        file.close()
-    return path.parent / name
+    return record
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return f"uid {os.getuid()}"
