@@ -196,9 +196,8 @@ def verify(
             print(problem)
         for remark in result.notes:
             print(f"note: {remark}")
-        print(
-            f"{'good' if result.good else 'NOT GOOD'}: {path}; {f'recorded in {record}' if record else 'not recorded: nothing can be written beside it'}"
-        )
+        where = f"recorded in {record}" if record else "not recorded: nothing can be written beside it"
+        print(f"{'good' if result.good else 'NOT GOOD'}: {path}; {where}")
     raise typer.Exit(0 if result.good else EXIT_VERIFICATION_FAILED)
 
 
