@@ -82,7 +82,10 @@ class Instance:
 
     # -- life -------------------------------------------------------------------------------------------------
     async def init(self, grbit: int = 0) -> None:
-        """Recovers and opens. Databases attached at the last stop or crash are attached again."""
+        """Recovers and opens. Databases attached at the last stop or crash are attached again.
+
+        Of the flags, ReplayIgnoreMissingDB and TruncateLogsAfterRecovery do what they say; nothing here needs the others.
+        """
         if grbit & ~_INIT_BITS:
             raise JetError(Err.InvalidGrbit)
         if self.state is not State.CREATED:
@@ -91,7 +94,10 @@ class Instance:
         self.emit(102, name=self.name)
         try:
             self.store = self.engine.store_factory(self)
-            await self.store.start()
+            await self.store.start(
+                without_missing=bool(grbit & InitGrbit.ReplayIgnoreMissingDB),
+                truncate_log=bool(grbit & InitGrbit.TruncateLogsAfterRecovery),
+            )
         except BaseException:
             self.state = State.CREATED
             raise

@@ -188,8 +188,12 @@ class UnpublishedTree(Protocol):
 class Store(Protocol):
     """One instance's storage."""
 
-    async def start(self) -> None:
-        """Recovers and opens. Every database that was attached at the last stop or crash is attached again."""
+    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
+        """Recovers and opens. Every database that was attached at the last stop or crash is attached again.
+
+        One whose file is not there is an error, or is taken for gone (`without_missing`): what the log says of it is passed over.
+        `truncate_log` removes the log files that are not needed any more; an incremental backup then needs a full one first.
+        """
         ...
 
     async def stop(self, *, checkpoint: bool = True) -> None: ...

@@ -38,7 +38,7 @@ class MemoryStore:
         self._outdated: deque[tuple[int, Tree, list[bytes]]] = deque()  # commit, tree, keys with versions below it
 
     # -- life -------------------------------------------------------------------------------------------------
-    async def start(self) -> None:
+    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
         return None
 
     async def stop(self, *, checkpoint: bool = True) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, TermGrbit
+from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, InitGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err
 from jetwire_server.clock import ManualClock
@@ -21,7 +21,10 @@ from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
+from tests.server.engine import on_files
+from tests.server.engine.on_files import crash_image, engine_on
 from tests.server.engine.refusals import refused
+from tests.server.engine.tables_for_tests import all_of, insert, make_table
 
 TABLE = TableCreate(
     "t",
@@ -98,3 +101,56 @@ async def test_a_database_may_come_back_in_another_slot(engine: Engine) -> None:
     assert await txn.scan(copy.table.tree) == [(b"k", b"v")]
     await session.leave(txn)
     await instance.term()
+
+
+# -- what Init may be told --------------------------------------------------------------------------------------------------
+async def test_a_database_that_is_gone_is_done_without_if_so_asked(tmp_path: Path) -> None:
+    """Of the others everything is there; once started so, the next start needs no word of it."""
+    instance = await on_files.started(engine_on(tmp_path / "live"))
+    session = await instance.begin_session()
+    for name in ("here.edb", "gone.edb"):
+        cursor = await make_table(session, await session.create_database(name))
+        await insert(cursor, id=1, name=name)
+        await insert(cursor, id=2, data=b"x" * 100_000)
+    image = await crash_image(instance, tmp_path / "live", tmp_path / "copy")
+    await instance.term()
+    (image / "a" / "gone.edb").unlink()
+
+    engine = engine_on(image)
+    again = await engine.create_instance("a")
+    again.set_parameter(Param.LogFileSize, 128)
+    await refused(again.init(), Err.FileNotFound)
+    await again.init(int(InitGrbit.ReplayIgnoreMissingDB))
+    for _ in range(2):
+        assert [database.path for database in again.databases.values()] == ["here.edb"]
+        session = await again.begin_session()
+        cursor = await session.open_table(await session.open_database("here.edb"), "t")
+        assert await all_of(cursor) == [1, 2]
+        await refused(session.attach_database("gone.edb"), Err.FileNotFound)
+        await again.term(int(TermGrbit.TermDirty))
+        again = await on_files.started(engine_on(image))
+    await again.term()
+
+
+@pytest.mark.parametrize("truncates", [True, False])
+async def test_log_files_that_recovery_read_are_removed_if_so_asked(tmp_path: Path, truncates: bool) -> None:
+    instance = await on_files.started(engine_on(tmp_path / "live"))
+    session = await instance.begin_session()
+    cursor = await make_table(session, await session.create_database("a.edb"))
+    for number in range(8):
+        await insert(cursor, id=number, data=b"x" * 60_000)
+    image = await crash_image(instance, tmp_path / "live", tmp_path / "copy")
+    await instance.term()
+    before = len(list((image / "a").glob("edb0*.log")))
+    assert before > 2
+
+    engine = engine_on(image)
+    again = await engine.create_instance("a")
+    again.set_parameter(Param.LogFileSize, 128)
+    await again.init(int(InitGrbit.TruncateLogsAfterRecovery) if truncates else 0)
+    assert len(list((image / "a").glob("edb0*.log"))) == (0 if truncates else before)
+    await again.term(int(TermGrbit.TermDirty))
+    last = await on_files.started(engine_on(image))
+    session = await last.begin_session()
+    assert await all_of(await session.open_table(await session.open_database("a.edb"), "t")) == list(range(8))
+    await last.term()

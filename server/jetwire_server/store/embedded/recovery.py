@@ -38,14 +38,18 @@ def _place(read: Record) -> Placed:
     return Placed(read.generation, read.offset, read.end_generation, read.end_offset)
 
 
-async def recover(store: EmbeddedStore) -> None:
-    """Brings the store to the end of its log."""
-    await _Recovery(store).run()
+async def recover(store: EmbeddedStore, *, without_missing: bool = False) -> bool:
+    """Brings the store to the end of its log; answers whether a database was taken for gone because its file is."""
+    recovery = _Recovery(store, without_missing)
+    await recovery.run()
+    return recovery.went_without
 
 
 class _Recovery:
-    def __init__(self, store: EmbeddedStore) -> None:
+    def __init__(self, store: EmbeddedStore, without_missing: bool) -> None:
         self.store = store
+        self.without_missing = without_missing
+        self.went_without = False
         self.databases = store.attached
         self.begun_number = 0  # every database that the checkpoint file names has all commits up to this one
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
@@ -244,6 +248,9 @@ class _Recovery:
         if slot in self.lost:
             return False
         if path in self.store.left_out:
+            return False
+        if self.without_missing and not self.databases.page_files.exists(path):
+            self.went_without = True
             return False
         try:
             file = PageFile.open(self.databases.page_files, path, read_only=read_only)

@@ -78,10 +78,14 @@ class EmbeddedStore:
         self._problems: list[str] = []
 
     # -- life -------------------------------------------------------------------------------------------------
-    async def start(self) -> None:
+    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
         self._scratch.clear()
         try:
-            await recover(self)
+            went_without = await recover(self, without_missing=without_missing)
+            if went_without or truncate_log:  # the next start is to know nothing of what is gone
+                await self.checkpoint()
+            if truncate_log:
+                await self.checkpointer.on_thread(self._truncate_log)
         except BaseException:
             await self._close()
             raise
@@ -343,6 +347,12 @@ class EmbeddedStore:
         self.check_available()
         await self.checkpointer.save()
         self.check_available()
+
+    def _truncate_log(self) -> None:
+        found = self.journal.checkpoint()
+        if found is not None:
+            with self.gate.permit("log truncation"):
+                self.journal.truncate_before(found.position)
 
     async def scrub(self, pause_seconds: float = 0.0) -> list[Fault]:
         """Reads every page file whole and names what is wrong; with a pause, slowly enough to go on all day."""
