@@ -338,3 +338,13 @@ async def test_http_does_what_needs_no_session(shared_server: ServerProcess, dat
             await server.connection.EndSession(results[0]["sesid"])
     with jetwire.sync.Connection(url) as blocking:
         assert (await asyncio.to_thread(blocking.SnapshotStatus))["state"] == "none"
+
+
+async def test_several_programs_make_one_database(url: str, database: str):
+    """Whoever comes second opens what the first has made meanwhile."""
+
+    async def program() -> None:
+        async with jetwire.connect(url) as server, server.session() as session:
+            assert await (await session.open(database, create=True)).tables() == []
+
+    await asyncio.gather(*(program() for _ in range(8)))

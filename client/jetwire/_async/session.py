@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 from jetwire._async.connection import Connection
 from jetwire._async.table import ColumnSpec, Table, column_create, index_create
 from jetwire._async.transaction import Transaction
-from jetwire.errors import EngineError, HandleDead, JetwireError
+from jetwire.errors import DatabaseDuplicate, EngineError, HandleDead, JetwireError
 from jetwire_protocol.errors import Err
 
 T = TypeVar("T")
@@ -146,7 +146,11 @@ class Session:
             except EngineError as missing:
                 if not create or missing.code not in _NOT_THERE:
                     raise
-                answer = await self.connection.CreateDatabase(sesid, name)
-                return Database(self, answer["dbid"], name)
+                try:
+                    answer = await self.connection.CreateDatabase(sesid, name)
+                except DatabaseDuplicate:  # somebody else was faster
+                    pass
+                else:
+                    return Database(self, answer["dbid"], name)
             opened = await self.connection.OpenDatabase(sesid, name)
         return Database(self, opened["dbid"], name)

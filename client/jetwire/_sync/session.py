@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from jetwire._sync.connection import Connection
 from jetwire._sync.table import ColumnSpec, Table, column_create, index_create
 from jetwire._sync.transaction import Transaction
-from jetwire.errors import EngineError, HandleDead, JetwireError
+from jetwire.errors import DatabaseDuplicate, EngineError, HandleDead, JetwireError
 from jetwire_protocol.errors import Err
 
 T = TypeVar("T")
@@ -147,7 +147,11 @@ class Session:
             except EngineError as missing:
                 if not create or missing.code not in _NOT_THERE:
                     raise
-                answer = self.connection.CreateDatabase(sesid, name)
-                return Database(self, answer["dbid"], name)
+                try:
+                    answer = self.connection.CreateDatabase(sesid, name)
+                except DatabaseDuplicate:  # somebody else was faster
+                    pass
+                else:
+                    return Database(self, answer["dbid"], name)
             opened = self.connection.OpenDatabase(sesid, name)
         return Database(self, opened["dbid"], name)
