@@ -26,7 +26,8 @@ from unittest import mock
 import pytest
 
 from jetwire_server.store.embedded.store import EmbeddedStore
-from tests.crash import corruption, faults, killing, powerloss, restoring, served
+from tests.crash import corruption, faults, killing, powerloss, restoring, served, torn
+from tests.server.snapshot import test_schedules as schedules
 from tests.stateful.test_controls import conflicts_are_ignored
 from tests.stateful.test_engine import MACHINES, STEPS, drive
 
@@ -102,6 +103,31 @@ def _wrong_engine(seed: int) -> Found:
     with pytest.MonkeyPatch.context() as patch:
         conflicts_are_ignored(patch)
         return _stateful(seed, 300)
+
+
+def _torn(seed: int, dose: int) -> Found:
+    result = torn.run(seed, dose)
+    return {"count": result.mixes, "failures": result.failures, "extra": {"lives of a store": result.lives}, "table": dict(result.table)}
+
+
+def _schedules(seed: int, dose: int) -> Found:
+    failures: list[str] = []
+    verdicts: Counter[str] = Counter()
+    for one in range(seed * dose, (seed + 1) * dose):
+        try:
+            verdicts += schedules.play(range(one, one + 1))
+        except BaseException as wrong:  # of simulated time: whatever came out is a failure of this schedule
+            failures.append(f"schedule {one}: {wrong!r}")
+    return {"count": dose, "failures": failures, "extra": {}, "table": {f"thaw: {what}": count for what, count in verdicts.items()}}
+
+
+def _wrong_gate(breaking: Callable[[pytest.MonkeyPatch], None]) -> Callable[[int], Found]:
+    def control(seed: int) -> Found:
+        with pytest.MonkeyPatch.context() as patch:
+            breaking(patch)
+            return _schedules(seed, 400)
+
+    return control
 
 
 def _control(result: Any) -> Found:
@@ -192,6 +218,23 @@ PARTS: dict[str, Part] = {
         15,
         lambda seed, dose: _restoring(restoring.swaps(seed, dose)),
         {"a start does not finish the swap": lambda seed: _control(restoring.swaps(seed, 8, finishing=False))},
+    ),
+    "torn": Part(
+        "mixes of the files of two frozen copies, recovered and compared",
+        10_000,
+        500,
+        _torn,
+        {"pages that know more than the log are not noticed": lambda seed: _control(torn.run(seed, 300, pages_are_compared=False))},
+    ),
+    "schedules": Part(
+        "random schedules of snapshots in simulated time",
+        10_000,
+        500,
+        _schedules,
+        {
+            "the gate ignores its deadline": _wrong_gate(schedules.deadlines_are_ignored),
+            "what is written while frozen is not counted": _wrong_gate(schedules.nothing_is_counted),
+        },
     ),
 }
 

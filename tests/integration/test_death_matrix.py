@@ -38,6 +38,7 @@ LEASE_MS = 2_500
 STOPPED_SECONDS = 2 * LEASE_MS / 1000
 WINDOW_SECONDS = 0.4  # how long the server waits at an instant for the deed of the test
 LATE_SECONDS = 5.0  # the promise is 100 ms of being runnable (`test_freeze_deadline.py`); the rest is two busy cores
+WRITERS = 3
 AT_ONCE = 60.0  # no deadline that is measured: long enough for any machine
 
 STEPS = ("prepare", "marker", "drain", "freeze", "provider", "thaw", "verify", "truncate", "end")
@@ -132,21 +133,20 @@ def until(true: Callable[[], object], seconds: float, what: str) -> None:
 class Scene:
     """A server, a load, and an orchestrator at work."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, filled: Path) -> None:
         self.path = tmp_path
+        self.filled = filled
         self.journal = tmp_path / "journal"
         self.copy = tmp_path / "copy"
         self.manifest = tmp_path / "m.json"
         self.held = False
 
     def start(self, **environment: str) -> None:
-        with ServerProcess(self.path / "data") as first:  # so that there are logs to truncate, and a checkpoint behind them
-            create_database(first)
-            _fill(first)
-            first.stop()
+        shutil.copytree(self.filled, self.path / "data")
         self.server = ServerProcess(self.path / "data", **environment)
-        self.load = Load(self.server, "w_")
-        until(lambda: self.load.done, AT_ONCE, "no load")
+        # Several, so that somebody always writes or waits for it: with one the gate may close at once, and nobody drains.
+        self.loads = [Load(self.server, f"w{n}_") for n in range(WRITERS)]
+        until(lambda: all(load.done for load in self.loads), AT_ONCE, "no load")
 
     def orchestrate(self) -> subprocess.Popen[bytes]:
         provider = f"echo $$ > {self.path}/provider.new; mv {self.path}/provider.new {self.path}/provider; sleep 0.1; "
@@ -174,8 +174,8 @@ class Scene:
 
     # -- the rules --------------------------------------------------------------------------------------------
     def commits_go_on(self, seconds: float) -> None:
-        before = len(self.load.done)
-        until(lambda: len(self.load.done) > before + 1, seconds, "commits still wait")
+        before = [len(load.done) for load in self.loads]
+        until(lambda: all(len(load.done) > n + 1 for load, n in zip(self.loads, before, strict=True)), seconds, "commits still wait")
 
     def is_over(self) -> bool:
         with self.server.connect() as lines:
@@ -189,8 +189,9 @@ class Scene:
     def everything_is_there_again(self, *, may_be_frozen: bool) -> None:
         """The server is dead: whatever it acknowledged is there when it is back, and the freeze is known to be lost."""
         self.server.process.wait(AT_ONCE)
-        self.load.wait_for_its_end()
-        done = set(self.load.done)
+        for load in self.loads:
+            load.wait_for_its_end()
+        done = {name for load in self.loads for name in load.done}
         self.server.kill()
         with ServerProcess(self.server.data) as again, again.connect() as lines:
             assert lines.call("SnapshotStatus")["state"] in (("none", "timedOut") if may_be_frozen else ("none",))
@@ -206,8 +207,9 @@ class Scene:
 
     def close(self) -> None:
         if hasattr(self, "server") and self.server.process.poll() is None:
-            with suppress(AssertionError):
-                self.load.stop()
+            for load in self.loads:
+                with suppress(AssertionError):
+                    load.stop()
             self.server.kill()
 
 
@@ -238,7 +240,7 @@ ASKED = (("freeze", "before"), ("provider", "after"))  # the same for an orchest
 
 def play(scene: Scene, cell: Cell) -> None:
     kind, name = cell.place
-    slow = ",redo.before_sync=slow:0.05" if name == "gate.draining" else ""  # so that somebody writes when the gate closes
+    slow = ",redo.before_sync=slow:0.2" if name == "gate.draining" else ""  # so that somebody writes when the gate closes
     if cell.who == "connection":
         scene.start(JETWIRE_FAILPOINTS=f"{name}=pause:{WINDOW_SECONDS}{slow}" if kind == "failpoint" else "")
         _close_the_connection(scene, cell)
@@ -385,13 +387,23 @@ def _by_hand(scene: Scene, lines: Lines) -> list[tuple[tuple[str, str], Callable
     ]
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a server that was at work before: there are logs to truncate, and a checkpoint behind them."""
+    with ServerProcess(tmp_path_factory.mktemp("filled") / "data") as first:
+        create_database(first)
+        _fill(first)
+        first.stop()
+    return first.data
+
+
 def _parameters() -> list[object]:
     return [pytest.param(cell, id=str(cell), marks=[] if cell in QUICK else [pytest.mark.torture]) for cell in CELLS]
 
 
 @pytest.mark.parametrize("cell", _parameters())
-def test_whoever_dies_or_stops_nothing_stays_frozen_and_nobody_is_deceived(tmp_path: Path, cell: Cell):
-    scene = Scene(tmp_path)
+def test_whoever_dies_or_stops_nothing_stays_frozen_and_nobody_is_deceived(tmp_path: Path, filled: Path, cell: Cell):
+    scene = Scene(tmp_path, filled)
     try:
         play(scene, cell)
     finally:

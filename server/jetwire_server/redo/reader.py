@@ -61,8 +61,8 @@ def discover(files: Files, names: LogNames, *, since: int = 0, signature: bytes 
         raise JetError(Err.MissingLogFile, f"{names.current} is missing: {_REPAIR}", path=names.current)
     last = current.number
     if last < since:
-        detail = f"the log ends in generation {last}, {since} was asked for: {_REPAIR}"
-        raise JetError(Err.CommittedLogFilesMissing, detail, generation=since)
+        detail = f"{current.path} is generation {last}, but the log goes on at least to generation {since}: {_REPAIR}"
+        raise JetError(Err.CommittedLogFilesMissing, detail, generation=since, path=current.path)
     if current.path == names.current and numbers and numbers[-1] >= last:
         path = names.archived(numbers[-1])
         detail = f"{path} is later than {names.current}, which is generation {last}: {_REPAIR}"
@@ -148,8 +148,9 @@ class LogReader:
             yield [record for record in batch if record[2] != Kind.SEAL]
         assert self.end is not None
         if start is not None and start != self.end.position:
-            detail = f"the log ends at {self.end.position}, before or within {start}, which was durable: {_REPAIR}"
-            raise JetError(Err.CommittedLogFileCorrupt, detail, position=str(start))
+            path = self._generations[-1].path
+            detail = f"the log ends in {path} at {self.end.position}, before or within {start}, which was durable: {_REPAIR}"
+            raise JetError(Err.CommittedLogFileCorrupt, detail, position=str(start), path=path)
 
     def _after_early_end(self, start: Position) -> Position:
         """The end of a generation that was closed early is the beginning of the next."""
@@ -158,14 +159,15 @@ class LogReader:
                 start = Position.at(after.number, DATA_START)
         return start
 
-    @staticmethod
-    def _from(start: Position, batch: list[Record]) -> list[Record]:
+    def _from(self, start: Position, batch: list[Record]) -> list[Record]:
         here = (start.generation, start.offset)
         if batch[-1][:2] < here:
             return []
         kept = [record for record in batch if record[:2] >= here]
         if kept and kept[0][:2] != here:
-            raise JetError(Err.CommittedLogFileCorrupt, f"no log record begins at {start}: {_REPAIR}", position=str(start))
+            path = next(one.path for one in self._generations if one.number == kept[0].generation)
+            detail = f"no log record begins at {start} in {path}: {_REPAIR}"
+            raise JetError(Err.CommittedLogFileCorrupt, detail, position=str(start), path=path)
         return kept
 
     def _batches(self, since: int) -> Iterator[list[Record]]:

@@ -299,22 +299,25 @@ def test_random_schedules_keep_the_rules():
     assert verdicts["lost"] > SCHEDULES / 20, verdicts
 
 
-@pytest.mark.torture
-def test_many_more_schedules():
-    play(range(SCHEDULES, 50 * SCHEDULES))
-
-
-def test_control_a_gate_that_ignores_its_deadline_is_caught(monkeypatch: pytest.MonkeyPatch):
+def deadlines_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both of them: the gate's own arithmetic, and the service, which would open the gate of a session that timed out."""
     monkeypatch.setattr(Gate, "_look", lambda gate: None)
     monkeypatch.setattr(Gate, "_patience", lambda gate: 0.05)  # or the waiters spin, and simulated time stands still
     monkeypatch.setattr(SnapshotService, "_notice", lambda service: None)
     monkeypatch.setattr(SnapshotService, "_keep_watch", lambda service, session: asyncio.sleep(0))
+
+
+def nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Gate, "wrote", lambda gate, size: None)
+
+
+def test_control_a_gate_that_ignores_its_deadline_is_caught(monkeypatch: pytest.MonkeyPatch):
+    deadlines_are_ignored(monkeypatch)
     with pytest.raises(AssertionError, match="past the deadline"):
         play(range(50))
 
 
 def test_control_a_gate_that_does_not_count_is_caught(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Gate, "wrote", lambda gate, size: None)
+    nothing_is_counted(monkeypatch)
     with pytest.raises(AssertionError, match="held, but written to"):
         play(range(100, 50 * SCHEDULES))  # the first that notices is soon after
