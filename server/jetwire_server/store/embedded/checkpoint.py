@@ -39,9 +39,12 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 4_000  # or CHUNK_BYTES: each chunk is one sync, and a freeze waits for at most one
 CHUNK_BYTES = 1 << 20
+IN_A_HURRY = 3  # so many times larger are the chunks while memory is what is short
 SLICE_KEYS = 250
 CLEAR_ROWS = 1_000
-ROUND_KEYS = 10_000  # sorting more at once would hold the interpreter too long
+ROUND_KEYS = 20_000
+SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
+MARK_ROUNDS = 4  # while memory is short, the checkpoint file is written after so many rounds, not after each
 TRIM_KEYS = 1_000
 MAKE_WAY = 3.0  # so many times as long as a chunk took
 
@@ -125,6 +128,7 @@ class Checkpoint:
         self._retained: dict[Tree, set[bytes]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._unmarked = 0  # rounds since the checkpoint file was written
         self._published_before = 0
         self.paused = False  # while recovery reads a log that is not known to be whole yet
         self._round = asyncio.Event()  # set and replaced at the end of each round
@@ -236,7 +240,10 @@ class Checkpoint:
             owner.generations.advance(number, owner.files)
             ready, self._untrimmed = self._untrimmed, {}
             await self._trim(list(ready.items()))
-        await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
+        self._unmarked += 1
+        if not self._short_of_memory or self._unmarked >= MARK_ROUNDS:
+            self._unmarked = 0
+            await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
 
     def _touched(self, taken: list[Published]) -> dict[Tree, dict[bytes, Entry]]:
         touched: dict[Tree, dict[bytes, Entry]] = {}
@@ -274,7 +281,7 @@ class Checkpoint:
     def _write(self, parts: list[_Part], number: int) -> None:
         for part in parts:
             pending: list[Group] = []
-            for groups in _chunks(part.trees, number):
+            for groups in _chunks(part.trees, number, IN_A_HURRY if self._short_of_memory else 1):
                 if pending:
                     started = perf_counter()
                     self.apply(part.file, pending)
@@ -291,10 +298,14 @@ class Checkpoint:
             CHUNKS_TURNED_BACK.value += 1
         ROWS_WRITTEN.value += sum(len(group.rows) for group in groups)
 
+    @property
+    def _short_of_memory(self) -> bool:
+        return self._unsaved_bytes > 2 * self._owner.timeline.usage.due
+
     def _make_way(self, took_seconds: float) -> None:
         """Leaves the disk to the log for a while if somebody commits, unless memory is what is short."""
         published = self._owner.published
-        if published != self._published_before and self._unsaved_bytes < 2 * self._owner.timeline.usage.due:
+        if published != self._published_before and not self._short_of_memory:
             sleep(took_seconds * MAKE_WAY)
         self._published_before = published
 
@@ -327,24 +338,33 @@ class Checkpoint:
             self._condemned.remove(tree)
 
 
-def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int) -> Iterator[list[Group]]:
+def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int, larger: int) -> Iterator[list[Group]]:
     """Sorted, sealed rows as of commit `up_to`, in chunks of bounded size."""
+    rows_max, bytes_max = CHUNK_ROWS * larger, CHUNK_BYTES * larger
     groups: list[Group] = []
     count = weight = 0
     for tree, found, keys in sorted(trees, key=lambda item: item[0]):
         group = Group(tree_number(tree))
         groups.append(group)
-        keys.sort()
+        keys = _sorted(keys)
         for start in range(0, len(keys), SLICE_KEYS):
             some = keys[start : start + SLICE_KEYS]
             weight += _seal_some(group, found.versions, some, up_to)
             count += len(some)
-            if count >= CHUNK_ROWS or weight >= CHUNK_BYTES:
+            if count >= rows_max or weight >= bytes_max:
                 yield groups
                 group = Group(group.number)
                 groups = [group]
                 count = weight = 0
     yield groups
+
+
+def _sorted(keys: list[bytes]) -> list[bytes]:
+    runs: list[bytes] = []
+    for start in range(0, len(keys), SORT_KEYS):
+        runs += sorted(keys[start : start + SORT_KEYS])
+    runs.sort()  # finds the runs
+    return runs
 
 
 def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
