@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,5 +92,6 @@ def test_the_hooks_freeze_and_thaw_as_separate_processes(bench: tuple[ServerProc
 def test_a_hook_that_thaws_too_late_fails(bench: tuple[ServerProcess, dict[str, str], Path]):
     _, environment, _ = bench
     hook = str(RECIPES / "jetwire-hook")
-    assert subprocess.run([hook, "freeze", "1"], env=environment, capture_output=True, check=False).returncode == 0
-    assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 1
+    assert subprocess.run([hook, "freeze", "800"], env=environment, capture_output=True, check=False).returncode == 0
+    time.sleep(0.9)
+    assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 3

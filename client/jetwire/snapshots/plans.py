@@ -1,54 +1,62 @@
-"""Plans as files, the journal of a run, and how a run that was interrupted is taken up again."""
+"""Plans: read from files and from the command line, checked before anything is touched."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from jetwire._async.connection import Connection
+import msgspec
+
+from jetwire import address
 from jetwire.errors import JetwireError
-from jetwire.snapshots.outcome import Outcome
 from jetwire.snapshots.provider import PROVIDERS
 from jetwire.snapshots.run import Plan
 
-_FIELDS = {f.name for f in fields(Plan)} - {"token"}
-_TUPLES = ("servers", "exec", "instances", "verify")
+_NAMES = {f.name for f in fields(Plan)} - {"token"} | {"provider"}
 
 
-class PlanError(Exception):
+class PlanError(JetwireError):
     """A plan that cannot be carried out, with what to do about it."""
 
 
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """In a plan's file, in place of `exec`: one of `PROVIDERS`, what it shall copy, and where to."""
+
+    name: str
+    source: str
+    target: str
+
+
 def words(command: str | None) -> tuple[str, ...] | None:
-    return tuple(shlex.split(command)) if command else None
+    try:
+        return tuple(shlex.split(command)) if command else None
+    except ValueError as error:
+        raise PlanError(f"{command}: {error}") from None
 
 
 def build(path: Path | None, given: Mapping[str, Any], *, default_server: str, token: str | None) -> Plan:
     """A plan from its file, with what was given on the command line on top."""
-    merged: dict[str, Any] = {}
-    if path is not None:
-        merged = _read(path)
+    merged: dict[str, Any] = {"servers": [default_server]}
+    merged |= _read(path) if path is not None else {}
     merged |= {name: value for name, value in given.items() if value is not None}
-    merged.setdefault("servers", (default_server,))
-    provider = merged.pop("provider", None)
-    if provider is not None and "exec" not in merged:
-        merged["exec"] = _provider(provider)
-    if not merged.get("exec"):
-        raise PlanError("no provider: end the line with --exec COMMAND, or name one in the plan")
-    if merged.get("kind", "full") not in ("full", "incremental", "copy"):
-        raise PlanError(f"kind {merged['kind']!r} is not full, incremental or copy")
-    for name in _TUPLES:
-        if name in merged:
-            merged[name] = tuple(merged[name])
-    return Plan(**merged, token=token)
+    try:
+        named = msgspec.convert(merged.pop("provider", None), Provider | None)
+        if named is not None and not given.get("exec"):
+            merged |= {"exec": _command(named), "copy": merged.get("copy", named.target)}
+        if not merged.get("exec"):
+            raise PlanError("no provider: end the line with --exec COMMAND, or name one in the plan")
+        plan = msgspec.convert(merged, Plan)
+        if not plan.servers:
+            raise PlanError("the plan names no server")
+        for url in plan.servers:
+            address.parse(url)
+    except (msgspec.ValidationError, JetwireError) as error:
+        raise PlanError(f"{path}: {error}" if path else str(error)) from None
+    return replace(plan, token=token)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -56,84 +64,23 @@ def _read(path: Path) -> dict[str, Any]:
         merged = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PlanError(f"{path}: {error}") from error
-    if not isinstance(merged, dict) or (unknown := merged.keys() - _FIELDS - {"provider"}):
-        raise PlanError(f"{path}: {', '.join(sorted(unknown)) if isinstance(merged, dict) else 'the plan'} is not known")
+    if not isinstance(merged, dict):
+        raise PlanError(f"{path}: a plan is a JSON object")
+    if unknown := merged.keys() - _NAMES:
+        raise PlanError(f"{path}: {', '.join(sorted(unknown))} is not known; a plan has {', '.join(sorted(_NAMES))}")
     return merged
 
 
-def _provider(spec: Any) -> list[str]:
-    try:
-        return PROVIDERS[spec["name"]](spec["source"], spec["target"])
-    except (KeyError, TypeError):
-        raise PlanError(f"a provider has a name ({', '.join(PROVIDERS)}), a source and a target") from None
+def _command(provider: Provider) -> list[str]:
+    if provider.name not in PROVIDERS:
+        raise PlanError(f"no provider is called {provider.name}; there are {', '.join(PROVIDERS)}")
+    return PROVIDERS[provider.name](provider.source, provider.target)
 
 
 def describe(plan: Plan) -> dict[str, Any]:
     """What a dry run prints: the plan and its steps, in order."""
     steps = ["prepare", "freeze", f"run {shlex.join(plan.exec)}", "thaw"]
+    steps += [f"look for the copy in {plan.copy}"] if plan.copy else []
     steps += [f"verify with {shlex.join(plan.verify)}"] if plan.verify else []
     steps += ["truncate logs"] if plan.truncate else []
-    facts = {name: value for name, value in asdict(plan).items() if name != "token"}
-    return {"plan": facts, "steps": [*steps, "end"]}
-
-
-class Journal:
-    """One JSON line a step, flushed as it happens. Without a path it notes nothing."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def __call__(self, step: str, facts: dict[str, Any]) -> None:
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": time.time(), "step": step, "facts": facts}) + "\n")
-
-    def steps(self) -> list[dict[str, Any]]:
-        if self._path is None or not self._path.exists():
-            return []
-        lines = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                break  # the last line, torn when the run was killed
-        return lines
-
-    def finished(self) -> dict[str, Any] | None:
-        """The report of the run that this journal tells of, if it came to its end well."""
-        steps = self.steps()
-        if steps and steps[-1]["step"] == "over" and steps[-1]["facts"]["exitCode"] == Outcome.CONSISTENT.exit_code:
-            facts: dict[str, Any] = steps[-1]["facts"]
-            return facts
-        return None
-
-    def open_sessions(self) -> dict[str, int]:
-        """The sessions that the last run in this journal left behind, by server."""
-        left: dict[str, int] = {}
-        for line in self.steps():
-            if line["step"] == "prepared":
-                left = dict(line["facts"])
-            elif line["step"] == "over":
-                left = {}
-        return left
-
-
-async def clean_up(plan: Plan, journal: Journal) -> None:
-    """Aborts what an interrupted run left behind. A session that is over already is as good."""
-    for url, snap_id in journal.open_sessions().items():
-        try:
-            async with Connection(url, token=plan.token) as connection:
-                await connection.OSSnapshotAbort(snap_id)
-        except JetwireError:
-            continue
-
-
-def verify_copy(path: Path, manifest: Path | None) -> int:
-    """`jetwired verify` on a copy, in a process of its own: this package never opens a data file."""
-    daemon = shutil.which("jetwired") or str(Path(sys.executable).with_name("jetwired"))
-    command = [daemon, "verify", str(path), *(["--manifest", str(manifest)] if manifest else [])]
-    try:
-        status = subprocess.run(command, check=False).returncode
-    except OSError as error:
-        raise PlanError(f"{daemon}: {error}; verification needs the server's package on this machine") from error
-    return Outcome.CONSISTENT.exit_code if status == 0 else Outcome.VERIFICATION_FAILED.exit_code
+    return {"plan": plan.to_json(), "steps": [*steps, "end"]}

@@ -6,7 +6,8 @@ A provider is a command. What Jetwire gives it is in its environment:
     JETWIRE_SNAPSHOT_IDS  the snapIds, comma-separated, in the order of the servers
     JETWIRE_DEADLINE      seconds since the epoch after which the freeze is over
 
-It must exit 0 only when its copy is complete. It is killed when the freeze's deadline passes: its copy proves nothing.
+It must exit 0 only when its copy is complete. It is stopped, with all that it started, when the freeze is over before it
+is done: its copy proves nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from jetwire.snapshots.outcome import Outcome, RunFailed
 
@@ -41,19 +43,15 @@ def btrfs(source: str, target: str) -> list[str]:
 PROVIDERS = {"copy": directory_copy, "reflink": reflink, "btrfs": btrfs}
 
 
-async def run(argv: Sequence[str], environment: Mapping[str, str], seconds: float) -> None:
-    """Runs a provider to its end; `RunFailed` if it fails, cannot start, or takes longer than the freeze lasts."""
+async def run(argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Runs a provider to its end; `RunFailed` if it fails or cannot start. Cancelled, it leaves no process behind."""
     shown = shlex.join(argv)
     try:
         process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **environment}, stdout=_STDERR, start_new_session=True)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise RunFailed(Outcome.PROVIDER_FAILED, f"{shown}: {error}") from error
     try:
-        async with asyncio.timeout(max(0.0, seconds)):
-            status = await process.wait()
-    except TimeoutError:
-        await _stop(process)
-        raise RunFailed(Outcome.FREEZE_LOST, f"{shown} was still running when the freeze ended") from None
+        status = await process.wait()
     except asyncio.CancelledError:
         await asyncio.shield(_stop(process))
         raise
@@ -63,16 +61,11 @@ async def run(argv: Sequence[str], environment: Mapping[str, str], seconds: floa
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """The whole process group: a shell's children must not go on copying."""
-    for how, patience in ((signal.SIGTERM, _KILL_GRACE_SECONDS), (signal.SIGKILL, None)):
-        if process.returncode is not None:
-            return
-        try:
-            os.killpg(process.pid, how)
-        except ProcessLookupError:
-            return
-        try:
-            async with asyncio.timeout(patience):
+    """The whole process group: a shell's children must not go on copying, whatever they do with SIGTERM."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_GRACE_SECONDS):
                 await process.wait()
-        except TimeoutError:
-            continue
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
