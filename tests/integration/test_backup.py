@@ -58,8 +58,11 @@ def test_backup_and_restore_under_load(server: ServerProcess, tmp_path: Path) ->
     taken = jetwire(server, "backup", target, "--incremental")
     assert taken["kind"] == "incremental"
     load.stop()
+    for words, told in (("yesterday",), "--until yesterday: expected"), (("2099-01-01",), "the last backup was made at"):
+        code, output = jetwired("restore", target, tmp_path / "none" / "default", "--until", *words)
+        assert (code, told in output, len(output.splitlines())) == (2, True, 1), output
     code, output = jetwired("restore", target, tmp_path / "new" / "default", "--json")
-    assert code == 0, output
+    assert (code, len(output.splitlines())) == (0, 1), "no trace of a progress bar where nobody looks"
     assert jetwired("check", tmp_path / "new")[0] == 0
     found = tables(tmp_path / "new")
     assert before

@@ -96,7 +96,8 @@ def test_call(run: Run):
         (["call"], 2),
         (["nonsense"], 2),
         (["tables", "missing.edb"], 1),
-        (["--instance", "nobody", "tables"], 1),
+        (["--instance", "nobody", "tables"], 2),
+        (["--url", "gopher://127.0.0.1", "ping"], 2),
         (["dump", "t", "--format", "xml"], 2),
         (["dump", "t", "-o", "/nonexistent/x", "-d", "missing.edb"], 1),
         (["load", "t", "/nonexistent/x"], 2),
@@ -106,6 +107,11 @@ def test_exit_codes(run: Run, words: list[str], code: int):
     done = run(*words, code=code)
     assert done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_method_that_is_not_there_is_named(run: Run):
+    for words, typed in ((["call", "NoSuchMethod"], ""), (["shell"], "NoSuchMethod\n")):
+        assert run(*words, stdin=typed, code=2).stderr == "the server has no method NoSuchMethod\n"
 
 
 def test_errors_for_programs(run: Run):

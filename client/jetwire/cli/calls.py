@@ -43,4 +43,4 @@ def call(
     """
     with connected() as connection:
         given = words.by_name(words.method_named(method), words.params(params or []))
-        answer(connection.call(method, **given))
+        answer(words.call(connection, method, given))

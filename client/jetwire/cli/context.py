@@ -15,7 +15,7 @@ from jetwire._sync.connection import Connection
 from jetwire._sync.server import Server
 from jetwire._sync.session import Session
 from jetwire.cli.render import table_of
-from jetwire.errors import ConnectionLost, EngineError, JetwireError, RpcError
+from jetwire.errors import ConnectionLost, EngineError, HandleDead, JetwireError, RpcError
 
 # Exit codes of every command; `snapshot run` has further ones (see `snapshots.outcome`).
 EXIT_ENGINE_ERROR = 1
@@ -76,11 +76,11 @@ def say(error: Exception) -> None:
 
 
 def exit_code(error: JetwireError) -> int:
-    if isinstance(error, ConnectionLost):
+    if isinstance(error, ConnectionLost | HandleDead):
         return EXIT_UNREACHABLE
     if isinstance(error, RpcError):
         return _RPC_EXITS.get(error.code, EXIT_USAGE)
-    return EXIT_USAGE if isinstance(error, Wrong) else EXIT_ENGINE_ERROR
+    return EXIT_ENGINE_ERROR if isinstance(error, EngineError) else EXIT_USAGE
 
 
 def fail(error: JetwireError) -> NoReturn:

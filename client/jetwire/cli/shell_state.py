@@ -60,7 +60,7 @@ class ShellState:
         if method is not None:
             missing = {m.name: self.handles[m.name] for m in method.params if m.name in self.handles and m.name not in given}
             given = {**missing, **given}
-        result = self.connection.call(name, **given)
+        result = words.call(self.connection, name, given)
         if method is not None:
             self._remember(method.name, result)
         return result

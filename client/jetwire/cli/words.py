@@ -7,8 +7,11 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from jetwire._sync.connection import Connection
 from jetwire.cli.context import Wrong
+from jetwire.errors import RpcError
 from jetwire_protocol.declarations import METHOD_BY_NAME, Method
+from jetwire_protocol.jsonrpc import METHOD_NOT_FOUND
 
 
 def split(line: str) -> list[str]:
@@ -63,3 +66,13 @@ def by_name(method: Method | None, given: dict[str, Any] | list[Any]) -> dict[st
 def method_named(name: str) -> Method | None:
     """A method by any of its spellings; None for one that this client does not know (the server may)."""
     return METHOD_BY_NAME.get(name)
+
+
+def call(connection: Connection, name: str, given: dict[str, Any]) -> Any:
+    """A method by the name that somebody typed."""
+    try:
+        return connection.call(name, **given)
+    except RpcError as error:
+        if error.code != METHOD_NOT_FOUND:
+            raise
+        raise Wrong(f"the server has no method {name}") from None

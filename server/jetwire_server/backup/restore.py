@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -299,6 +300,9 @@ def end_log(target: LocalFiles, names: LogNames, chain: list[BackupManifest], un
             until.commit is not None and last < until.commit
         ):
             raise JetError(Err.EndingRestoreLogTooLow, f"the backup ends at {end}, commit {last}")
+        if until.time is not None and until.time > chain[-1].time:
+            made = datetime.fromtimestamp(chain[-1].time, UTC).isoformat(timespec="seconds")
+            raise JetError(Err.EndingRestoreLogTooLow, f"the last backup was made at {made}: what came later is not in it")
         return
     if cut.generation < generations[-1].number:
         target.remove(names.current)

@@ -287,6 +287,7 @@ class Backup:
 
     async def _prepare(self) -> None:
         storage, names = self._storage, self._storage.log.names
+        moment = self._clock.now()  # of what was committed up to here nothing is missing
         end = await storage.log.roll()
         low, high = self._position.generation, end.generation - 1
         files = [await asyncio.to_thread(sha256_of, storage.files, names.archived(n)) for n in range(low, high + 1)]
@@ -302,7 +303,7 @@ class Backup:
         self.manifest = BackupManifest(
             kind="full" if self.full else "incremental",
             instance=self.instance.name,
-            time=self._clock.now(),
+            time=moment,
             signature=storage.log.signature.hex(),
             incarnation=storage.log.incarnation,
             base_name=names.base,

@@ -218,7 +218,10 @@ def restore(
         with (
             alone(data),
             Progress(
-                TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), console=errors, transient=True
+                *(TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()),
+                console=errors,
+                transient=True,
+                disable=not errors.is_terminal,
             ) as bar,
         ):
             task = bar.add_task("restore")
@@ -248,7 +251,10 @@ def parse_until(text: str | None) -> Until:
         return Until(position=Position(generation, sector, byte))
     if text.isdigit():
         return Until(commit=int(text))
-    if text.startswith("@"):
-        return Until(time=float(text[1:]))
-    moment = datetime.fromisoformat(text)
+    try:
+        if text.startswith("@"):
+            return Until(time=float(text[1:]))
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--until {text}: expected GEN:SECTOR:BYTE, a commit number, @SECONDS, or 2026-01-31T12:00:00Z") from None
     return Until(time=(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,6 +54,7 @@ async def test_a_point_the_backup_does_not_reach_is_refused(taken: Taken, tmp_pa
         (Until(position=Position(1, 1, 0)), Err.StartingRestoreLogTooHigh),
         (Until(commit=taken.last + 1), Err.EndingRestoreLogTooLow),
         (Until(position=Position(10_000, 1, 0)), Err.EndingRestoreLogTooLow),
+        (Until(time=time.time() + 3600), Err.EndingRestoreLogTooLow),
     ):
         with pytest.raises(JetError) as caught:
             await restored(taken.directory, tmp_path / f"r{until}", taken.tree, until)
