@@ -136,12 +136,9 @@ class Log:
         self._incarnation = tail.header.incarnation
         self._writer = LogWriter(tail, self._gate, loop)
 
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report, alone: bool = False) -> None:
-        """Takes a record. `report` is called on the event loop, in log order, with its place or the error.
-
-        `alone`: nobody else wants the loop while this one waits, so it may be written and synced right here.
-        """
-        (self._writer or self._running()).append(kind, payload, durable, report, alone)
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
+        """Takes a record. `report` is called on the event loop, in log order, with its place or the error."""
+        (self._writer or self._running()).append(kind, payload, durable, report)
 
     async def write(self, kind: int, payload: bytes, *, durable: bool = True) -> Placed:
         """`append`, awaited. Cancelling the wait does not take the record back."""

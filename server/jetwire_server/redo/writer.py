@@ -4,9 +4,12 @@ A batch with a durable record in it is reported after its sync, a purely lazy on
 event loop in log order, one wake-up a batch. After a failed write or sync nothing is tried again: every waiter and
 every later append is an error, and the gate is latched.
 
-Handing a record to a thread and hearing back costs two wake-ups, on a fast disk as much as the sync itself. So a record
-whose owner says that it is `alone` is written and synced where it is: on the event loop's thread, if nothing else is
-under way and the disk has been quick of late. It is reported like any other, in the loop's next turn.
+Handing records to a thread and hearing back costs two wake-ups, and while both threads run, the interpreter changes hands
+at every turn: on a fast disk more than the sync itself. So while syncs are quick, and nothing else is under way, what was
+gathered is written and synced where it is, on the event loop's thread. How long a sync takes is measured there too: the
+thread's own measurements would hold its waits for the interpreter.
+
+Records are gathered while turns of the loop bring more of them, so that connections that commit at the same time share a sync.
 """
 
 from __future__ import annotations
@@ -22,15 +25,19 @@ from queue import Empty, SimpleQueue
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.gate import Gate
 from jetwire_server.limits import (
-    LOG_ALONE_BYTES_MAX,
-    LOG_ALONE_SYNC_SECONDS_MAX,
     LOG_BATCH_BYTES_MAX,
+    LOG_GATHER_RECORDS,
+    LOG_GATHER_TURNS,
+    LOG_HERE_BYTES_MAX,
+    LOG_HERE_SECONDS_A_RECORD,
+    LOG_HERE_SYNC_SECONDS,
     LOG_LAZY_SYNC_SECONDS_MAX,
     LOG_RECORD_BYTES_MAX,
     LOG_SEAL_SECONDS,
 )
 from jetwire_server.metrics import Histogram
 from jetwire_server.redo.position import Position
+from jetwire_server.redo.records import HEADER_BYTES
 from jetwire_server.redo.tail import Placed, Tail
 
 BATCH_RECORDS = Histogram("jetwire_log_batch_records", "Records a batch of the log writer.", (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024))
@@ -46,7 +53,7 @@ _STOP = -2
 _Item = tuple[int, bytes, bool, Report]  # kind, payload, durable, whom to tell
 _Results = list[Placed] | JetError
 
-_QUICK_SYNCS = 16  # so many in a row before the event loop's thread syncs itself
+_LOOK_EVERY = 32  # while syncs are slow, one batch of so many is synced on the event loop's thread, to see whether they still are
 
 
 class LogWriter:
@@ -57,13 +64,17 @@ class LogWriter:
         self._gate = gate
         self._loop = loop
         self._queue: SimpleQueue[list[_Item]] = SimpleQueue()
-        self._gathered: list[_Item] = []  # in this turn of the loop
+        self._gathered: list[_Item] = []  # not handed over yet
         self._gathered_bytes = 0
+        self._gathered_before = 0  # how many they were a turn of the loop ago
+        self._turns = 0  # that these were gathered in
+        self._last_batch = 0  # how many records were gathered the last time
         self._under_way = 0  # taken and not reported yet
         self._told: deque[tuple[list[_Item], _Results]] = deque()  # written, on its way back to the loop
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # half the price of `call_soon_threadsafe`
         loop.add_reader(self._bell, self._hear)
-        self._quick_syncs = 0
+        self._sync_seconds = deque((0.0,), 3)  # what the last syncs on the loop's thread took: a late one says nothing about the disk
+        self._detours = 0  # batches that went to the writer because that is too long
         self._written_here = False  # on the loop's thread, since the writer's last turn
         self._using_tail = threading.Lock()  # the writer's, but `settle` borrows the tail while the gate keeps the writer out
         self._failure: JetError | None = None
@@ -83,29 +94,53 @@ class LogWriter:
         """Why nothing is written any more, or None."""
         return self._failure
 
-    def append(self, kind: int, payload: bytes, durable: bool, report: Report, alone: bool = False) -> None:
+    def append(self, kind: int, payload: bytes, durable: bool, report: Report) -> None:
         """Takes a record, in the order of the calls; `report` is called on the loop, in that order too, never at once."""
         if self._failure is not None:
             raise JetError(Err.InstanceUnavailable, self._failure.detail)
         if len(payload) > LOG_RECORD_BYTES_MAX:
             raise JetError(Err.LogBufferTooSmall, f"a log record of {len(payload)} bytes; {LOG_RECORD_BYTES_MAX} at most")
-        item = (kind, payload, durable, report)
-        if alone and durable and self._quick_syncs >= _QUICK_SYNCS and not self._under_way and len(payload) <= LOG_ALONE_BYTES_MAX:
-            placed = self._write_here(kind, payload)
-            if placed is not None:
-                self._under_way = 1
-                self._loop.call_soon(self._deliver, [item], placed)
-                return
         self._under_way += 1
-        self._gathered.append(item)
+        gathered = self._gathered
+        gathered.append((kind, payload, durable, report))
         self._gathered_bytes += len(payload)
-        if len(self._gathered) == 1:
-            self._loop.call_soon(self._hand_over)
+        if len(gathered) == 1:
+            self._gathered_before = self._turns = 0
+            self._loop.call_soon(self._turn_over)
         elif self._gathered_bytes > LOG_BATCH_BYTES_MAX:
             self._hand_over()
 
+    def _turn_over(self) -> None:
+        """A turn of the loop is over. While each brings more, and there is company, the next one is waited for."""
+        gathered = self._gathered
+        count = len(gathered)
+        if not count:
+            return
+        if (count > 1 or self._last_batch > 1) and self._gathered_before < count < LOG_GATHER_RECORDS and self._turns < LOG_GATHER_TURNS:
+            self._gathered_before = count
+            self._turns += 1
+            self._loop.call_soon(self._turn_over)
+            return
+        self._last_batch = count
+        if self._under_way == count and self._gathered_bytes <= LOG_HERE_BYTES_MAX and self._is_quick(gathered):
+            results = self._write_here(gathered, self._gathered_bytes)
+            if results is not None:
+                self._gathered, self._gathered_bytes = [], 0
+                self._deliver(gathered, results)
+                return
+        self._hand_over()
+
+    def _is_quick(self, batch: list[_Item]) -> bool:
+        """Whether syncing these on the loop's thread holds it up for less than handing them over would cost. Lazy ones need no sync."""
+        if not any(item[2] for item in batch):
+            return False
+        if min(self._sync_seconds) <= LOG_HERE_SYNC_SECONDS + len(batch) * LOG_HERE_SECONDS_A_RECORD:
+            return True
+        self._detours += 1
+        return self._detours % _LOOK_EVERY == 0
+
     def _hand_over(self) -> None:
-        """What came in one turn of the loop goes to the thread together: it is woken once, and syncs once."""
+        """What was gathered goes to the thread together: it is woken once, and syncs once."""
         if self._gathered:
             gathered, self._gathered, self._gathered_bytes = self._gathered, [], 0
             self._queue.put(gathered)
@@ -142,27 +177,31 @@ class LogWriter:
         self._hand_over()
         return await future
 
-    def _write_here(self, kind: int, payload: bytes) -> list[Placed] | JetError | None:
-        """Writes and syncs one record on this thread; None, and nothing done, if it would have to wait for anything."""
+    def _write_here(self, batch: list[_Item], size: int) -> _Results | None:
+        """Writes and syncs records on this thread; None, and nothing done, if it would have to wait for anything."""
         tail = self._tail
         if self._sealed or not self._using_tail.acquire(blocking=False):  # sealed: the writer sleeps, and must seal again
             return None
         try:
             with self._gate.try_permit("log") as allowed:
-                if not allowed or not tail.has_room(len(payload)):
+                if not allowed or not tail.has_room(size + HEADER_BYTES * len(batch)):
                     return None
                 self._written_here = True
                 try:
-                    placed = tail.add(kind, payload)
+                    results = [tail.add(kind, payload) for kind, payload, _, _ in batch]
                     tail.write()
-                    self._sync()
+                    began = time.perf_counter()
+                    tail.sync()
+                    self._sync_seconds.append(time.perf_counter() - began)
+                    self._lazy_since = None
                 except (JetError, OSError) as error:
                     return self._fail(error)
         except JetError:
             return None  # latched: the writer will say so in its turn
         finally:
             self._using_tail.release()
-        return [placed]
+        BATCH_RECORDS.observe(len(batch))
+        return results
 
     def _hear(self) -> None:
         os.eventfd_read(self._bell)
@@ -264,14 +303,8 @@ class LogWriter:
     def _sync_all(self) -> None:
         self._tail.write()
         if self._lazy_since is not None:
-            self._sync()
-
-    def _sync(self) -> None:
-        began = time.perf_counter()
-        self._tail.sync()
-        quick = time.perf_counter() - began < LOG_ALONE_SYNC_SECONDS_MAX
-        self._quick_syncs = self._quick_syncs + 1 if quick else 0
-        self._lazy_since = None
+            self._tail.sync()
+            self._lazy_since = None
 
     def _idle(self) -> list[Placed]:
         if self._written_here:

@@ -47,7 +47,7 @@ class PlainJournal:
     def begin(self) -> None:
         self.durable = len(self.log)
 
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report, alone: bool = False) -> None:
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
         self.log.append((kind, payload))
         self._waiting.append((report, durable))
         if not self._scheduled:

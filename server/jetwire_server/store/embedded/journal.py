@@ -35,7 +35,7 @@ class Journal(Protocol):
     def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool: ...
     def records(self, start: Position | None = None) -> Iterator[Record]: ...
     def begin(self) -> None: ...
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report, alone: bool = False) -> None: ...
+    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None: ...
     async def flush(self) -> Position: ...
     def truncate_before(self, position: Position) -> list[int]: ...
     async def close(self) -> None: ...
@@ -47,7 +47,7 @@ class Pending:
     Whoever waits for it may be cancelled; it goes on.
     """
 
-    __slots__ = ("begun", "bytes", "done", "number", "store", "time", "written")
+    __slots__ = ("bytes", "done", "number", "store", "time", "written")
 
     def __init__(self, store: EmbeddedStore, number: int, time: float) -> None:
         self.store = store
@@ -55,7 +55,6 @@ class Pending:
         self.time = time
         self.written = 0  # rows
         self.bytes = 0  # of the record
-        self.begun = store.alone.begun
         self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
     def __call__(self, placed: Placed | JetError) -> None:
@@ -83,8 +82,6 @@ class Pending:
         self.fail(JetError(Err.InstanceUnavailable, str(error)))
 
     def visible(self, placed: Placed) -> None:
-        store = self.store
-        store.alone.ended(self.begun, last=store.next_number == self.number + 1)
         self.tell(Commit(self.number, placed.position, self.time, self.written, self.bytes))
 
     def tell(self, commit: Commit) -> None:
@@ -111,7 +108,6 @@ class PendingCommit(Pending):
 
     def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction, told: Told) -> None:
         self.store, self.number, self.time, self.bytes = store, number, time, 0  # `told` stands where others have a future
-        self.begun = store.alone.begun
         self.transaction = transaction
         self.told = told
         self.written = sum(map(len, transaction.writes.values()))

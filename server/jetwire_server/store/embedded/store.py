@@ -21,7 +21,6 @@ from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Gauge
 from jetwire_server.redo.records import Kind, encode_commit
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.alone import Alone
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
@@ -70,7 +69,6 @@ class EmbeddedStore:
         self.attached: Databases = Databases(self, files)
         self.files = self.attached.files
         self.checkpointer = Checkpoint(self, gate)
-        self.alone: Alone = Alone()
         self.publishing: Publishing = Publishing(self)
         self.published = 0
         self.next_number = 1
@@ -194,13 +192,11 @@ class EmbeddedStore:
         if self._problems or self.gate.latched:
             self.check_available()
         snapshot = self.published
-        self.alone.begun += 1
         return StoreTransaction(self, self.generations.enter(snapshot), snapshot, read_only)
 
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
         if self._problems or self.gate.latched:
             self.check_available()
-        self.alone.begun += 1
         found = self.timeline.trees.get(tree)
         pages = self.generations.alive[-1]
         if found is not None:
@@ -266,16 +262,15 @@ class EmbeddedStore:
             list(transaction.adopted),
             transaction.dropped,
         )
-        alone = not lazy and bool(self.alone) and not self.checkpointer.busy  # a checkpoint keeps the disk busy
-        self.hand_over(Kind.COMMIT, record, pending, durable=not lazy, alone=alone)
+        self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
 
-    def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool, alone: bool = False) -> None:
+    def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
         number = pending.number
         journal = self.journal
         payload = encode_commit((number, number, pending.time, journal.incarnation), changes.encode(record))
         pending.bytes = len(payload)
-        journal.append(kind, payload, durable=durable, report=pending, alone=alone)
+        journal.append(kind, payload, durable=durable, report=pending)
         self.next_number = number + 1
 
     def publish(self, published: Published) -> None:

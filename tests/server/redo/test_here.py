@@ -1,4 +1,4 @@
-"""A record that is alone is written on the event loop's thread; everything else goes by the writer's."""
+"""While syncs are quick, what was gathered is written on the event loop's thread; everything else goes by the writer's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
-from jetwire_server.limits import LOG_ALONE_BYTES_MAX, LOG_SEAL_SECONDS
+from jetwire_server.limits import LOG_GATHER_TURNS, LOG_HERE_BYTES_MAX, LOG_SEAL_SECONDS
 from jetwire_server.redo import writer
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
-from jetwire_server.redo.writer import _QUICK_SYNCS
+from jetwire_server.redo.writer import _LOOK_EVERY
 from tests.server.redo.logs import payloads, started
 
 QUICK_SECONDS = 0.1  # generous: a busy machine is not what is tested
@@ -26,7 +26,7 @@ QUICK_SECONDS = 0.1  # generous: a busy machine is not what is tested
 
 @pytest.fixture(autouse=True)
 def _generous(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LOG_ALONE_SYNC_SECONDS_MAX", QUICK_SECONDS)
+    monkeypatch.setattr(writer, "LOG_HERE_SYNC_SECONDS", QUICK_SECONDS)
 
 
 class Watched(MemoryFiles):
@@ -43,7 +43,7 @@ class Watched(MemoryFiles):
             time.sleep(self.sync_seconds)
 
 
-async def one(log: Log, payload: bytes = b"x", *, alone: bool = True, durable: bool = True) -> Placed:
+async def one(log: Log, payload: bytes = b"x", *, durable: bool = True) -> Placed:
     future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
 
     def report(placed: Placed | JetError) -> None:
@@ -52,45 +52,64 @@ async def one(log: Log, payload: bytes = b"x", *, alone: bool = True, durable: b
         else:
             future.set_result(placed)
 
-    log.append(Kind.COMMIT, payload, durable=durable, report=report, alone=alone)
+    log.append(Kind.COMMIT, payload, durable=durable, report=report)
     assert not future.done(), "never told before append has returned"
     return await future
 
 
 async def warm(files: Watched, gate: Gate | None = None) -> Log:
     log = started(files, gate=gate) if gate else started(files)
-    for _ in range(_QUICK_SYNCS + 1):
-        await one(log)
+    await one(log)
     files.here.clear()
     return log
 
 
-async def test_alone_and_quick_it_is_written_here_and_read_back_in_order() -> None:
+async def test_it_is_written_here_and_read_back_in_order() -> None:
     files = Watched()
     log = await warm(files)
     for number in range(50):
-        await one(log, b"%d" % number, alone=number % 3 > 0)
-    assert files.here == [number % 3 > 0 for number in range(50)]
+        await one(log, b"%d" % number)
+    assert files.here == [True] * 50
     await log.close()
     assert payloads(files)[-50:] == [b"%d" % number for number in range(50)]
 
 
-@pytest.mark.parametrize("why", ["not said", "lazy", "large", "under way", "slow disk", "frozen"])
+async def test_who_commits_in_following_turns_shares_a_sync() -> None:
+    files = Watched()
+    log = await warm(files)
+
+    async def late(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await one(log)
+
+    await asyncio.gather(late(0), late(0), late(1), late(2))
+    assert files.here == [True]
+    files.here.clear()
+    await asyncio.gather(*(late(turn) for turn in range(2 * LOG_GATHER_TURNS)))
+    assert len(files.here) > 1, "nobody waits for ever because others keep coming"
+    await log.close()
+
+
+@pytest.mark.parametrize("why", ["lazy", "large", "under way", "slow disk", "frozen"])
 async def test_else_the_writer_writes_it(why: str) -> None:
     files, gate = Watched(), Gate(SystemClock())
     log = await warm(files, gate)
     other: asyncio.Task[Placed] | None = None
     if why == "slow disk":
         files.sync_seconds = QUICK_SECONDS * 1.5
-        await one(log)
+        for _ in range(3):
+            await one(log)
+        assert files.here == [True] * 3, "one that was late says nothing"
         files.sync_seconds = 0.0
         files.here.clear()
     elif why == "under way":
-        other = asyncio.create_task(one(log, alone=False))
-        await asyncio.sleep(0)
+        files.sync_seconds = QUICK_SECONDS / 2
+        other = asyncio.create_task(one(log, bytes(LOG_HERE_BYTES_MAX + 1)))
+        await asyncio.sleep(QUICK_SECONDS / 10)
     elif why == "frozen":
         await gate.freeze(gate._clock.boot() + 10, drain_until=gate._clock.boot() + 1)
-    waiting = asyncio.create_task(one(log, bytes(LOG_ALONE_BYTES_MAX + (why == "large")), alone=why != "not said", durable=why != "lazy"))
+    waiting = asyncio.create_task(one(log, bytes(LOG_HERE_BYTES_MAX + (why == "large")), durable=why != "lazy"))
     if why == "frozen":
         await asyncio.sleep(0.05)
         assert not files.here, "not a byte while frozen"
@@ -99,6 +118,21 @@ async def test_else_the_writer_writes_it(why: str) -> None:
     if other is not None:
         await other
     assert True not in files.here
+    await log.close()
+
+
+async def test_a_disk_that_is_quick_again_is_noticed() -> None:
+    files = Watched()
+    log = await warm(files)
+    files.sync_seconds = QUICK_SECONDS * 1.5
+    for _ in range(3):
+        await one(log)
+    files.sync_seconds = 0.0
+    files.here.clear()
+    for _ in range(3 * _LOOK_EVERY):
+        await one(log)
+    assert files.here.index(True) == _LOOK_EVERY - 1
+    assert files.here[-1] is True
     await log.close()
 
 
@@ -123,7 +157,7 @@ async def test_rolls_and_preparing_are_the_writers() -> None:
     assert log.end.generation > 2
     assert files.here.count(True) > 400
     await log.close()
-    assert len(payloads(files)) == 600 + _QUICK_SYNCS + 1
+    assert len(payloads(files)) == 600 + 1
 
 
 @pytest.mark.parametrize("where", ["redo.before_write", "redo.before_sync", "redo.after_sync"])
