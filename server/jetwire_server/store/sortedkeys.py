@@ -24,6 +24,11 @@ class SortedKeys:
         self._pending: list[bytes] = []
         self._stale = 0
 
+    @property
+    def ordered(self) -> bool:
+        """Whether there is an order to keep, so that `added` and `removed` matter."""
+        return self._order is not None
+
     def added(self, keys: list[bytes]) -> None:
         """Keys that were not members before are members now."""
         if self._order is not None:

@@ -104,24 +104,29 @@ class Timeline:
         """Puts one commit's writes to a tree on top; returns the keys that had a version before."""
         versions_of_tree = self.trees.get(tree) or self.tree(tree)
         versions = versions_of_tree.versions
-        weight = 0
+        weight = VERSION_OVERHEAD_BYTES * len(entries)
+        ordered = versions_of_tree.keys.ordered
         fresh: list[bytes] = []
         again: list[bytes] = []
         for key, entry in entries.items():
             older = versions.get(key)
-            (fresh if older is None else again).append(key)
-            if entry is None:
-                weight += VERSION_OVERHEAD_BYTES + len(key)
-                versions[key] = (number, None, older, False)
-            elif type(entry) is bytes:
-                weight += VERSION_OVERHEAD_BYTES + len(key) + len(entry)
+            if older is not None:
+                again.append(key)
+            elif ordered:
+                fresh.append(key)
+            if type(entry) is bytes:
+                weight += len(key) + len(entry)
                 versions[key] = (number, entry, older, False)
+            elif entry is None:
+                weight += len(key)
+                versions[key] = (number, None, older, False)
             else:
                 assert isinstance(entry, Deltas)
                 value = made_whole(self.newest(tree, key, pages), entry)
-                weight += version_bytes(key, value)
+                weight += len(key) + (len(value) if value is not None else 0)
                 versions[key] = (number, value, older, True)
-        versions_of_tree.keys.added(fresh)
+        if fresh:
+            versions_of_tree.keys.added(fresh)
         self.bytes += weight
         self.usage.used += weight
         return again
@@ -158,10 +163,10 @@ class Timeline:
             if chain[0] <= pages_have:  # all of it
                 del versions[key]
                 gone += 1
+                overhead = VERSION_OVERHEAD_BYTES + len(key)
                 while chain is not None:
-                    value = chain[1]
-                    freed += VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
-                    chain = chain[2]
+                    _, value, chain, _ = chain
+                    freed += overhead if value is None else overhead + len(value)
                 continue
             if chain[3] and snapshots and snapshots[0] < chain[0]:
                 kept.append(key)

@@ -234,12 +234,14 @@ class Checkpoint:
             for tree in published.dropped:
                 self.condemn(tree)
         UNSAVED_BYTES.value = self._unsaved_bytes
-        for tree, entries in touched.items():
-            self._untrimmed.setdefault(tree, set()).update(entries)
-        if len(owner.generations.alive) < limits.GENERATIONS_MAX:
+        room = len(owner.generations.alive) < limits.GENERATIONS_MAX
+        if self._untrimmed or not room:
+            for tree, entries in touched.items():
+                self._untrimmed.setdefault(tree, set()).update(entries)
+        if room:
             owner.generations.advance(number, owner.files)
             ready, self._untrimmed = self._untrimmed, {}
-            await self._trim(list(ready.items()))
+            await self._trim(list((ready or touched).items()))
         self._unmarked += 1
         if not self._short_of_memory or self._unmarked >= MARK_ROUNDS:
             self._unmarked = 0
@@ -373,17 +375,15 @@ def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], 
     digest = weight = 0
     last, number_bytes = -1, b""
     for key in keys:
-        version = versions[key]
-        while version[0] > up_to:
-            version = version[2]
+        number, value, older, _ = versions[key]
+        while number > up_to:
+            number, value, older, _ = older
         full = prefix + key
-        value = version[1]
         if value is None:
             deletes.append(full)
             continue
-        if version[0] != last:
-            last = version[0]
-            number_bytes = last.to_bytes(NUMBER_BYTES, "little")
+        if number != last:
+            last, number_bytes = number, number.to_bytes(NUMBER_BYTES, "little")
         body = number_bytes + value
         crc = crc32c(body, crc32c(full))
         digest += crc
