@@ -25,6 +25,8 @@ from jetwire.snapshots.run import Kind, Plan, Report, abort_left, run
 from jetwire_protocol.data.flags import OSSnapshotEndGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
 from jetwire_protocol.errors import Err
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 app = typer.Typer(no_args_is_help=True, help="Freeze servers, copy, thaw, verify - or each step by itself.")
 
 Servers = Annotated[list[str] | None, typer.Option("--server", help="A server's address; repeat it for several. Default: --url.")]
@@ -95,19 +97,18 @@ def run_command(
 
 
 async def _until_signal(plan: Plan, journal: Journal) -> Report:
-    """Runs the plan; SIGINT, SIGTERM and SIGHUP end it by aborting, not by dropping everything. A second one changes nothing."""
+    """Runs the plan; a signal ends it by aborting, not by dropping everything. A second one changes nothing."""
     work = asyncio.create_task(run(plan, journal))
     loop = asyncio.get_running_loop()
-    told = False
 
-    def end() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            work.cancel()
+    def end(*_: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(work.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, end)
+    for number in _SIGNALS:
+        signal.signal(number, end)  # not the loop's: its handlers end with it, and the report is still to be printed
     return await work
 
 

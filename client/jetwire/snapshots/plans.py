@@ -44,9 +44,10 @@ def build(path: Path | None, given: Mapping[str, Any], *, default_server: str, t
     merged |= _read(path) if path is not None else {}
     merged |= {name: value for name, value in given.items() if value is not None}
     try:
-        named = msgspec.convert(merged.pop("provider", None), Provider | None)
-        if named is not None and not given.get("exec"):
+        if "provider" in merged and not given.get("exec"):
+            named = msgspec.convert(merged["provider"], Provider)
             merged |= {"exec": _command(named), "copy": merged.get("copy", named.target)}
+        merged.pop("provider", None)
         if not merged.get("exec"):
             raise PlanError("no provider: end the line with --exec COMMAND, or name one in the plan")
         plan = msgspec.convert(merged, Plan)
