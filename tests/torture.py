@@ -26,7 +26,7 @@ from unittest import mock
 import pytest
 
 from jetwire_server.store.embedded.store import EmbeddedStore
-from tests.crash import corruption, faults, killing, powerloss, restoring, served, torn
+from tests.crash import corruption, faults, killing, powerloss, restoring, served, snapshots, torn
 from tests.server.snapshot import test_schedules as schedules
 from tests.stateful.test_controls import conflicts_are_ignored
 from tests.stateful.test_engine import MACHINES, STEPS, drive
@@ -103,6 +103,11 @@ def _wrong_engine(seed: int) -> Found:
     with pytest.MonkeyPatch.context() as patch:
         conflicts_are_ignored(patch)
         return _stateful(seed, 300)
+
+
+def _snapshots(result: snapshots.Result) -> Found:
+    extra = {"commits in the copies": result.commits, "records compared": result.records, "commits that waited": result.waited}
+    return {"count": result.snapshots, "failures": result.failures, "extra": extra, "table": dict(result.table)}
 
 
 def _torn(seed: int, dose: int) -> Found:
@@ -218,6 +223,18 @@ PARTS: dict[str, Part] = {
         15,
         lambda seed, dose: _restoring(restoring.swaps(seed, dose)),
         {"a start does not finish the swap": lambda seed: _control(restoring.swaps(seed, 8, finishing=False))},
+    ),
+    "snapshots": Part(
+        "snapshots under load by plain copy, verified, served again and compared",
+        2_000,
+        10,
+        lambda seed, dose: _snapshots(snapshots.run(seed, dose)),
+        {
+            "the gate is open, judged by the manifest": lambda seed: _snapshots(
+                snapshots.run(seed, 5, gate_is_open=True, judges=("verify",))
+            ),
+            "the gate is open, judged by the model": lambda seed: _snapshots(snapshots.run(seed, 5, gate_is_open=True, judges=("model",))),
+        },
     ),
     "torn": Part(
         "mixes of the files of two frozen copies, recovered and compared",

@@ -92,7 +92,8 @@ class _Recovery:
         RECORDS.value = count
         for error in self.lost.values():
             raise error
-        self._check_log_reaches_pages()
+        # A checkpoint is at the last record that the pages have. A log that ends before it has lost it.
+        self._check_log_reaches_pages(begun.number - 1 if not count else self.store.published)
         self._begin()
         await self._write_chunks()
         await self._mark_detached()
@@ -100,14 +101,14 @@ class _Recovery:
         for slot in self.databases.files:
             self.databases.free_leftovers(slot, self.named)
 
-    def _check_log_reaches_pages(self) -> None:
+    def _check_log_reaches_pages(self, last: int) -> None:
         """Pages never know more than the log. If they do, its newest files are gone, or these pages are of another past."""
         for slot, base in self.base.items():
-            if base > self.store.published:
+            if base > max(last, 0):
                 path = self.databases.files[slot].path
                 raise JetError(
                     Err.RequiredLogFilesMissing,
-                    f"{path} holds commit {base}, but the log ends with {self.store.published}: its newest files are missing or "
+                    f"{path} holds commit {base}, but the log ends with {last}: its newest files are missing or "
                     "from another time; put them back, or restore a backup",
                     path=path,
                 )
