@@ -6,11 +6,8 @@ import asyncio
 import gc
 import logging
 import os
-import ssl
 import sys
 import time
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Annotated
 
@@ -21,8 +18,9 @@ from pydantic import ValidationError
 from jetwire_protocol.declarations import ROLES
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
-from jetwire_server.config import Address, Settings, load
+from jetwire_server.config import Settings, load
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.health import DEFAULT, ask
 from jetwire_server.offline import commands as offline_commands
 from jetwire_server.rpc.security import Token, UnsafeStart, tokens_to_json
 from jetwire_server.server import TOKENS_FILE, Server, jetwire_version, read_tokens
@@ -32,7 +30,6 @@ token_app = typer.Typer(help="The tokens that clients authenticate with.", no_ar
 app.add_typer(token_app, name="token")
 offline_commands.register(app)
 
-HEALTH_SECONDS = 3.0
 SWITCH_SECONDS = 0.0005  # the log's and the pages' threads must get the interpreter soon
 COLLECT_AFTER = (50_000, 20, 50)  # calls make few cycles; the collector need not look so often
 
@@ -114,24 +111,14 @@ def run_server(settings: Settings) -> int:
 
 @app.command()
 def health(
-    http: Annotated[str, typer.Option(help="HOST:PORT of a server's HTTP.")] = "127.0.0.1:3730",
+    http: Annotated[str, typer.Option(help="HOST:PORT of a server's HTTP.")] = DEFAULT,
     tls: Annotated[bool, typer.Option("--tls", help="Speak TLS; the certificate is not looked at.")] = False,
 ) -> None:
     """Whether a server is ready: exit code 0, or 1 with the reason. For containers and service managers."""
-    try:
-        address = Address.parse(http)
-        unchecked = ssl._create_unverified_context() if tls else None
-        connection = (
-            HTTPSConnection(*address, timeout=HEALTH_SECONDS, context=unchecked)
-            if tls
-            else HTTPConnection(*address, timeout=HEALTH_SECONDS)
-        )
-        connection.request("GET", "/readyz", headers={"Host": "localhost"})
-        answer = connection.getresponse()
-        print(answer.read().decode().strip())
-    except (OSError, HTTPException, ValueError) as error:
-        raise _fail(f"{http}: {error}", 1) from None
-    raise typer.Exit(0 if answer.status == HTTPStatus.OK else 1)
+    ready, said = ask(http, tls=tls)
+    if not ready:
+        raise _fail(said, 1)
+    print(said)
 
 
 @app.command()
