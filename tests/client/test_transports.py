@@ -125,6 +125,28 @@ async def test_a_server_that_closes_ends_every_call_under_way(kind: str):
 
 
 @pytest.mark.parametrize("kind", LASTING)
+async def test_tasks_that_connect_anew_at_once_share_one_connection(server: FakeServer, kind: str):
+    async with jetwire.connect(getattr(server, kind)) as lasting:
+        old = lasting.connection
+        await old.close()
+        one, other = await asyncio.gather(lasting.live_connection(), lasting.live_connection())
+        assert one is other is lasting.connection is not old
+        assert await one.call("M", n=1) == {"n": 1}
+
+
+async def test_a_reader_that_is_cancelled(server: FakeServer):
+    """As the end of an event loop does it: the connection is lost, and nothing fails at that."""
+    connection = await jetwire.Connection(server.ws).open()
+    assert await connection.call("M", n=1) == {"n": 1}
+    (reader,) = [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and "_read" in repr(task.get_coro())]
+    reader.cancel()
+    await asyncio.wait([reader])
+    assert reader.cancelled()
+    assert not connection.alive
+    await connection.close()
+
+
+@pytest.mark.parametrize("kind", LASTING)
 async def test_closing_ends_ones_own_calls(kind: str):
     async def silent(call: dict[str, Any], peer: Peer) -> Any:
         return SILENCE

@@ -39,13 +39,16 @@ class Server:
     async def live_connection(self) -> Connection:
         """The connection, or a new one if it was lost: sessions of the old one stay dead, since their work is gone."""
         if not self.connection.alive:
-            self.connection = await Connection(self.connection.url, **self._options).open()
+            fresh = await Connection(self.connection.url, **self._options).open()
+            if self.connection.alive:  # another task was quicker
+                await fresh.close()
+            else:
+                self.connection = fresh
         return self.connection
 
     async def instances(self) -> dict[str, int]:
         """The running instances, by name."""
-        hello = await (await self.live_connection()).Hello(client="jetwire-python")
-        return {row["name"]: row["instance"] for row in hello["instances"]}
+        return await _instances(await self.live_connection())
 
     @asynccontextmanager
     async def session(self, instance: str = "default") -> AsyncGenerator[Session, None]:
@@ -56,11 +59,17 @@ class Server:
 
     async def begin_session(self, instance: str = "default") -> Session:
         """Begins a session; `close` ends it."""
-        running = await self.instances()
+        connection = await self.live_connection()
+        running = await _instances(connection)
         if instance not in running:
             raise JetwireError(f"no running instance is called {instance}; there are {', '.join(sorted(running)) or 'none'}")
-        answer = await self.connection.BeginSession(running[instance])
-        return Session(self.connection, answer["sesid"])
+        answer = await connection.BeginSession(running[instance])
+        return Session(connection, answer["sesid"])
+
+
+async def _instances(connection: Connection) -> dict[str, int]:
+    hello = await connection.Hello(client="jetwire-python")
+    return {row["name"]: row["instance"] for row in hello["instances"]}
 
 
 def connect(url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Server:

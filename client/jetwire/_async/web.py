@@ -53,12 +53,12 @@ class WebSocketTransport:
         self._pending.fail(ConnectionLost("the connection is closed"))
         try:
             await self._socket.close()
-            await self._reader
+            await asyncio.wait([self._reader])
         finally:
             await self._http.close()
 
     async def _read(self) -> None:
-        reason: BaseException
+        reason: BaseException = ConnectionLost("the connection's reader was cancelled")  # as at the end of an event loop
         try:
             async for message in self._socket:
                 if message.type is aiohttp.WSMsgType.TEXT:

@@ -40,13 +40,16 @@ class Server:
     def live_connection(self) -> Connection:
         """The connection, or a new one if it was lost: sessions of the old one stay dead, since their work is gone."""
         if not self.connection.alive:
-            self.connection = Connection(self.connection.url, **self._options).open()
+            fresh = Connection(self.connection.url, **self._options).open()
+            if self.connection.alive:  # another task was quicker
+                fresh.close()
+            else:
+                self.connection = fresh
         return self.connection
 
     def instances(self) -> dict[str, int]:
         """The running instances, by name."""
-        hello = (self.live_connection()).Hello(client="jetwire-python")
-        return {row["name"]: row["instance"] for row in hello["instances"]}
+        return _instances(self.live_connection())
 
     @contextmanager
     def session(self, instance: str = "default") -> Generator[Session, None]:
@@ -57,11 +60,17 @@ class Server:
 
     def begin_session(self, instance: str = "default") -> Session:
         """Begins a session; `close` ends it."""
-        running = self.instances()
+        connection = self.live_connection()
+        running = _instances(connection)
         if instance not in running:
             raise JetwireError(f"no running instance is called {instance}; there are {', '.join(sorted(running)) or 'none'}")
-        answer = self.connection.BeginSession(running[instance])
-        return Session(self.connection, answer["sesid"])
+        answer = connection.BeginSession(running[instance])
+        return Session(connection, answer["sesid"])
+
+
+def _instances(connection: Connection) -> dict[str, int]:
+    hello = connection.Hello(client="jetwire-python")
+    return {row["name"]: row["instance"] for row in hello["instances"]}
 
 
 def connect(url: str | None = None, *, token: str | None = None, tls: ssl.SSLContext | None = None) -> Server:

@@ -18,7 +18,7 @@ from jetwire_server.rpc import live
 from jetwire_server.rpc.eager import Waiting, begin
 from jetwire_server.rpc.peer import PENDING, Peer
 from jetwire_server.rpc.security import NOBODY, Identity
-from jetwire_server.rpc.service import REFUSED, Service
+from jetwire_server.rpc.service import REFUSED, SLOW_READERS, Service
 
 Page = Callable[[], tuple[str, str]]  # content type and text
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -151,7 +151,7 @@ class HttpListener:
                 await peer.idle()  # a notification that waits is waited for, and not answered
                 answer = late.result() if late.done() else None
         finally:
-            await peer.close()
+            await asyncio.shield(peer.close())
         if answer is None:
             return web.Response(status=204)
         assert isinstance(answer, bytes)
@@ -232,6 +232,7 @@ class WebSocketConnection:
         if self._socket.closed or self._transport is None or self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size() > limits.UNREAD_BYTES_MAX:
+            SLOW_READERS.value += 1
             self._transport.abort()
             return
         try:
@@ -247,6 +248,7 @@ class WebSocketConnection:
         service = self._service
         if self._blocked_since is not None and now - self._blocked_since > service.slow_reader_seconds:
             if self._transport is not None:
+                SLOW_READERS.value += 1
                 self._transport.abort()
         elif service.idle_seconds and now - self._last_heard > service.idle_seconds and not self._peer.busy():
             service.later(self._close(WSCloseCode.GOING_AWAY, "idle"))

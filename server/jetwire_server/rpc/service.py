@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PROTOCOL_VERSION = "1.0"
 
+SLOW_READERS = Counter("jetwire_rpc_slow_readers_dropped_total", "Connections dropped because they did not read what they asked for")
 REFUSED = Counter("jetwire_rpc_connections_refused_total", "Connections refused because there were too many")
 
 

@@ -14,11 +14,8 @@ from typing import cast
 
 from jetwire_protocol import jsonrpc
 from jetwire_server import limits
-from jetwire_server.metrics import Counter
 from jetwire_server.rpc.peer import Peer
-from jetwire_server.rpc.service import REFUSED, Service
-
-SLOW_READERS = Counter("jetwire_rpc_slow_readers_dropped_total", "Connections dropped because they did not read what they asked for")
+from jetwire_server.rpc.service import REFUSED, SLOW_READERS, Service
 
 
 class LineConnection(asyncio.Protocol):
