@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 SECTOR_BYTES = 4096
+_make_position = tuple.__new__  # a third of the time of the class's own: every commit answers one
 
 
 class Position(NamedTuple):
@@ -17,7 +18,7 @@ class Position(NamedTuple):
     @classmethod
     def at(cls, generation: int, offset: int) -> Position:
         """The place `offset` bytes into a generation's file."""
-        return cls(generation, *divmod(offset, SECTOR_BYTES))
+        return _make_position(cls, (generation, offset // SECTOR_BYTES, offset % SECTOR_BYTES))
 
     @property
     def offset(self) -> int:
