@@ -157,8 +157,6 @@ class Setting(Preparing):
             raise JetError(Err.InvalidParameter, "itagSequence and offset are not negative")
         if info.itag != 1 and not plan.tagged:
             raise JetError(Err.BadItagSequence, f"column {name} has one value", column=name)
-        if info.itag != 1 and not plan.multi and info.itag != 0:
-            raise JetError(Err.BadItagSequence, f"column {name} is not multi-valued", column=name)
 
     def _list(self, plan: ColumnPlan, buffer: CopyBuffer) -> list[Any]:
         value = buffer.get(plan.id, {}) if plan.id in buffer.changes else buffer.stored.get(plan.id)

@@ -24,7 +24,9 @@ from jetwire_server.engine.milestones import MilestoneBook
 from jetwire_server.engine.place import BEFORE, FRESH
 from jetwire_server.engine.preparing import CopyBuffer
 from jetwire_server.engine.schema import Index, Segment, Table
+from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.sorts import Scratch
+from jetwire_server.engine.values import ColumnPlan
 from jetwire_server.store.interface import Transaction, Tree, UnpublishedTree, tree_id
 
 if TYPE_CHECKING:
@@ -218,6 +220,11 @@ class TempCursor(Cursor):
         if not self.tt & T.TTUpdatable:
             raise JetError(Err.IllegalOperation, "deleting records needs TTUpdatable")
         await super().delete()
+
+    def _check_set_grbit(self, plan: ColumnPlan, grbit: int, info: SetInfo) -> None:
+        super()._check_set_grbit(plan, grbit, info)
+        if info.itag > 1:
+            raise JetError(Err.BadItagSequence, "a temporary table's columns have one value", column=plan.column.name)
 
     async def set_current_index(self, name: str | None = None, grbit: int = 0, itag: int = 1, indexid: bytes | None = None) -> None:
         raise JetError(Err.IllegalOperation, "a temporary table has one index")

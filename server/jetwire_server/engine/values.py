@@ -243,6 +243,7 @@ def key_spec(table: Table, index: Index) -> KeySpec:
                 column.fixed,
                 bool(column.grbit & G.ColumnMultiValued),
                 column.max,
+                column.tagged,
             )
         )
     return KeySpec(

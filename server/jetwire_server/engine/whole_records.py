@@ -251,7 +251,7 @@ async def _replace_current(cursor: Cursor, values: Values) -> None:
         if columnid in key:
             continue
         plan = cursor.plan.columns.get(columnid)
-        if plan is not None and plan.multi:
+        if plan is not None and plan.tagged:
             for _ in range(_count(cursor, columnid)):
                 await cursor.set_column(columnid, None)  # each removal moves the rest up
         await _set(cursor, columnid, value)

@@ -42,7 +42,7 @@ class KeyMaker:
         self.allows_all_nulls = first and not grbit & CreateIndexGrbit.IndexIgnoreNull
         self.encoders = tuple(self._encoder(s) for s in spec.segments)
         self.varying = self._varying_segments()
-        self._plain = not self.varying and spec.tuples is None and not spec.conditions_null
+        self._plain = not any(s.tagged or s.multi_valued for s in spec.segments) and spec.tuples is None and not spec.conditions_null
         self.key: Callable[[Sequence[Any]], bytes] = self._compile_key()
 
     # -- compiling
@@ -100,7 +100,7 @@ class KeyMaker:
         return multi if every else multi[:1]
 
     def _compile_key(self) -> Callable[[Sequence[Any]], bytes]:
-        if any(s.multi_valued for s in self.spec.segments):
+        if any(s.tagged or s.multi_valued for s in self.spec.segments):
             return self._checked_key
         fast = self._compile_fast()
         if not self.no_nulls:

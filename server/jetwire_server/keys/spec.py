@@ -27,6 +27,7 @@ class SegmentSpec:
     fixed: bool = False  # a fixed column: its Binary is not chunked, its Text is padded with spaces
     multi_valued: bool = False
     max: int = 0  # bytes; needed for fixed Binary and fixed Text only
+    tagged: bool = False  # may have several values; unless it is multi-valued too, the first alone gets a key
 
     @property
     def text(self) -> bool:

@@ -96,7 +96,7 @@ SETTING = [
     *setting("JET_errNullInvalid", strict(), columnid="must", data=None),
     *setting("JET_errUpdateNotPrepared", (Step("Move", {**T, "numRows": "First"}),)),
     *setting("JET_wrnColumnMaxTruncated", strict(), columnid="wide0", data={"base64": "A" * 400}),
-    *setting("JET_errBadItagSequence", itagSequence=2),
+    *setting("JET_errBadItagSequence", columnid="id", data=1, itagSequence=2),
     *setting("JET_errColumnNoChunk", columnid="blob", data="AAAA", offset=10, grbit=["SetOverwriteLV"]),
 ]
 RETRIEVING = [

@@ -230,6 +230,19 @@ def test_put_records_in_all_ways(desk: Desk) -> None:
     assert desk.error("GetRecord", key=[50]) == "JET_errRecordNotFound"
 
 
+def test_several_values_of_which_the_first_is_indexed(desk: Desk) -> None:
+    """ColumnMultiValued only says that an index has an entry for each of them."""
+    columns = [{"name": "id", "coltyp": "Long"}, {"name": "note", "coltyp": "LongText", "cp": 1200, "grbit": ["ColumnTagged"]}]
+    indexes = [{"name": "primary", "key": ["+id"], "grbit": ["IndexPrimary"]}, {"name": "notes", "key": ["+note"]}]
+    create = {"name": "several", "columns": columns, "indexes": indexes}
+    desk.tableid = desk.lines.call("CreateTableColumnIndex", sesid=desk.sesid, dbid=desk.dbid, tablecreate=create)["tableid"]
+    desk.put({"id": 1, "note": ["b", "x"]}, {"id": 2, "note": "a"}, {"id": 3, "note": ["c"]})
+    desk.put({"id": 3, "note": ["0", "y"]}, mode="replace")
+    assert desk.call("GetRecord", key=[1])["record"] == {"id": 1, "note": ["b", "x"]}
+    desk.call("SetCurrentIndex", indexname="notes")
+    assert [record["id"] for record in desk.call("GetRecords", limit=10)["records"]] == [3, 2, 1]
+
+
 def test_long_values_travel_whole(desk: Desk) -> None:
     story = "x\u00e9" * 300_000
     desk.put({"id": 1, "story": story, "blob": "AAEC" * 50_000})

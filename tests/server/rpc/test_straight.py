@@ -87,7 +87,7 @@ class Twins:
                     column |= {"default": "AAAAAA==", "grbit": [*column["grbit"], "ColumnFixed"]}
             columns.append(column)
             self.columns[column["name"]] = kind
-            self.values[column["name"]] = [v for v in TYPES[kind] if type(v) is not list or "ColumnMultiValued" in column["grbit"]]
+            self.values[column["name"]] = TYPES[kind]
         columns.append({"name": "id", "coltyp": "Long", "grbit": ["ColumnFixed"]})
         self.columns["id"] = "Long"
         self.values["id"] = TYPES["Long"]
