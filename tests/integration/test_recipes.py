@@ -86,7 +86,19 @@ def test_the_hooks_freeze_and_thaw_as_separate_processes(bench: tuple[ServerProc
     assert state(server) == "frozen"
     assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 0
     assert state(server) == "none"
-    assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 1
+    assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 3
+
+
+def test_a_hook_that_is_refused_leaves_what_is_there(bench: tuple[ServerProcess, dict[str, str], Path]):
+    server, environment, _ = bench
+    hook = str(RECIPES / "jetwire-hook")
+    assert subprocess.run([hook, "freeze", "-5"], env=environment, capture_output=True, check=False).returncode == 4
+    assert state(server) == "none"
+    with server.connect() as lines:
+        lines.call("OSSnapshotPrepare")
+        done = subprocess.run([hook, "freeze"], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (4, False)
+    assert state(server) == "prepared"
 
 
 def test_a_hook_that_thaws_too_late_fails(bench: tuple[ServerProcess, dict[str, str], Path]):
