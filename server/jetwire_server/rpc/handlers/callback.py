@@ -6,10 +6,11 @@ from typing import Any
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
+from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.temptable import TempCursor
 from jetwire_server.engine.update import Updates
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.columns import cursor_of
+from jetwire_server.rpc.handlers.columns import cursor_of, on_cursor
 from jetwire_server.rpc.handlers.common import Result, answer
 from jetwire_server.rpc.peer import Peer
 
@@ -37,8 +38,6 @@ def register_callback(peer: Peer, params: Params) -> Result:
     return answer(session, {"callbackId": cursor.database.callbacks.register(cursor, params["cbtyp"], tell)})
 
 
-@handles("UnregisterCallback")
-def unregister_callback(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("UnregisterCallback")
+def unregister_callback(cursor: Cursor, params: Params) -> None:
     cursor.database.callbacks.unregister(cursor, params["cbtyp"], params["callbackId"])
-    return answer(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jetwire_protocol.data.flags import MakeKeyGrbit
@@ -11,7 +12,8 @@ from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.schema import TAGGED_LAST, Column
 from jetwire_server.engine.session import Session
-from jetwire_server.rpc.handlers.common import session_of
+from jetwire_server.rpc.dispatch import Handler
+from jetwire_server.rpc.handlers.common import registered, session_of
 from jetwire_server.rpc.peer import Peer
 
 _NEW_KEY = int(MakeKeyGrbit.NewKey)
@@ -26,6 +28,11 @@ def cursor_of(peer: Peer, params: Params) -> tuple[Session, Cursor]:
         session.check()
         raise JetError(Err.InvalidTableId, f"tableid {params['tableid']}")
     return session, cursor
+
+
+def on_cursor(*names: str) -> Callable[[Callable[..., Any]], Handler]:
+    """Registers `(cursor, params) -> result or None`, plain or async: the cursor is found before it, the warning told after it."""
+    return registered(names, cursor_of)
 
 
 async def column_of(cursor: Cursor, given: int | str) -> Column:

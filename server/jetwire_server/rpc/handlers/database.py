@@ -6,22 +6,20 @@ from jetwire_protocol.data.flags import Snp, Snt
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
 from jetwire_server.engine.fileinfo import database_file_info
+from jetwire_server.engine.session import Session
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, engine_of, leaving_session_of, on_session, session_of
 from jetwire_server.rpc.peer import Peer
 
 
-@handles("CreateDatabase")
-async def create_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"dbid": await session.create_database(params["database"], params["grbit"], params["maxPages"])})
+@on_session("CreateDatabase")
+async def create_database(session: Session, params: Params) -> Result:
+    return {"dbid": await session.create_database(params["database"], params["grbit"], params["maxPages"])}
 
 
-@handles("AttachDatabase")
-async def attach_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("AttachDatabase")
+async def attach_database(session: Session, params: Params) -> None:
     await session.attach_database(params["database"], params["grbit"], params["maxPages"])
-    return answer(session)
 
 
 @handles("DetachDatabase")
@@ -31,10 +29,9 @@ async def detach_database(peer: Peer, params: Params) -> Result:
     return answer(session)
 
 
-@handles("OpenDatabase")
-async def open_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"dbid": await session.open_database(params["database"], params["grbit"])})
+@on_session("OpenDatabase")
+async def open_database(session: Session, params: Params) -> Result:
+    return {"dbid": await session.open_database(params["database"], params["grbit"])}
 
 
 @handles("CloseDatabase")
@@ -45,10 +42,9 @@ async def close_database(peer: Peer, params: Params) -> Result:
 
 
 # -- sizes, space and information -------------------------------------------------------------------------------------
-@handles("GetDatabaseInfo")
-async def get_database_info(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"value": await session.get_database_info(params["dbid"], params["infoLevel"])})
+@on_session("GetDatabaseInfo")
+async def get_database_info(session: Session, params: Params) -> Result:
+    return {"value": await session.get_database_info(params["dbid"], params["infoLevel"])}
 
 
 @handles("GetDatabaseFileInfo")
@@ -61,23 +57,20 @@ def get_database_file_info(peer: Peer, params: Params) -> Result:
     raise JetError(Err.DatabaseInvalidPath, f"{params['databaseName']!r} is not INSTANCE/NAME of an instance that runs")
 
 
-@handles("GrowDatabase")
-async def grow_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"actualPages": await session.grow_database(params["dbid"], params["desiredPages"])})
+@on_session("GrowDatabase")
+async def grow_database(session: Session, params: Params) -> Result:
+    return {"actualPages": await session.grow_database(params["dbid"], params["desiredPages"])}
 
 
-@handles("ResizeDatabase")
-async def resize_database(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("ResizeDatabase")
+async def resize_database(session: Session, params: Params) -> Result:
     pages = await session.resize_database(params["dbid"], params["desiredPages"], params["grbit"])
-    return answer(session, {"actualPages": pages})
+    return {"actualPages": pages}
 
 
-@handles("SetDatabaseSize")
-async def set_database_size(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"actualPages": await session.set_database_size(params["database"], params["desiredPages"])})
+@on_session("SetDatabaseSize")
+async def set_database_size(session: Session, params: Params) -> Result:
+    return {"actualPages": await session.set_database_size(params["database"], params["desiredPages"])}
 
 
 @handles("Compact")
@@ -103,15 +96,12 @@ async def compact(peer: Peer, params: Params) -> Result:
     return answer(session)
 
 
-@handles("Defragment")
-async def defragment(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("Defragment")
+async def defragment(session: Session, params: Params) -> Result:
     passes, seconds = await session.defragment(params["dbid"], params["tablename"], params["passes"], params["seconds"], params["grbit"])
-    return answer(session, {"passes": passes, "seconds": seconds})
+    return {"passes": passes, "seconds": seconds}
 
 
-@handles("Idle")
-async def idle(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("Idle")
+async def idle(session: Session, params: Params) -> None:
     await session.idle(params["grbit"])
-    return answer(session)

@@ -7,33 +7,30 @@ from typing import Any
 from jetwire_protocol.data.flags import ColInfo
 from jetwire_protocol.validate import Params
 from jetwire_protocol.values import to_wire
+from jetwire_server.engine.session import Session
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, on_session, session_of
 from jetwire_server.rpc.peer import Peer
 
 _LISTS = (ColInfo.List, ColInfo.ListCompact, ColInfo.ListSortColumnid)
 _BASES = (ColInfo.Base, ColInfo.BaseByColid)
 
 
-@handles("GetTableInfo")
-async def get_table_info(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
-    return answer(session, {"result": await session.get_table_info(session.cursor(params["tableid"]), params["infoLevel"])})
+@on_session("GetTableInfo")
+async def get_table_info(session: Session, params: Params) -> Result:
+    return {"result": await session.get_table_info(session.cursor(params["tableid"]), params["infoLevel"])}
 
 
-@handles("ComputeStats")
-async def compute_stats(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("ComputeStats")
+async def compute_stats(session: Session, params: Params) -> None:
     await session.compute_stats(session.cursor(params["tableid"]))
-    return answer(session)
 
 
-@handles("GetObjectInfo")
-async def get_object_info(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("GetObjectInfo")
+async def get_object_info(session: Session, params: Params) -> Result:
     found = await session.get_object_info(params["dbid"], params["objtyp"], params["objectName"], params["infoLevel"])
     is_list = isinstance(found, list)
-    return answer(session, {"objectinfo": None if is_list else found, "rows": found if is_list else None})
+    return {"objectinfo": None if is_list else found, "rows": found if is_list else None}
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
@@ -72,15 +69,13 @@ async def get_table_column_info(peer: Peer, params: Params) -> Result:
 
 
 # -- indexes ----------------------------------------------------------------------------------------------------------
-@handles("GetIndexInfo")
-async def get_index_info(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("GetIndexInfo")
+async def get_index_info(session: Session, params: Params) -> Result:
     found = await session.get_index_info(params["dbid"], params["tablename"], params["indexname"], params["infoLevel"])
-    return answer(session, {"result": found})
+    return {"result": found}
 
 
-@handles("GetTableIndexInfo")
-async def get_table_index_info(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("GetTableIndexInfo")
+async def get_table_index_info(session: Session, params: Params) -> Result:
     found = await session.get_table_index_info(session.cursor(params["tableid"]), params["indexname"], params["infoLevel"])
-    return answer(session, {"result": found})
+    return {"result": found}

@@ -15,7 +15,7 @@ from jetwire_server.engine.schema import Column
 from jetwire_server.engine.setting import SetColumn, SetInfo
 from jetwire_server.engine.whole_records import Wanted, put_records, record_by_key, records_from
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.columns import column_of, cursor_of, read_value
+from jetwire_server.rpc.handlers.columns import column_of, cursor_of, on_cursor, read_value
 from jetwire_server.rpc.handlers.common import Result, answer, refuse
 from jetwire_server.rpc.peer import Peer
 
@@ -26,24 +26,19 @@ _ALL, _ALL_EXACT = Wanted(), Wanted(int64_strings=True)
 
 
 # -- updates ----------------------------------------------------------------------------------------------------------
-@handles("PrepareUpdate")
-async def prepare_update(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("PrepareUpdate")
+async def prepare_update(cursor: Cursor, params: Params) -> None:
     await cursor.prepare_update(params["prep"])
-    return answer(session)
 
 
-@handles("Update")
-async def update(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
-    return answer(session, {"bookmark": await cursor.update(params["grbit"])})
+@on_cursor("Update")
+async def update(cursor: Cursor, params: Params) -> Result:
+    return {"bookmark": await cursor.update(params["grbit"])}
 
 
-@handles("Delete")
-async def delete(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("Delete")
+async def delete(cursor: Cursor, params: Params) -> None:
     await cursor.delete()
-    return answer(session)
 
 
 def _value_to_set(column: Column, value: Any, grbit: int, member: str) -> Any:
@@ -51,40 +46,33 @@ def _value_to_set(column: Column, value: Any, grbit: int, member: str) -> Any:
     return value if grbit & _SIZE and type(value) is int else read_value(column, value, member)
 
 
-@handles("SetColumn")
-async def set_column(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("SetColumn")
+async def set_column(cursor: Cursor, params: Params) -> None:
     grbit, info = params["grbit"], params["setinfo"]
     column = await column_of(cursor, params["columnid"])
     value = _value_to_set(column, params["data"], grbit, "data")
     await cursor.set_column(column.id, value, grbit, info and SetInfo(info["offset"], info["itagSequence"]))
-    return answer(session)
 
 
-@handles("SetColumns")
-async def set_columns(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("SetColumns")
+async def set_columns(cursor: Cursor, params: Params) -> Result:
     entries = []
     for place, row in enumerate(params["setcolumns"]):
         column = await column_of(cursor, row["columnid"])
         value = _value_to_set(column, row["data"], row["grbit"], f"setcolumns.{place}.data")
         entries.append(SetColumn(column.id, value, row["grbit"], row["offset"], row["itagSequence"]))
     await cursor.set_columns(entries)
-    return answer(session, {"setcolumns": [{"err": entry.err} for entry in entries]})
+    return {"setcolumns": [{"err": entry.err} for entry in entries]}
 
 
-@handles("GetLock")
-async def get_lock(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("GetLock")
+async def get_lock(cursor: Cursor, params: Params) -> None:
     await cursor.get_lock(params["grbit"])
-    return answer(session)
 
 
-@handles("GetCursorInfo")
-async def get_cursor_info(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("GetCursorInfo")
+async def get_cursor_info(cursor: Cursor, params: Params) -> None:
     await cursor.get_cursor_info()
-    return answer(session)
 
 
 # -- whole records ----------------------------------------------------------------------------------------------------
@@ -128,14 +116,13 @@ async def get_records(peer: Peer, params: Params) -> Result:
     return answer(session, {"records": _RAW(b"[%b]" % b",".join(records)), "more": more})
 
 
-@handles("PutRecords")
-async def put_many(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("PutRecords")
+async def put_many(cursor: Cursor, params: Params) -> Result:
     if params["mode"] not in _PUT_MODES:
         refuse("mode", f"expected one of {', '.join(sorted(_PUT_MODES))}")
     columns: dict[str, Column] = {}
     records = [await _read_record(cursor, columns, record, place) for place, record in enumerate(params["records"])]
-    return answer(session, {"count": await put_records(cursor, records, params["mode"], params["grbit"])})
+    return {"count": await put_records(cursor, records, params["mode"], params["grbit"])}
 
 
 async def _read_record(cursor: Cursor, columns: dict[str, Column], record: dict[str, Any], place: int) -> dict[int, Any]:

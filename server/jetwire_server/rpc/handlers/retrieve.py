@@ -10,7 +10,7 @@ from jetwire_protocol.values import to_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.retrieve import RecordSize, RetInfo, RetrieveColumn
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.columns import column_of, cursor_of
+from jetwire_server.rpc.handlers.columns import column_of, cursor_of, on_cursor
 from jetwire_server.rpc.handlers.common import Result, answer
 from jetwire_server.rpc.peer import Peer
 
@@ -105,38 +105,32 @@ async def enumerate_columns(peer: Peer, params: Params) -> Result:
     return answer(session, {"columnValues": columns})
 
 
-@handles("GetRecordSize")
-async def get_record_size(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("GetRecordSize")
+async def get_record_size(cursor: Cursor, params: Params) -> Result:
     given = params["recsize"]
     running = given and RecordSize(**{name: given[member] for member, name in _SIZES.items()})
     size = await cursor.get_record_size(running, params["grbit"])
-    return answer(session, {"recsize": {member: getattr(size, name) for member, name in _SIZES.items()}})
+    return {"recsize": {member: getattr(size, name) for member, name in _SIZES.items()}}
 
 
-@handles("EscrowUpdate")
-async def escrow_update(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("EscrowUpdate")
+async def escrow_update(cursor: Cursor, params: Params) -> Result:
     columnid = await _id_of(cursor, params["columnid"])
     before = await cursor.escrow_update(columnid, params["delta"], params["grbit"])
-    return answer(session, {"previousValue": before})
+    return {"previousValue": before}
 
 
 # -- cursors and what they carry --------------------------------------------------------------------------------------
-@handles("DupCursor")
-async def dup_cursor(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
-    return answer(session, {"newTableid": (await cursor.dup_cursor(params["grbit"])).id})
+@on_cursor("DupCursor")
+async def dup_cursor(cursor: Cursor, params: Params) -> Result:
+    return {"newTableid": (await cursor.dup_cursor(params["grbit"])).id}
 
 
-@handles("SetLS")
-def set_ls(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
+@on_cursor("SetLS")
+def set_ls(cursor: Cursor, params: Params) -> None:
     cursor.set_ls(params["ls"], params["grbit"])
-    return answer(session)
 
 
-@handles("GetLS")
-def get_ls(peer: Peer, params: Params) -> Result:
-    session, cursor = cursor_of(peer, params)
-    return answer(session, {"ls": cursor.get_ls(params["grbit"])})
+@on_cursor("GetLS")
+def get_ls(cursor: Cursor, params: Params) -> Result:
+    return {"ls": cursor.get_ls(params["grbit"])}

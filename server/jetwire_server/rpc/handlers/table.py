@@ -10,9 +10,10 @@ from jetwire_protocol.values import from_wire
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.indexes import IndexCreate, UnicodeIndex
 from jetwire_server.engine.schema import TupleLimits
+from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.rpc.dispatch import handles
-from jetwire_server.rpc.handlers.common import Result, answer, leaving_session_of, refuse, session_of
+from jetwire_server.rpc.handlers.common import Result, answer, leaving_session_of, on_session, refuse
 from jetwire_server.rpc.peer import Peer
 
 _CODE_PAGE_DEFAULT = 1252  # what cp 0 means
@@ -52,16 +53,14 @@ def index_create(given: dict[str, Any]) -> IndexCreate:
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
-@handles("CreateTable")
-async def create_table(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("CreateTable")
+async def create_table(session: Session, params: Params) -> Result:
     cursor = await session.create_table(params["dbid"], params["tablename"], params["pages"], params["density"])
-    return answer(session, {"tableid": cursor.id})
+    return {"tableid": cursor.id}
 
 
-@handles("CreateTableColumnIndex")
-async def create_table_column_index(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("CreateTableColumnIndex")
+async def create_table_column_index(session: Session, params: Params) -> Result:
     given = params["tablecreate"]
     columns = tuple(
         column_create(row["name"], row, row["defaultValue"], f"tablecreate.columns.{place}.defaultValue")
@@ -83,20 +82,18 @@ async def create_table_column_index(peer: Peer, params: Params) -> Result:
             hints,
         ),
     )
-    result = {
+    return {
         "tableid": made.cursor.id,
         "created": made.created,
         "columns": [{"columnid": columnid, "err": 0} for columnid in made.columnids],
         "indexes": [{"err": 0} for _ in given["indexes"]],
     }
-    return answer(session, result)
 
 
-@handles("OpenTable")
-async def open_table(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("OpenTable")
+async def open_table(session: Session, params: Params) -> Result:
     cursor = await session.open_table(params["dbid"], params["tablename"], params["grbit"])
-    return answer(session, {"tableid": cursor.id})
+    return {"tableid": cursor.id}
 
 
 @handles("CloseTable")
@@ -106,46 +103,36 @@ async def close_table(peer: Peer, params: Params) -> Result:
     return answer(session)
 
 
-@handles("DeleteTable")
-async def delete_table(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("DeleteTable")
+async def delete_table(session: Session, params: Params) -> None:
     await session.delete_table(params["dbid"], params["tablename"])
-    return answer(session)
 
 
-@handles("RenameTable")
-async def rename_table(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("RenameTable")
+async def rename_table(session: Session, params: Params) -> None:
     await session.rename_table(params["dbid"], params["tablename"], params["newTablename"])
-    return answer(session)
 
 
 # -- columns ----------------------------------------------------------------------------------------------------------
-@handles("AddColumn")
-async def add_column(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("AddColumn")
+async def add_column(session: Session, params: Params) -> Result:
     spec = column_create(params["columnname"], params["columndef"], params["defaultValue"], "defaultValue")
     columnid = await session.add_column(session.cursor(params["tableid"]), params["columnname"], spec)
-    return answer(session, {"columnid": columnid})
+    return {"columnid": columnid}
 
 
-@handles("DeleteColumn")
-async def delete_column(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("DeleteColumn")
+async def delete_column(session: Session, params: Params) -> None:
     await session.delete_column(session.cursor(params["tableid"]), params["columnname"], params["grbit"])
-    return answer(session)
 
 
-@handles("RenameColumn")
-async def rename_column(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("RenameColumn")
+async def rename_column(session: Session, params: Params) -> None:
     await session.rename_column(session.cursor(params["tableid"]), params["name"], params["newName"], params["grbit"])
-    return answer(session)
 
 
-@handles("SetColumnDefaultValue")
-async def set_column_default_value(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("SetColumnDefaultValue")
+async def set_column_default_value(session: Session, params: Params) -> None:
     handle = session.database(params["dbid"])
     value = params["data"]
     async with session.operation(write=False) as txn:
@@ -154,13 +141,11 @@ async def set_column_default_value(peer: Peer, params: Params) -> Result:
     if column is not None:
         value = default_value(column.coltyp, column.cp, value, "data")
     await session.set_column_default_value(params["dbid"], params["tablename"], params["columnname"], value, params["grbit"])
-    return answer(session)
 
 
 # -- indexes ----------------------------------------------------------------------------------------------------------
-@handles("CreateIndex")
-async def create_index(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("CreateIndex")
+async def create_index(session: Session, params: Params) -> Result:
     cursor = session.cursor(params["tableid"])
     flat = {"indexname": params["indexname"], "keyDescription": params["keyDescription"]}
     if params["indexcreates"] is not None:
@@ -168,17 +153,15 @@ async def create_index(peer: Peer, params: Params) -> Result:
             if value is not None:
                 refuse(member, "either indexcreates, or the flat members")
         await session.create_index(cursor, tuple(map(index_create, params["indexcreates"])))
-        return answer(session, {"indexcreates": [{"err": 0} for _ in params["indexcreates"]]})
+        return {"indexcreates": [{"err": 0} for _ in params["indexcreates"]]}
     for member, value in flat.items():
         if value is None:
             refuse(member, "missing member")
     create = IndexCreate(params["indexname"], tuple(params["keyDescription"]), params["grbit"], params["density"])
     await session.create_index(cursor, (create,))
-    return answer(session, {"indexcreates": None})
+    return {"indexcreates": None}
 
 
-@handles("DeleteIndex")
-async def delete_index(peer: Peer, params: Params) -> Result:
-    session = session_of(peer, params)
+@on_session("DeleteIndex")
+async def delete_index(session: Session, params: Params) -> None:
     await session.delete_index(session.cursor(params["tableid"]), params["indexname"])
-    return answer(session)
