@@ -168,8 +168,8 @@ class Gate:
             self._deadline, self._until = deadline, min(drain_until, deadline)
             self._stuck, self._lost = (), None
             self._permits_waited = self._bytes = self._changes = 0
-            self._freeze_if_drained()
         try:
+            hit("gate.draining")
             while not await self._drained(turn):
                 pass
         except BaseException:
@@ -311,6 +311,8 @@ class Gate:
     async def _drained(self, turn: int) -> bool:
         with self._lock:
             self._refuse_latched()
+            if self._turn == turn and self._phase is _Phase.DRAINING:
+                self._freeze_if_drained()
             self._look()
             if self._turn == turn and self._lost is not None:
                 raise JetError(Err.OSSnapshotTimeOut, "the deadline passed before anybody knew of the freeze")
@@ -320,7 +322,6 @@ class Gate:
             if self._phase is _Phase.FROZEN:
                 return True
             sleeper, patience = self._new_sleeper(), self._patience()
-        hit("gate.draining")
         await self._sleep(sleeper, patience)
         return False
 
