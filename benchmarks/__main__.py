@@ -1,9 +1,15 @@
-"""Runs the benchmarks one after the other: `python -m benchmarks [NAME ...]`, or `--list`. Each also runs alone and has options."""
+"""Runs the benchmarks one after the other: `python -m benchmarks [--save] [NAME ...]`, or `--list`. Each also runs alone and has options.
+
+`--save` also leaves what they print in `results/NAME.txt`, and the raw figures and the data of the plots beside it; then
+`python docs/plots.py` (with the site's tools: `make docs`) draws the plots anew.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -19,9 +25,28 @@ BENCHMARKS = {
     "freeze": "how fast a freeze closes the gate under load",
     "ycsb": "YCSB A to F, inserts and bulk load over the client, beside PostgreSQL",
 }
+SAVE = {"engine_bench", "ycsb"}  # these have raw figures and plots of their own
+
+
+def run(name: str, save: bool) -> bool:
+    """Whether it kept its bounds."""
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    if not save:
+        return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    lines = [f"{time.strftime('%d %B %Y, %H:%M UTC', time.gmtime())}, load average {os.getloadavg()[0]:.1f}"]
+    with subprocess.Popen([*command, *(["--save"] if name in SAVE else [])], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+    lines.append(f"load average at the end {os.getloadavg()[0]:.1f}")
+    (ROOT / "benchmarks" / "results" / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    return process.returncode == 0
 
 
 def main(arguments: list[str]) -> int:
+    save = "--save" in arguments
+    arguments = [name for name in arguments if name != "--save"]
     unknown = set(arguments) - set(BENCHMARKS)
     if unknown:
         for name, title in BENCHMARKS.items():
@@ -30,7 +55,7 @@ def main(arguments: list[str]) -> int:
     missed = []
     for name in arguments or BENCHMARKS:
         print(f"\n## {name}: {BENCHMARKS[name]}\n", flush=True)
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT, check=False).returncode:
+        if not run(name, save):
             missed.append(name)
     if missed:
         print(f"\nMissed a bound of their own, or failed: {', '.join(missed)}")

@@ -1,6 +1,6 @@
 """The engine in process, on the embedded store: inserts, seeks and bulk reads, and how each grows with the table.
 
-    python -m benchmarks.engine_bench [--rows 1000,10000,100000] [--rounds 3] [--raw FILE]
+    python -m benchmarks.engine_bench [--rows 1000,10000,100000] [--rounds 3] [--save]
 
 Microseconds of this process's CPU, all threads (on a busy machine wall time says more about the neighbours), and wall time beside
 it; the median of the rounds. The bounds are for CPU. "server read" is GetRecord through a peer, from its bytes to the answer's.
@@ -16,13 +16,13 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from typing import Any
 
 import uvloop
 
+from benchmarks.figures import RESULTS, Figure
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, SeekGrbit
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.columns import ColumnCreate
@@ -43,7 +43,8 @@ TRANSACTION_ROWS = 1000
 SEEKS = 3000
 NEW_ROWS = 3000
 PAGE = 500
-BOUNDS = {"insert, 1 index": 40.0, "seek and retrieve all": 10.0, "bulk read, a row": 1e6 / 300_000, "server read": 15.0}
+BULK = "bulk read, a row"
+BOUNDS = {"insert, 1 index": 40.0, "seek and retrieve all": 10.0, BULK: 1e6 / 300_000, "server read": 15.0}
 
 TEXT = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz0123456789 ", k=100)) for n in range(64)]
 WIDE = [ColumnCreate("id", Coltyp.Long, grbit=AddColumnGrbit.ColumnFixed)] + [
@@ -125,7 +126,7 @@ class Bench:
                 "insert, 1 index": (partial(self.insert, mixed, new), NEW_ROWS),
                 "seek and retrieve all": (partial(self.seek, mixed, keys), SEEKS),
                 "the same, one transaction": (partial(self.seek_in_transaction, mixed, keys), SEEKS),
-                "bulk read, a row": (partial(self.bulk, wide, bulk_rows, bulk_rounds), bulk_rows * bulk_rounds),
+                BULK: (partial(self.bulk, wide, bulk_rows, bulk_rounds), bulk_rows * bulk_rounds),
                 "server read": (partial(self.through_peer, self.read_calls(wide, keys)), SEEKS),
             }
             for title, (work, count) in measured.items():
@@ -194,15 +195,29 @@ async def run(given: argparse.Namespace) -> dict[int, dict[str, tuple[float, flo
         return out
 
 
+def save(found: dict[int, dict[str, tuple[float, float]]]) -> None:
+    (RESULTS / "engine_bench.json").write_text(json.dumps(found, indent=1) + "\n")
+    titles = list(next(iter(found.values())))
+    each: dict[str, list[tuple[int, float]]] = {title: [(rows, round(found[rows][title][0], 2)) for rows in found] for title in titles}
+    bulk = {BULK: each.pop(BULK)}
+    Figure("The engine in process, as the table grows", "lines", "rows in the table", "us of CPU each", each, log_x=True).save(
+        "engine_growth"
+    )
+    bound = {"300,000 rows a second": BOUNDS[BULK]}
+    Figure("Bulk reads, as the table grows", "lines", "rows in the table", "us of CPU a row", bulk, bound, log_x=True).save("engine_bulk")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=lambda text: [int(n) for n in text.split(",")], default=[1000, 10_000, 100_000])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--raw", type=Path, help="the figures, as JSON: rows, then what was measured, then CPU and wall time")
+    parser.add_argument(
+        "--save", action="store_true", help="the figures as JSON (rows, what was measured, CPU and wall time) and the plots' data"
+    )
     given = parser.parse_args()
     found = uvloop.run(run(given))
-    if given.raw:
-        given.raw.write_text(json.dumps(found, indent=1) + "\n")
+    if given.save:
+        save(found)
     print(f"{'us of CPU (of wall time)':28}" + "".join(f"{rows:>18,}" for rows in given.rows) + f"{'bound':>8}")
     missed = 0
     for title in next(iter(found.values())):

@@ -1,12 +1,12 @@
 """YCSB A to F, durable inserts and bulk load over the client, beside PostgreSQL in interleaved rounds.
 
     python -m benchmarks.ycsb [--records 10000] [--seconds 0.5] [--rounds 3] [--connections 1,8,32] [--workloads ABCDEFL]
-                              [--pinned] [--raw FILE]
+                              [--pinned] [--save]
 
 Records of 10 x 100 bytes, keys drawn by Zipf's law (D: the latest are read most), one client process for both. In each round each
 server takes its turn, so that a busy machine is unfair to both alike; the ratio is the median of the rounds' ratios. "us" is the
 server's CPU an operation, user and system, all its threads and processes, and after the stroke the client's. `--pinned` puts client
-and servers on one core.
+and servers on one core. `--save` leaves each round's figures in `results/ycsb.jsonl` and the data of the plots beside it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import random
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 
 import uvloop
 
+from benchmarks.figures import RESULTS, Figure
 from benchmarks.ycsb_peers import FIELD_BYTES, FIELDS, Client, Jetwire, JetwireClient, PostgreSQL, Record, pin, why_no_postgresql
 
 ZIPF = 0.99
@@ -153,6 +154,33 @@ class Run:
         await client.update(key, field, value)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """What was measured of one workload with so many connections, by server."""
+
+    workload: str
+    connections: int
+    rounds: dict[str, list[Figures]]
+
+
+def save(cells: list[Cell], suffix: str) -> None:
+    """The raw figures, and two plots for each number of connections: operations a second, and the server's CPU."""
+    (RESULTS / f"ycsb{suffix}.jsonl").write_text("".join(json.dumps(asdict(cell)) + "\n" for cell in cells))
+    for connections in sorted({cell.connections for cell in cells if cell.workload != "load"}):
+        of_these = [cell for cell in cells if cell.connections == connections and cell.workload != "load"]
+        told = "one connection" if connections == 1 else f"{connections} connections"
+        for name, what, unit, column in (
+            ("ycsb", "operations a second", "operations/s", 0),
+            ("ycsb_cpu", "server CPU an operation", "us", 1),
+        ):
+            series = {
+                server: [(cell.workload[0], round(median(one[column] for one in cell.rounds[server]), 1)) for cell in of_these]
+                for server in of_these[0].rounds
+            }
+            bars = Figure(f"YCSB, {told}: {what}", "bars", "workload", unit, series)
+            bars.save(f"{name}_{connections}{suffix}")
+
+
 Report = Callable[[str, int, dict[str, list[Figures]], float | None, int | None], None]
 
 
@@ -186,15 +214,14 @@ def main() -> int:
     parser.add_argument("--connections", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
     parser.add_argument("--workloads", default="ABCDEFL")
     parser.add_argument("--pinned", action="store_true")
-    parser.add_argument("--raw", type=Path, help="each round's figures, as JSON lines")
+    parser.add_argument("--save", action="store_true", help="each round's figures as JSON lines, and the plots' data, in results/")
     given = parser.parse_args()
     missed = 0
+    cells: list[Cell] = []
 
     def report(title: str, connections: int, rounds: dict[str, list[Figures]], bound: float | None, most: int | None) -> None:
         nonlocal missed
-        if given.raw:
-            with given.raw.open("a") as raw:
-                raw.write(json.dumps({"workload": title, "connections": connections, "rounds": rounds}) + "\n")
+        cells.append(Cell(title, connections, rounds))
         own, other = rounds["Jetwire"], rounds.get("PostgreSQL")
         rate, spent, client = (median(column) for column in zip(*own, strict=True))
         line = f"{title:26}{connections:4}{rate:10,.0f}{f'{spent:.1f} / {client:.1f}':>16}"
@@ -223,6 +250,8 @@ def main() -> int:
         finally:
             for server in servers:
                 server.stop()
+    if given.save:
+        save(cells, "_pinned" if given.pinned else "")
     if JetwireClient.conflicts:
         print(f"Write conflicts, tried again: {JetwireClient.conflicts}")
     return 1 if missed else 0
