@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import logging
 import os
@@ -104,7 +105,9 @@ def run_server(settings: Settings) -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
     except (UnsafeStart, JetError, OSError) as error:
-        print(f"jetwired: {error}", file=sys.stderr)
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE and error.filename is None
+        advice = "; stop what listens there, or choose another address with --http and --tcp" if taken else ""
+        print(f"jetwired: {error}{advice}", file=sys.stderr)
         return 1
     return 0
 

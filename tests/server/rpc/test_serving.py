@@ -388,19 +388,33 @@ def health(server: ServerProcess) -> tuple[int, str]:
     return ended.returncode, ended.stdout + ended.stderr
 
 
+def health_alone(server: ServerProcess) -> tuple[int, str]:
+    """As the image asks, every few seconds: without loading the server."""
+    heavy = "import sys, runpy; sys.modules.update(dict.fromkeys(['typer', 'aiohttp', 'pydantic', 'lmdb']))"
+    run = f"{heavy}; sys.argv[1:] = ['127.0.0.1:{server.http_port}']; runpy.run_module('jetwire_server.health', run_name='__main__')"
+    ended = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=20, check=False)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_port_that_is_taken(server: ServerProcess, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match=r"address already in use; .*--http"):
+        ServerProcess(tmp_path / "data", http=f"127.0.0.1:{server.http_port}")
+
+
 def test_the_health_command(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
-        code, said = health(server)
-        assert (code, json.loads(said)) == (0, {"status": "ready", "frozen": False})
+        for code, said in (health(server), health_alone(server)):
+            assert (code, json.loads(said)) == (0, {"status": "ready", "frozen": False})
         with server.connect() as lines:
             snap_id = lines.call("OSSnapshotPrepare")["snapId"]
             lines.call("OSSnapshotFreeze", snapId=snap_id)
             assert json.loads(health(server)[1]) == {"status": "ready", "frozen": True}
             lines.call("OSSnapshotThaw", snapId=snap_id)
         server.kill()
-        code, said = health(server)
-        assert code == 1
-        assert "Traceback" not in said
+        for code, said in (health(server), health_alone(server)):
+            assert code == 1
+            assert "refused" in said
+            assert "Traceback" not in said
 
 
 # -- slow readers -----------------------------------------------------------------------------------------------------
