@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 from jetwire_protocol.data.flags import GotoSecondaryIndexBookmarkGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.place import GAP, ON
 from jetwire_server.engine.ranges import Ranges
 from jetwire_server.engine.values import MANY, PRIMARY
 from jetwire_server.store.interface import Transaction
 
-_GOTO_BITS = 0
-for _bit in GotoSecondaryIndexBookmarkGrbit:
-    _GOTO_BITS |= int(_bit)
+_GOTO_BITS = all_bits(GotoSecondaryIndexBookmarkGrbit)
 _PERMIT_VIRTUAL = int(GotoSecondaryIndexBookmarkGrbit.BookmarkPermitVirtualCurrency)
 
 

@@ -117,12 +117,10 @@ class Catalog:
         """All tables, by object id."""
         out: list[Table] = []
         low = _TABLE
-        while True:
-            rows = await txn.scan(self.tree, low, _TABLE + b"\xff" * 7)
+        while rows := await txn.scan(self.tree, low, _TABLE + b"\xff" * 7):
             out += [self._decode(value) for _, value in rows]
-            if len(rows) < 1000:
-                return out
             low = rows[-1][0] + b"\0"
+        return out
 
     async def stats(self, txn: Transaction, objid: int) -> Stats:
         row = await txn.get(self.tree, _STATS + objid.to_bytes(6, "big"))

@@ -10,6 +10,7 @@ from uuid import UUID
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateTableColumnIndexGrbit, DeleteColumnGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.catalog import check_name, fold
 from jetwire_server.engine.database import DatabaseCalls
 from jetwire_server.engine.schema import (
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
     from jetwire_server.store.interface import Transaction
 
 G = AddColumnGrbit
-_KNOWN_BITS = 0
-for _bit in AddColumnGrbit:
-    _KNOWN_BITS |= int(_bit)
+_KNOWN_BITS = all_bits(G)
 _LONG = frozenset({Coltyp.LongBinary, Coltyp.LongText})
 _TEXT = frozenset({Coltyp.Text, Coltyp.LongText})
 _CODE_PAGES = frozenset({1252, 1200})

@@ -7,12 +7,11 @@ from typing import Any
 
 from jetwire_protocol.data.flags import Spacehints
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.bits import all_bits
 
-_KNOWN_BITS = 0
-for _bit in Spacehints:
-    _KNOWN_BITS |= int(_bit)
+_KNOWN_BITS = all_bits(Spacehints)
 _SCANS = int(Spacehints.RetrieveHintTableScanForward | Spacehints.RetrieveHintTableScanBackward)
-_DENSITIES = range(20, 101)
+DENSITIES = range(20, 101)
 _GROWTH_PERCENT = range(100, 500 * 100)
 _EXTENT_BYTES_MAX = 100 << 20
 
@@ -26,7 +25,7 @@ def check_hints(hints: Mapping[str, Any] | None) -> None:
         return int(hints.get(name) or 0)
 
     for density in (of("initialDensity"), of("maintDensity")):
-        if density and density not in _DENSITIES:
+        if density and density not in DENSITIES:
             raise JetError(Err.DensityInvalid, f"density {density}")
     if of("grbit") & ~_KNOWN_BITS:
         raise JetError(Err.InvalidGrbit)

@@ -10,9 +10,10 @@ from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, Conditionalcolum
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.catalog import check_name, fold
 from jetwire_server.engine.columns import ColumnCalls
-from jetwire_server.engine.hints import check_hints
+from jetwire_server.engine.hints import DENSITIES, check_hints
 from jetwire_server.engine.indexing import build
 from jetwire_server.engine.locales import check_flags, locale_of
 from jetwire_server.engine.parameters import Parameters
@@ -26,17 +27,13 @@ if TYPE_CHECKING:
     from jetwire_server.store.interface import Transaction
 
 G = CreateIndexGrbit
-_KNOWN_BITS = 0
-for _bit in CreateIndexGrbit:
-    _KNOWN_BITS |= int(_bit)
-_KNOWN_BITS &= ~int(G.IndexDeferredPopulateCreate | G.IndexDeferredPopulateProcess | G.IndexOptionallyUnique)
+_KNOWN_BITS = all_bits(G) & ~int(G.IndexDeferredPopulateCreate | G.IndexDeferredPopulateProcess | G.IndexOptionallyUnique)
 _IGNORES = G.IndexIgnoreNull | G.IndexIgnoreAnyNull | G.IndexIgnoreFirstNull
 _TUPLE_TYPES = frozenset({Coltyp.Text, Coltyp.LongText})
 _TUPLE_LENGTHS = range(2, 256)
 _TUPLE_TOTAL_MAX = 32_767
 _START_DEFAULT = -1
 _UNSIGNED_SHORT_MAX = 0xFFFF
-_DENSITIES = range(20, 101)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +83,7 @@ def with_index(table: Table, spec: IndexCreate, parameters: Parameters) -> Table
     check_name(spec.name, "index")
     grbit = _check_grbit(spec)
     key_most, var_seg_mac = _check_sizes(spec, grbit)
-    if spec.density and spec.density not in _DENSITIES:
+    if spec.density and spec.density not in DENSITIES:
         raise JetError(Err.DensityInvalid, f"density {spec.density}")
     check_hints(spec.hints)
     segments = _segments(table, spec)

@@ -14,6 +14,7 @@ from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.clock import Clock
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.database import Database
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.engine.session import Session
@@ -33,9 +34,7 @@ _STOP_BITS = int(
     | StopServiceInstanceGrbit.StopServiceQuiesceCaches
     | StopServiceInstanceGrbit.StopServiceResume
 )
-_INIT_BITS = 0
-for _bit in InitGrbit:
-    _INIT_BITS |= int(_bit)
+_INIT_BITS = all_bits(InitGrbit)
 
 
 class State(Enum):

@@ -9,6 +9,7 @@ from typing import Any
 from jetwire_protocol.data.flags import Move, MoveGrbit, Relop, SetCurrentIndexGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.catalog import check_name
+from jetwire_server.engine.indexes import index_by_id
 from jetwire_server.engine.place import AFTER, BEFORE, FRESH, GAP, ON, Place
 from jetwire_server.engine.values import PRIMARY, IndexPlan, from_bytes, successor
 from jetwire_server.keys import SearchKey
@@ -156,8 +157,6 @@ class Navigation(Place):
 
     def _index_named(self, name: str | None, indexid: bytes | None) -> IndexPlan:
         if indexid is not None:
-            from jetwire_server.engine.indexes import index_by_id
-
             name = index_by_id(self.table, indexid).name
         if not name:
             return self.plan.rows

@@ -304,6 +304,3 @@ class Place:
         if self.range_low is not None or self.range_high is not None:
             self.range_low = self.range_high = None
             self._chunk = []
-
-    def _values_of(self, row: bytes) -> dict[int, Any]:
-        return self.plan.codec.decode(row)

@@ -9,8 +9,10 @@ from typing import Any
 from jetwire_protocol.data.flags import EnumerateColumnsGrbit, GetRecordSizeGrbit, RetrieveColumnGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine import longvalue
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.place import ON
+from jetwire_server.engine.schema import TAGGED_FIRST
 from jetwire_server.engine.update import Updates
 from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan, bytes_to_text, size_of, to_bytes
 from jetwire_server.keys import NOT_DECODABLE
@@ -18,9 +20,7 @@ from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction
 
 R = RetrieveColumnGrbit
-_BITS = 0
-for _bit in RetrieveColumnGrbit:
-    _BITS |= int(_bit)
+_BITS = all_bits(RetrieveColumnGrbit)
 _COPY, _FROM_INDEX, _FROM_BOOKMARK = int(R.RetrieveCopy), int(R.RetrieveFromIndex), int(R.RetrieveFromPrimaryBookmark)
 _TAG, _NULL, _NO_DEFAULT = int(R.RetrieveTag), int(R.RetrieveNull), int(R.RetrieveIgnoreDefault)
 _LONG_ID, _REFS, _TUPLE = int(R.RetrieveLongId), int(R.RetrieveLongValueRefCount), int(R.RetrieveTuple)
@@ -28,15 +28,10 @@ E = EnumerateColumnsGrbit
 _ENUM_COPY, _ENUM_NO_DEFAULT = int(E.EnumerateCopy), int(E.EnumerateIgnoreDefault | E.EnumerateIgnoreUserDefinedDefault)
 _ENUM_PRESENCE, _ENUM_TAGGED, _ENUM_COMPRESS = int(E.EnumeratePresenceOnly), int(E.EnumerateTaggedOnly), int(E.EnumerateCompressOutput)
 _ENUM_IN_RECORD = int(E.EnumerateInRecordOnly)
-_ENUM_BITS = 0
-for _enum_bit in EnumerateColumnsGrbit:
-    _ENUM_BITS |= int(_enum_bit)
-_ENUM_BITS &= ~int(E.EnumerateLocal)  # documented as one that is refused
-_SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = (
-    int(GetRecordSizeGrbit.RecordSizeInCopyBuffer),
-    int(GetRecordSizeGrbit.RecordSizeRunningTotal),
-    int(GetRecordSizeGrbit.RecordSizeLocal),
-)
+_ENUM_BITS = all_bits(E) & ~int(E.EnumerateLocal)  # which is documented as one that is refused
+Z = GetRecordSizeGrbit
+_SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = int(Z.RecordSizeInCopyBuffer), int(Z.RecordSizeRunningTotal), int(Z.RecordSizeLocal)
+_SIZE_BITS = all_bits(Z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +171,7 @@ class Retrieval(Updates):
         return got
 
     async def _retrieve(self, txn: Transaction, columnid: int, grbit: int, info: RetInfo, most: int | None) -> Retrieved:
-        if info.itag < 1 and columnid:
+        if info.itag < 1:
             raise JetError(Err.BadItagSequence, f"itagSequence {info.itag}")
         if info.offset < 0:
             raise JetError(Err.InvalidParameter, f"offset {info.offset}")
@@ -244,11 +239,9 @@ class Retrieval(Updates):
 
     async def _nth_tagged(self, txn: Transaction, grbit: int, number: int) -> tuple[int, int]:
         """The column and itagSequence of the record's tagged value number `number`."""
-        if number < 1:
-            raise JetError(Err.BadItagSequence, f"itagSequence {number}")
         stored = await self._stored_now(txn, bool(grbit & _COPY))
         for columnid in sorted(stored):
-            if columnid < 256:
+            if columnid < TAGGED_FIRST:
                 continue
             value = stored[columnid]
             count = len(value) if type(value) is list else 1 if value is not None or grbit & _NULL else 0
@@ -264,7 +257,7 @@ class Retrieval(Updates):
             raise JetError(Err.IndexTuplesCannotRetrieveFromIndex)
         if at.maker is None or plan.id not in at.columns:
             return None
-        if self.state != 3:
+        if self.state != ON:
             await self._record(txn)
         value = at.maker.decode(self.bookmark if grbit & _FROM_BOOKMARK else self.entry_key())[at.columns.index(plan.id)]
         if value is NOT_DECODABLE:
@@ -336,7 +329,7 @@ class Retrieval(Updates):
         else:
             values = {k: v for k, v in values.items() if k not in self.plan.defaults or v != self.plan.defaults[k]}
         if columns is None:
-            first = 256 if grbit & _ENUM_TAGGED else 1
+            first = TAGGED_FIRST if grbit & _ENUM_TAGGED else 1
             asked: Sequence[tuple[int, Sequence[int]]] = [(c, ()) for c in sorted(values) if c >= first]
         else:
             asked = columns
@@ -379,10 +372,7 @@ class Retrieval(Updates):
     async def get_record_size(self, running: RecordSize | None = None, grbit: int = 0) -> RecordSize:
         """What the record takes, by kinds; added to `running` with RunningTotal."""
         self.session.check()
-        known = 0
-        for bit in GetRecordSizeGrbit:
-            known |= int(bit)
-        if grbit & ~known:
+        if grbit & ~_SIZE_BITS:
             raise JetError(Err.InvalidGrbit)
         size = await self._read(self._size, grbit)
         if grbit & _SIZE_TOTAL and running is not None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.indexing import add_entries, change_entries, normalized_keys
-from jetwire_server.engine.schema import Column
 from jetwire_server.engine.values import IndexPlan, TablePlan
 from jetwire_server.store.interface import Transaction
 
-_VERSION_WRAPS = {Coltyp.Long: 1 << 32}
+_VERSION_MAX = 2**31 - 1
 
 
 def check_required(plan: TablePlan, values: Mapping[int, Any]) -> None:
@@ -74,8 +72,6 @@ def replace_values(txn: Transaction, plan: TablePlan, bookmark: bytes, base: byt
         change_entries(txn, index, old, new, bookmark)
 
 
-def next_version(column: Column, version: int) -> int:
-    """One more, and from the greatest to the smallest."""
-    wrap = _VERSION_WRAPS.get(column.coltyp, 1 << 64)
-    following = (version + 1) % wrap
-    return following - wrap if following >= wrap // 2 else following
+def next_version(version: int) -> int:
+    """One more, and from the greatest Long to the smallest: a version column has no other type."""
+    return version + 1 if version < _VERSION_MAX else -_VERSION_MAX - 1

@@ -6,14 +6,13 @@ from typing import Any
 
 from jetwire_protocol.data.flags import MakeKeyGrbit, RetrieveColumnGrbit, SeekGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.navigation import Navigation
 from jetwire_server.engine.place import GAP, ON
 from jetwire_server.engine.values import MANY, successor
 from jetwire_server.store.interface import Row, Transaction
 
-_KEY_BITS = 0
-for _bit in MakeKeyGrbit:
-    _KEY_BITS |= int(_bit)
+_KEY_BITS = all_bits(MakeKeyGrbit)
 _NORMALIZED = int(MakeKeyGrbit.NormalizedKey)
 _EQ, _LT, _LE = int(SeekGrbit.SeekEQ), int(SeekGrbit.SeekLT), int(SeekGrbit.SeekLE)
 _GE, _GT = int(SeekGrbit.SeekGE), int(SeekGrbit.SeekGT)

@@ -10,6 +10,7 @@ from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, Prep, SetColumnG
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.preparing import INSERTS, CopyBuffer, Preparing
 from jetwire_server.engine.schema import Column
@@ -18,9 +19,7 @@ from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction
 
 S = SetColumnGrbit
-_SET_BITS = 0
-for _bit in SetColumnGrbit:
-    _SET_BITS |= int(_bit)
+_SET_BITS = all_bits(S)
 _APPEND, _OVERWRITE, _SIZE = int(S.SetAppendLV), int(S.SetOverwriteLV), int(S.SetSizeLV)
 _ZERO_LENGTH, _SEPARATE, _INTRINSIC = int(S.SetZeroLength), int(S.SetSeparateLV), int(S.SetIntrinsicLV)
 _UNIQUE, _UNIQUE_NORMALIZED, _REVERT = int(S.SetUniqueMultiValues), int(S.SetUniqueNormalizedMultiValues), int(S.SetRevertToDefaultValue)

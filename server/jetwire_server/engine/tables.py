@@ -12,7 +12,7 @@ from jetwire_server.engine import autoincrement
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
-from jetwire_server.engine.hints import check_hints
+from jetwire_server.engine.hints import DENSITIES, check_hints
 from jetwire_server.engine.indexes import IndexCalls, IndexCreate, with_index
 from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Column, Table
@@ -44,7 +44,7 @@ _OPEN_BITS = _TABLE_CLASSES | int(
     | O.TableAllowSensitiveOperation
 )
 CREATED = int(O.TableDenyRead | O.TableDenyWrite | O.TablePermitDDL | O.TableUpdatable)
-DENSITY_DEFAULT, DENSITY_MIN, DENSITY_MAX = 80, 20, 100
+DENSITY_DEFAULT = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ async def _nothing_higher(txn: Transaction) -> int:
 def check_density(density: int) -> int:
     if density == 0:
         return DENSITY_DEFAULT
-    if not DENSITY_MIN <= density <= DENSITY_MAX:
+    if density not in DENSITIES:
         raise JetError(Err.DensityInvalid, f"density {density}")
     return density
 

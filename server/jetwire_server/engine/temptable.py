@@ -16,6 +16,7 @@ from jetwire_protocol.data.flags import AddColumnGrbit, CreateIndexGrbit, OpenTe
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Stats
 from jetwire_server.engine.columns import ColumnCreate, with_column
@@ -33,14 +34,10 @@ if TYPE_CHECKING:
     from jetwire_server.engine.session import Session
 
 T = OpenTempTableGrbit
-_BITS = 0
-for _bit in OpenTempTableGrbit:
-    _BITS |= int(_bit)
+_BITS = all_bits(T)
 _KEY, _DESCENDING = int(AddColumnGrbit.ColumnTTKey), int(AddColumnGrbit.ColumnTTDescending)
 _KEPT = int(AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnTagged | AddColumnGrbit.ColumnVariable)
-_KNOWN_COLUMN_BITS = 0
-for _column_bit in AddColumnGrbit:
-    _KNOWN_COLUMN_BITS |= int(_column_bit)
+_KNOWN_COLUMN_BITS = all_bits(AddColumnGrbit)
 _MATERIALIZED = int(T.TTIndexed | T.TTUpdatable | T.TTScrollable | T.TTForceMaterialization)
 _INSERTS_LATER = int(T.TTUpdatable | T.TTForceMaterialization)
 _SCRATCH_SLOT = 0xFFFF

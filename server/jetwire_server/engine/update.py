@@ -99,7 +99,7 @@ class Updates(Setting):
             txn.lock(plan.rows.tree, bookmark)  # a record that another holds is a conflict, whatever else is wrong
         changes = dict(buffer.changes)
         for columnid in plan.versions:
-            changes[columnid] = next_version(plan.columns[columnid].column, buffer.stored.get(columnid) or 0)
+            changes[columnid] = next_version(buffer.stored.get(columnid) or 0)
         if not plan.has_long:
             replace_values(txn, plan, bookmark, base, now, changes)
             self._row = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.columns import FIXED_SIZES, default_value
@@ -311,12 +311,4 @@ def _compile(table: Table) -> TablePlan:
         single=frozenset(c.id for c in living if not c.grbit & G.ColumnMultiValued),
         straight=table.primary is not None
         and not any(c.grbit & (G.ColumnVersion | G.ColumnAutoincrement | G.ColumnEscrowUpdate) for c in living),
-    )
-
-
-def unique(plan: IndexPlan) -> bool:
-    return (
-        plan.kind != MANY
-        and plan.index is not None
-        and bool(plan.index.grbit & (CreateIndexGrbit.IndexUnique | CreateIndexGrbit.IndexPrimary))
     )
