@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -118,6 +126,111 @@ def test_verify_tells_another_digest_and_another_snapshot(frozen: tuple[Path, Pa
     manifest.write_text(json.dumps(said))
     code, output = run("verify", copy, "--manifest", manifest)
     assert (code, "something else" in output) == (6, True)
+
+
+def everything(copy: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(copy)): p.read_bytes() for p in copy.rglob("*") if p.is_file() and not p.name.endswith("-lock")}
+
+
+def test_verify_leaves_the_copy_as_it_is_and_notes_each_time_who_when_and_what(frozen: tuple[Path, Path]) -> None:
+    copy, manifest = frozen
+    before, begun = everything(copy), time.time()
+    assert run("verify", copy, "--manifest", manifest)[0] == 0
+    flip(copy / "default" / "a.edb", b"7 of 0 xxx")
+    assert run("verify", copy, "--manifest", manifest)[0] == 6
+    flip(copy / "default" / "a.edb", bytes([ord("7") ^ 0x10]) + b" of 0 xxx")
+    assert everything(copy) == before
+    records = [json.loads(line) for line in (copy.parent / "copy.verified.jsonl").read_text().splitlines()]
+    assert [record["result"] for record in records] == ["good", "bad"]
+    for record in records:
+        assert begun <= record["time"] <= time.time()
+        assert record["who"] == f"{getpass.getuser()}@{socket.gethostname()}"
+        assert (record["copy"], record["manifest"]) == (str(copy), str(manifest))
+    assert "checksum" in " ".join(records[1]["problems"])
+    assert run("verify", copy / "default", "--manifest", manifest)[0] == 0, "a copy of the instance alone"
+    assert (copy / "default.verified.jsonl").exists()
+
+
+async def test_verify_names_each_way_in_which_a_database_differs_from_the_manifest(frozen: tuple[Path, Path]) -> None:
+    copy, manifest = frozen
+    said = json.loads(manifest.read_text())
+    wanted = said[0]["instances"][0]["databases"][0]
+    for name, other in (("digest", "0" * len(str(wanted["digest"]))), ("records", 1049), ("tables", 2), ("name", "b.edb")):
+        text = json.dumps([{**said[0], "instances": [{**said[0]["instances"][0], "databases": [{**wanted, name: other}]}]}])
+        (copy.parent / "other.json").write_text(text)
+        code, output = await asyncio.to_thread(run, "verify", copy, "--manifest", copy.parent / "other.json")
+        assert (code, str(other) in output) == (6, True), output
+
+
+def test_verify_names_a_missing_file(frozen: tuple[Path, Path]) -> None:
+    copy, manifest = frozen
+    for file in ("a.edb", "edb.log", "edb.chk"):
+        kept = (copy / "default" / file).read_bytes()
+        (copy / "default" / file).unlink()
+        code, output = run("verify", copy, "--manifest", manifest)
+        assert (code, f"{file} is missing" in output) == (6, True), output
+        (copy / "default" / file).write_bytes(kept)
+    assert run("verify", copy, "--manifest", manifest)[0] == 0
+
+
+async def test_verify_without_a_manifest_says_that_nothing_was_compared(frozen: tuple[Path, Path]) -> None:
+    copy, _ = frozen
+    code, output = await asyncio.to_thread(run, "verify", copy, "--json")
+    said = json.loads(output)
+    assert (code, said["good"], len(said["notes"])) == (0, True, 1)
+    assert "compared with nothing" in said["notes"][0]
+    assert said["record"] == str(copy.parent / "copy.verified.jsonl")
+
+
+async def test_verify_tells_the_copy_of_another_instance(frozen: tuple[Path, Path], tmp_path: Path) -> None:
+    _, manifest = frozen
+    other = await (await Hosted(tmp_path / "other").start()).create()
+    await other.write(10)
+    await other.stop()
+    code, output = await asyncio.to_thread(run, "verify", other.data, "--manifest", manifest)
+    assert (code, "a copy of something else" in output) == (6, True)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty", "a file"])
+def test_verify_of_what_is_no_copy_is_never_good(frozen: tuple[Path, Path], tmp_path: Path, place: str) -> None:
+    _, manifest = frozen
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a file").touch()
+    code, output = run("verify", tmp_path / place, "--manifest", manifest)
+    assert code != 0
+    assert "good" not in output.replace("NOT GOOD", "")
+    assert run("verify", tmp_path / "empty", "--manifest", tmp_path / "no manifest")[0] == 2
+
+
+def test_verify_of_a_read_only_copy(frozen: tuple[Path, Path], tmp_path: Path) -> None:
+    _, manifest = frozen
+    (tmp_path / "home").mkdir()
+    if subprocess.run(["mount", "--bind", tmp_path, tmp_path / "home"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", tmp_path / "home"], check=True)
+        code, output = run("verify", tmp_path / "home" / "copy", "--manifest", manifest)
+        assert (code, "not recorded" in output) == (0, True), output
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / "home"], check=False)
+
+
+def test_verify_shows_progress_on_a_terminal_and_is_quiet_elsewhere(frozen: tuple[Path, Path]) -> None:
+    copy, manifest = frozen
+    command = [sys.executable, "-m", "jetwire_server", "verify", str(copy), "--manifest", str(manifest), "--json"]
+    quiet = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (quiet.returncode, quiet.stderr, len(quiet.stdout.splitlines())) == (0, "", 1)
+    ours, theirs = pty.openpty()
+    shown = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    text = b""
+    with suppress(OSError):  # the other end is closed
+        while piece := os.read(ours, 4096):
+            text += piece
+    os.close(ours)
+    out, _ = shown.communicate(timeout=60)
+    assert json.loads(out)["good"]
+    assert b"edb.log" in text or b"a.edb" in text or b"default: " in text
 
 
 async def test_nothing_is_read_while_a_server_has_the_directory(tmp_path: Path) -> None:
