@@ -23,9 +23,6 @@ class Waiting:
         """What is left of it, to be run as a task."""
         return await _go_on(self._coroutine, self._first)
 
-    def close(self) -> None:
-        self._coroutine.close()
-
 
 def begin(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The coroutine's result if it ended without waiting, else a `Waiting`. Raises what the coroutine raises."""

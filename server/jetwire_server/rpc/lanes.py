@@ -33,14 +33,13 @@ class Lanes:
         lanes = self._lanes
         return not lanes or not any(session in lanes for session in sessions)
 
-    def enter(self, turn: Turn) -> bool:
-        """Takes a place in each lane. True if it is the first in all of them; else it is run when it becomes so."""
+    def enter(self, turn: Turn) -> None:
+        """Takes a place in each lane. If it is not the first in all of them, it is run when it becomes so."""
         for session in turn.sessions:
             lane = self._lanes.setdefault(session, deque())
             if lane:
                 turn._ahead += 1
             lane.append(turn)
-        return turn._ahead == 0
 
     def leave(self, turn: Turn) -> None:
         """A call ended: whoever is now first in all its lanes runs."""
