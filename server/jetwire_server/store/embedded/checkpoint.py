@@ -12,6 +12,7 @@ committing turns back when somebody wants to freeze.
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -46,6 +47,7 @@ ROUND_KEYS = 20_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
 MARK_ROUNDS = 4  # while memory is short, the checkpoint file is written after so many rounds, not after each
 TRIM_KEYS = 1_000
+COLLECT_BYTES = 4 << 20  # of versions: about 10,000 small ones
 MAKE_WAY = 3.0  # so many times as long as a chunk took
 
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
@@ -124,6 +126,7 @@ class Checkpoint:
         self._thread = ThreadPoolExecutor(1, "pages")
         self._unsaved: deque[Published] = deque()
         self._unsaved_bytes = 0
+        self._uncollected = 0  # bytes of versions since the collector looked at the youngest objects
         self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
         self._retained: dict[Tree, set[bytes]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
@@ -138,6 +141,12 @@ class Checkpoint:
         self._unsaved.append(published)
         self._unsaved_bytes += published.weight
         UNSAVED_BYTES.value = self._unsaved_bytes
+        self._uncollected += published.weight
+        if self._uncollected > COLLECT_BYTES:
+            # The collector counts what is made less what goes. Where versions come and go at one pace it waits until all of
+            # them are its youngest, and then looks at them in one go: for a tenth of a second.
+            self._uncollected = 0
+            gc.collect(0)
         if self._unsaved_bytes > self._owner.timeline.usage.due:
             self.start()
 
