@@ -25,7 +25,8 @@ BENCHMARKS = {
     "freeze": "how fast a freeze closes the gate under load",
     "ycsb": "YCSB A to F, inserts and bulk load over the client, beside PostgreSQL",
 }
-SAVE = {"engine_bench", "ycsb"}  # these have raw figures and plots of their own
+# What these are asked for besides, because they have raw figures and plots of their own.
+SAVE = {"engine_bench": ("--save", "--rows", "1000,10000,100000,1000000"), "ycsb": ("--save",)}
 
 
 def run(name: str, save: bool) -> bool:
@@ -34,7 +35,7 @@ def run(name: str, save: bool) -> bool:
     if not save:
         return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
     lines = [f"{time.strftime('%d %B %Y, %H:%M UTC', time.gmtime())}, load average {os.getloadavg()[0]:.1f}"]
-    with subprocess.Popen([*command, *(["--save"] if name in SAVE else [])], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *SAVE.get(name, ())], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)

@@ -32,6 +32,7 @@ from benchmarks.ycsb_peers import FIELD_BYTES, FIELDS, Client, Jetwire, JetwireC
 
 ZIPF = 0.99
 SCAN_ROWS = 100
+PLOTTED = (8, 32)  # connections that have plots
 LOAD_ROWS = 1000  # records a call
 DRAWN = 20_000  # keys are drawn before the clock runs, and used again
 SERVER_MICROSECONDS = {"C": 15, "L": 40}  # the most at 32 connections
@@ -163,22 +164,26 @@ class Cell:
     rounds: dict[str, list[Figures]]
 
 
-def save(cells: list[Cell], suffix: str) -> None:
-    """The raw figures, and two plots for each number of connections: operations a second, and the server's CPU."""
-    (RESULTS / f"ycsb{suffix}.jsonl").write_text("".join(json.dumps(asdict(cell)) + "\n" for cell in cells))
-    for connections in sorted({cell.connections for cell in cells if cell.workload != "load"}):
-        of_these = [cell for cell in cells if cell.connections == connections and cell.workload != "load"]
-        told = "one connection" if connections == 1 else f"{connections} connections"
-        for name, what, unit, column in (
-            ("ycsb", "operations a second", "operations/s", 0),
-            ("ycsb_cpu", "server CPU an operation", "us", 1),
-        ):
-            series = {
-                server: [(cell.workload[0], round(median(one[column] for one in cell.rounds[server]), 1)) for cell in of_these]
-                for server in of_these[0].rounds
-            }
-            bars = Figure(f"YCSB, {told}: {what}", "bars", "workload", unit, series)
-            bars.save(f"{name}_{connections}{suffix}")
+def save(cells: list[Cell], pinned: bool) -> None:
+    """The raw figures, and plots for 8 and for 32 connections: operations a second, and the server's CPU."""
+    name = "ycsb_pinned.jsonl" if pinned else "ycsb.jsonl"
+    (RESULTS / name).write_text("".join(json.dumps(asdict(cell)) + "\n" for cell in cells))
+    if pinned:
+        return
+    for connections in PLOTTED:
+        of_these = [cell for cell in cells if cell.connections == connections]
+        if of_these:
+            draw("operations a second", 0, of_these).save(f"ycsb_{connections}")
+            draw("us of server CPU an operation", 1, of_these).save(f"ycsb_cpu_{connections}")
+
+
+def draw(what: str, column: int, cells: list[Cell]) -> Figure:
+    """Bars of the rounds' medians, one for each server and workload."""
+    series = {
+        server: [(cell.workload[0], round(median(one[column] for one in cell.rounds[server]), 1)) for cell in cells]
+        for server in cells[0].rounds
+    }
+    return Figure(f"YCSB, {cells[0].connections} connections: {what}", "bars", "workload", what, series)
 
 
 Report = Callable[[str, int, dict[str, list[Figures]], float | None, int | None], None]
@@ -199,7 +204,7 @@ async def compare(runs: list[Run], given: argparse.Namespace, report: Report) ->
                 dice = Dice(given.records, turn)
                 for run in runs if turn % 2 else reversed(runs):
                     rounds[run.server.name].append(await run.measure(workload, dice, given.seconds))
-            bounded = connections in (8, 32) and not given.pinned
+            bounded = connections in PLOTTED and not given.pinned
             most = SERVER_MICROSECONDS.get(letter) if connections == 32 else None
             report(f"{letter} {workload.title}", connections, rounds, workload.bound if bounded else None, most)
         for run in runs:
@@ -251,7 +256,7 @@ def main() -> int:
             for server in servers:
                 server.stop()
     if given.save:
-        save(cells, "_pinned" if given.pinned else "")
+        save(cells, given.pinned)
     if JetwireClient.conflicts:
         print(f"Write conflicts, tried again: {JetwireClient.conflicts}")
     return 1 if missed else 0
