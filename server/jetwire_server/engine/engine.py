@@ -43,8 +43,8 @@ class Engine:
             raise JetError(Err.InvalidGrbit)
         handle = self._handles + 1
         name = name if name is not None else f"instance{handle}"
-        if not name or len(name) > _NAME_LENGTH_MAX or name in (".", "..") or any(c in "/\\" or c < " " for c in name):
-            raise JetError(Err.InvalidParameter, f"instance name {name!r}")
+        if not name or len(name) > _NAME_LENGTH_MAX or name.startswith(".") or any(c in "/\\" or c < " " for c in name):
+            raise JetError(Err.InvalidParameter, f"instance name {name!r}: it names a directory, and does not begin with a dot")
         if any(other.name.lower() == name.lower() for other in self.instances.values()):
             raise JetError(Err.InstanceNameInUse, name)
         if len(self.instances) >= self.parameters.number(Param.MaxInstances):
