@@ -23,6 +23,7 @@ from jetwire_server.engine.schema import (
     Column,
     Table,
 )
+from jetwire_server.engine.stored_form import CODES, FIXED_SIZES, LONG, TEXT, UNICODE_PAGE, from_bytes, text_to_bytes
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
@@ -30,27 +31,11 @@ if TYPE_CHECKING:
 
 G = AddColumnGrbit
 _KNOWN_BITS = all_bits(G)
-_LONG = frozenset({Coltyp.LongBinary, Coltyp.LongText})
-_TEXT = frozenset({Coltyp.Text, Coltyp.LongText})
 _CODE_PAGES = frozenset({1252, 1200})
 _AUTO_INCREMENT = frozenset({Coltyp.Long, Coltyp.LongLong, Coltyp.UnsignedLongLong, Coltyp.Currency})
 _ESCROW = frozenset({Coltyp.Long, Coltyp.LongLong})
 _COLUMN_BYTES_MAX = 255
 _LONG_BYTES_MAX = 0x7FFFFFFF
-_STRUCTS = {
-    Coltyp.UnsignedByte: "<B",
-    Coltyp.Short: "<h",
-    Coltyp.Long: "<i",
-    Coltyp.Currency: "<q",
-    Coltyp.IEEESingle: "<f",
-    Coltyp.IEEEDouble: "<d",
-    Coltyp.DateTime: "<d",
-    Coltyp.UnsignedLong: "<I",
-    Coltyp.LongLong: "<q",
-    Coltyp.UnsignedShort: "<H",
-    Coltyp.UnsignedLongLong: "<Q",
-}
-FIXED_SIZES = {kind: struct.calcsize(code) for kind, code in _STRUCTS.items()} | {Coltyp.Bit: 1, Coltyp.GUID: 16}
 
 # A default computed by a function in a DLL excludes these.
 _NOT_USER_DEFINED = G.ColumnFixed | G.ColumnNotNULL | G.ColumnVersion | G.ColumnAutoincrement | G.ColumnUpdatable
@@ -76,13 +61,13 @@ def stored_default(coltyp: Coltyp, cp: int, value: Any) -> bytes | None:
     try:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value)
-        if coltyp in _TEXT:
-            return str(value).encode("utf-16-le" if cp == 1200 else "cp1252", "strict")
+        if coltyp in TEXT:
+            return text_to_bytes(str(value), cp)
         if coltyp == Coltyp.Bit:
             return b"\xff" if value else b"\0"
         if coltyp == Coltyp.GUID:
             return (value if isinstance(value, UUID) else UUID(str(value))).bytes_le
-        return struct.pack(_STRUCTS[coltyp], value)
+        return struct.pack(CODES[coltyp], value)
     except (struct.error, ValueError, KeyError, TypeError) as error:
         raise JetError(Err.InvalidParameter, f"default value {value!r}: {error}") from None
 
@@ -92,13 +77,9 @@ def default_value(column: Column) -> Any:
     stored = column.default
     if stored is None:
         return None
-    if column.coltyp in _TEXT:
-        return stored.decode("utf-16-le" if column.cp == 1200 else "cp1252", "replace")
-    if column.coltyp == Coltyp.Bit:
-        return stored != b"\0"
-    if column.coltyp == Coltyp.GUID:
-        return UUID(bytes_le=stored)
-    return struct.unpack(_STRUCTS[column.coltyp], stored)[0] if column.coltyp in _STRUCTS else stored
+    if column.coltyp in TEXT and column.cp == UNICODE_PAGE:
+        stored = stored[: len(stored) & ~1]  # bytes that were given for a text may be an odd number
+    return from_bytes(column, stored)
 
 
 def _check_kind(spec: ColumnCreate) -> tuple[Coltyp, int]:
@@ -106,7 +87,7 @@ def _check_kind(spec: ColumnCreate) -> tuple[Coltyp, int]:
     if spec.coltyp in (Coltyp.Nil, Coltyp.SLV) or not Coltyp.Nil < spec.coltyp < Coltyp.Max:
         raise JetError(Err.InvalidColumnType, f"coltyp {spec.coltyp}")
     coltyp = Coltyp(spec.coltyp)
-    if coltyp not in _TEXT:
+    if coltyp not in TEXT:
         return coltyp, 0
     if spec.cp and spec.cp not in _CODE_PAGES:
         raise JetError(Err.InvalidCodePage, f"cp {spec.cp}")
@@ -117,10 +98,10 @@ def _check_grbit(coltyp: Coltyp, grbit: int, *, default: bool, exclusive: bool) 
     """The rules of which bits go with which types and with each other, in the engine's order."""
     if grbit & ~_KNOWN_BITS:
         raise JetError(Err.InvalidGrbit)
-    tagged = bool(grbit & G.ColumnTagged) or coltyp in _LONG
-    if grbit & G.ColumnCompressed and coltyp not in _LONG:
+    tagged = bool(grbit & G.ColumnTagged) or coltyp in LONG
+    if grbit & G.ColumnCompressed and coltyp not in LONG:
         raise JetError(Err.ColumnCannotBeCompressed)
-    if grbit & G.ColumnEncrypted and (coltyp not in _LONG or grbit & G.ColumnMultiValued or default):
+    if grbit & G.ColumnEncrypted and (coltyp not in LONG or grbit & G.ColumnMultiValued or default):
         raise JetError(Err.ColumnCannotBeEncrypted)
     if tagged and grbit & G.ColumnFixed:
         raise JetError(Err.InvalidGrbit, "a tagged column cannot be fixed")
@@ -162,7 +143,7 @@ def _size(coltyp: Coltyp, wanted: int) -> tuple[int, bool]:
         raise JetError(Err.InvalidParameter, f"cbMax {wanted}")
     if coltyp in FIXED_SIZES:
         return FIXED_SIZES[coltyp], False
-    if coltyp in _LONG:
+    if coltyp in LONG:
         return wanted, False
     if wanted > _COLUMN_BYTES_MAX:
         return _COLUMN_BYTES_MAX, True
@@ -171,7 +152,7 @@ def _size(coltyp: Coltyp, wanted: int) -> tuple[int, bool]:
 
 def _range(coltyp: Coltyp, grbit: int) -> tuple[int, int]:
     """The ids that say how the column will be stored."""
-    if coltyp in _LONG or grbit & G.ColumnTagged:
+    if coltyp in LONG or grbit & G.ColumnTagged:
         return TAGGED_FIRST, TAGGED_LAST
     if coltyp in FIXED_SIZES or grbit & G.ColumnFixed:
         return FIXED_FIRST, FIXED_LAST

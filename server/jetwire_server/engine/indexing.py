@@ -10,7 +10,8 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.schema import Index, Table
-from jetwire_server.engine.values import UNIQUE, IndexPlan, bytes_to_text, from_bytes, plan_of
+from jetwire_server.engine.stored_form import bytes_to_text, from_bytes
+from jetwire_server.engine.values import UNIQUE, IndexPlan, plan_of
 from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Row, Transaction, Tree, tree_slot
 

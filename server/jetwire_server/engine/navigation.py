@@ -11,7 +11,8 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.indexes import index_by_id
 from jetwire_server.engine.place import AFTER, BEFORE, FRESH, GAP, ON, Place
-from jetwire_server.engine.values import PRIMARY, IndexPlan, from_bytes, successor
+from jetwire_server.engine.stored_form import from_bytes
+from jetwire_server.engine.values import PRIMARY, IndexPlan, successor
 from jetwire_server.keys import SearchKey
 from jetwire_server.store.interface import Transaction
 

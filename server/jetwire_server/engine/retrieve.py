@@ -13,8 +13,9 @@ from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.place import ON
 from jetwire_server.engine.schema import TAGGED_FIRST
+from jetwire_server.engine.stored_form import bytes_to_text, size_of, to_bytes
 from jetwire_server.engine.update import Updates
-from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan, bytes_to_text, size_of, to_bytes
+from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan
 from jetwire_server.keys import NOT_DECODABLE
 from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction

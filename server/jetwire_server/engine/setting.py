@@ -14,7 +14,8 @@ from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.preparing import INSERTS, CopyBuffer, Preparing
 from jetwire_server.engine.schema import Column
-from jetwire_server.engine.values import LONG, ColumnPlan, from_bytes, size_of, to_bytes
+from jetwire_server.engine.stored_form import LONG, from_bytes, size_of, to_bytes
+from jetwire_server.engine.values import ColumnPlan
 from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction
 

@@ -1,4 +1,4 @@
-"""What a cursor works out once for each description of a table, and column values on their way in and out.
+"""What a cursor works out once for each description of a table.
 
 Values are plain Python everywhere (see `rows`). Bytes are accepted for a column of any type: they are its stored form.
 """
@@ -13,100 +13,13 @@ from uuid import UUID
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
-from jetwire_server.engine.columns import FIXED_SIZES, default_value
+from jetwire_server.engine.columns import default_value
 from jetwire_server.engine.schema import Column, Index, Table
+from jetwire_server.engine.stored_form import BINARY, CODES, FLOATS, LONG, TEXT, UNICODE_PAGE, from_bytes, size_of, text_to_bytes, to_bytes
 from jetwire_server.keys import KeyMaker, KeySpec, SegmentSpec
 from jetwire_server.rows import ColumnSpec, RowCodec
 
 G = AddColumnGrbit
-LONG = frozenset({Coltyp.LongBinary, Coltyp.LongText})
-TEXT = frozenset({Coltyp.Text, Coltyp.LongText})
-BINARY = frozenset({Coltyp.Binary, Coltyp.LongBinary})
-UNICODE_PAGE = 1200
-_CODES = {
-    Coltyp.UnsignedByte: "<B",
-    Coltyp.Short: "<h",
-    Coltyp.Long: "<i",
-    Coltyp.Currency: "<q",
-    Coltyp.IEEESingle: "<f",
-    Coltyp.IEEEDouble: "<d",
-    Coltyp.DateTime: "<d",
-    Coltyp.UnsignedLong: "<I",
-    Coltyp.LongLong: "<q",
-    Coltyp.UnsignedShort: "<H",
-    Coltyp.UnsignedLongLong: "<Q",
-}
-_FLOATS = frozenset({Coltyp.IEEESingle, Coltyp.IEEEDouble, Coltyp.DateTime})
-
-
-# -- text and bytes -----------------------------------------------------------------------------------------------------
-def text_to_bytes(text: str, cp: int) -> bytes:
-    """A text as ESE stores it; a character that the code page lacks is InvalidParameter."""
-    if cp == UNICODE_PAGE:
-        return text.encode("utf-16-le", "surrogatepass")
-    try:
-        return text.encode("ascii" if text.isascii() else "cp1252")
-    except UnicodeEncodeError:
-        try:
-            return b"".join(c.encode("latin-1") if "\x80" <= c <= "\x9f" else c.encode("cp1252") for c in text)
-        except UnicodeEncodeError:
-            raise JetError(Err.InvalidParameter, "a character that code page 1252 does not have") from None
-
-
-def bytes_to_text(data: bytes, cp: int) -> str | None:
-    """A stored text; None if these bytes are none (an odd number of them in Unicode)."""
-    if cp == UNICODE_PAGE:
-        return None if len(data) & 1 else data.decode("utf-16-le", "surrogatepass")
-    try:
-        return data.decode("cp1252")
-    except UnicodeDecodeError:
-        return "".join(bytes((b,)).decode("latin-1" if b in b"\x81\x8d\x8f\x90\x9d" else "cp1252") for b in data)
-
-
-def to_bytes(column: Column, value: Any) -> bytes:
-    """A value's stored form."""
-    kind = column.coltyp
-    if isinstance(value, bytes):
-        return value
-    if kind in TEXT:
-        return text_to_bytes(value, column.cp)
-    if kind == Coltyp.Bit:
-        return b"\xff" if value else b"\0"
-    if kind == Coltyp.GUID:
-        stored: bytes = value.bytes_le
-        return stored
-    return struct.pack(_CODES[kind], value)
-
-
-def from_bytes(column: Column, data: bytes) -> Any:
-    """The value of a stored form; bytes of a wrong number are InvalidBufferSize."""
-    kind = column.coltyp
-    if kind in BINARY:
-        return data
-    if kind in TEXT:
-        text = bytes_to_text(data, column.cp)
-        if text is None:
-            raise JetError(Err.InvalidBufferSize, f"column {column.name}: an odd number of bytes of Unicode")
-        return text
-    if len(data) != FIXED_SIZES[kind]:
-        raise JetError(Err.InvalidBufferSize, f"column {column.name}: {FIXED_SIZES[kind]} bytes")
-    if kind == Coltyp.Bit:
-        return data != b"\0"
-    if kind == Coltyp.GUID:
-        return UUID(bytes_le=data)
-    return struct.unpack(_CODES[kind], data)[0]
-
-
-def size_of(column: Column, value: Any) -> int:
-    """How many bytes a value's stored form has."""
-    fixed = FIXED_SIZES.get(column.coltyp)
-    if fixed is not None:
-        return fixed
-    if isinstance(value, bytes):
-        return len(value)
-    if column.cp != UNICODE_PAGE:
-        return len(value)
-    return 2 * len(value) if value.isascii() else len(text_to_bytes(value, column.cp))
 
 
 class ColumnPlan:
@@ -123,7 +36,7 @@ class ColumnPlan:
         self.multi = bool(column.grbit & G.ColumnMultiValued)
         self.read_only = bool(column.grbit & (G.ColumnVersion | G.ColumnAutoincrement))
         self.max = column.max or (limits.LONG_VALUE_BYTES_MAX if self.long else 255)
-        code = _CODES.get(column.coltyp)
+        code = CODES.get(column.coltyp)
         self.struct = struct.Struct(code) if code else None
         # a short ASCII text or a number that needs nothing but a look
         self.simple = not self.tagged and not self.read_only and not column.fixed
@@ -141,7 +54,7 @@ class ColumnPlan:
         if isinstance(value, bytes) and kind not in BINARY:
             value = from_bytes(column, value)
         if self.struct is not None:
-            if kind in _FLOATS:
+            if kind in FLOATS:
                 if isinstance(value, bool) or not isinstance(value, (int, float)):
                     raise JetError(Err.InvalidParameter, f"column {column.name} takes numbers", column=column.name)
                 value = float(value)

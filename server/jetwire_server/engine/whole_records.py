@@ -18,7 +18,8 @@ from jetwire_server.engine import longvalue
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.place import AFTER, BEFORE, FRESH, ON
 from jetwire_server.engine.setting import SetInfo
-from jetwire_server.engine.values import PRIMARY, bytes_to_text
+from jetwire_server.engine.stored_form import bytes_to_text
+from jetwire_server.engine.values import PRIMARY
 from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Row, Transaction
 

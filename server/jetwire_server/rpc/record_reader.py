@@ -18,7 +18,8 @@ from jetwire_protocol.errors import JetError
 from jetwire_protocol.validate import Mismatch
 from jetwire_protocol.values import from_wire
 from jetwire_server import limits
-from jetwire_server.engine.values import UNICODE_PAGE, ColumnPlan, TablePlan, size_of
+from jetwire_server.engine.stored_form import UNICODE_PAGE, size_of
+from jetwire_server.engine.values import ColumnPlan, TablePlan
 
 _INTEGERS: Final = {
     Coltyp.UnsignedByte: (0, 2**8 - 1),

@@ -505,3 +505,15 @@ async def test_numbers_of_a_new_auto_increment_column_go_on_beyond_those_it_gave
     await cursor.update()
     assert len(set(await all_of(cursor, "again"))) == 6
     assert cursor.table.by_name["again"].id == column
+
+
+@pytest.mark.parametrize("given", ["a\x81\u20ac", b"a\x81\x80"])
+async def test_a_default_reads_as_a_value_that_was_set_does(session: Session, dbid: int, given: str | bytes) -> None:
+    """Also with the bytes that code page 1252 leaves open."""
+    made = await session.create_table_column_index(dbid, TableCreate("t", columns=(ColumnCreate("c", Coltyp.Text, default=given),)))
+    for value in (None, given):
+        await made.cursor.prepare_update(Prep.Insert)
+        if value is not None:
+            await made.cursor.set_column(made.columnids[0], value)
+        await made.cursor.update()
+    assert await all_of(made.cursor, "c") == ["a\x81\u20ac"] * 2
