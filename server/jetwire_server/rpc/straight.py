@@ -79,7 +79,11 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
         if cursor is None or cursor.at.maker is None:
             return None
         segments = cursor.at.maker.spec.segments
-        key = [from_wire(segment.coltyp, value, segment.cp) for segment, value in zip(segments, params.key, strict=True)]
+        if len(segments) == 1:  # a third of the time
+            (segment,), (value,) = segments, params.key
+            key = [from_wire(segment.coltyp, value, segment.cp)]
+        else:
+            key = [from_wire(segment.coltyp, value, segment.cp) for segment, value in zip(segments, params.key, strict=True)]
         found = read_by_key(cursor, key, peer.int64_strings)
     except (ValueError, Mismatch, JetError, RecursionError):
         return None
