@@ -5,8 +5,11 @@ navigation   Move, SetCurrentIndex, filters
 seek         MakeKey, RetrieveKey, Seek
 ranges       SetIndexRange, counts, prereads, IntersectIndexes
 bookmarks    bookmarks and positions
-update       PrepareUpdate, SetColumn, Update, Delete, GetLock
+preparing    PrepareUpdate and what it fills
+setting      SetColumn, long values
+update       Update, Delete, GetLock
 retrieve     RetrieveColumn and its kin
+record_size  GetRecordSize
 escrow       EscrowUpdate
 """
 

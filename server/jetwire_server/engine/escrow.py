@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable
 
 from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.engine.retrieve import Retrieval
+from jetwire_server.engine.record_size import RecordSizes
 from jetwire_server.engine.zeroed import AT_ZERO, mark
 from jetwire_server.store.interface import Transaction
 
 
-class Escrow(Retrieval):
+class Escrow(RecordSizes):
     """EscrowUpdate."""
 
     async def escrow_update(self, columnid: int, delta: int, grbit: int = 0) -> int:

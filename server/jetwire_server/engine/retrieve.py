@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from jetwire_protocol.data.flags import EnumerateColumnsGrbit, GetRecordSizeGrbit, RetrieveColumnGrbit
+from jetwire_protocol.data.flags import EnumerateColumnsGrbit, RetrieveColumnGrbit
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.bits import all_bits
@@ -30,9 +30,6 @@ _ENUM_COPY, _ENUM_NO_DEFAULT = int(E.EnumerateCopy), int(E.EnumerateIgnoreDefaul
 _ENUM_PRESENCE, _ENUM_TAGGED, _ENUM_COMPRESS = int(E.EnumeratePresenceOnly), int(E.EnumerateTaggedOnly), int(E.EnumerateCompressOutput)
 _ENUM_IN_RECORD = int(E.EnumerateInRecordOnly)
 _ENUM_BITS = all_bits(E) & ~int(E.EnumerateLocal)  # which is documented as one that is refused
-Z = GetRecordSizeGrbit
-_SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = int(Z.RecordSizeInCopyBuffer), int(Z.RecordSizeRunningTotal), int(Z.RecordSizeLocal)
-_SIZE_BITS = all_bits(Z)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +83,6 @@ class EnumColumn:
     err: int = 0
     values: list[EnumValue] = field(default_factory=list)
     value: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class RecordSize:
-    """JET_RECSIZE."""
-
-    data: int = 0
-    long_value_data: int = 0
-    overhead: int = 0
-    long_value_overhead: int = 0
-    non_tagged_columns: int = 0
-    tagged_columns: int = 0
-    long_values: int = 0
-    multi_values: int = 0
-    compressed_columns: int = 0
-    data_compressed: int = 0
-    long_value_data_compressed: int = 0
 
 
 _PLAIN = RetInfo()
@@ -368,49 +348,3 @@ class Retrieval(Updates):
                 return EnumValue(itag, Wrn.BufferTruncated, await self._bytes(txn, member, 0, most))
             return EnumValue(itag, 0, self._natural(columnid, await self._bytes(txn, member)))
         return EnumValue(itag, 0, member)
-
-    # -- sizes ------------------------------------------------------------------------------------------------------------
-    async def get_record_size(self, running: RecordSize | None = None, grbit: int = 0) -> RecordSize:
-        """What the record takes, by kinds; added to `running` with RunningTotal."""
-        self.session.check()
-        if grbit & ~_SIZE_BITS:
-            raise JetError(Err.InvalidGrbit)
-        size = await self._read(self._size, grbit)
-        if grbit & _SIZE_TOTAL and running is not None:
-            names = RecordSize.__slots__
-            size = replace(size, **{n: getattr(size, n) + getattr(running, n) for n in names})
-        return size
-
-    async def _size(self, txn: Transaction, grbit: int) -> RecordSize:
-        if grbit & _SIZE_COPY and self.buffer is None:
-            raise JetError(Err.UpdateNotPrepared)
-        values = await self._stored_now(txn, bool(grbit & _SIZE_COPY))
-        row = self.plan.codec.encode({k: v for k, v in values.items() if not _holds_draft(v)})
-        data = longs = long_count = tagged = multi = 0
-        for columnid, value in values.items():
-            column = self.plan.columns[columnid].column
-            members = value if type(value) is list else [] if value is None else [value]
-            tagged += column.tagged
-            multi += max(0, len(members) - 1)
-            for member in members:
-                if isinstance(member, (LongRef, Draft)):
-                    long_count += 1
-                    longs += 0 if grbit & _SIZE_LOCAL else member.size
-                else:
-                    data += size_of(column, member)
-        return RecordSize(
-            data=data,
-            long_value_data=longs,
-            overhead=max(0, len(row) + len(self.bookmark) - data),
-            long_value_overhead=0 if grbit & _SIZE_LOCAL else 20 * long_count + longs // longvalue.CHUNK * 16,
-            non_tagged_columns=len(values) - tagged,
-            tagged_columns=tagged,
-            long_values=long_count,
-            multi_values=multi,
-            data_compressed=data,
-            long_value_data_compressed=longs,
-        )
-
-
-def _holds_draft(value: Any) -> bool:
-    return isinstance(value, Draft) or (type(value) is list and any(isinstance(v, Draft) for v in value))

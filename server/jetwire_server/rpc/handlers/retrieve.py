@@ -8,7 +8,8 @@ from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.validate import Params
 from jetwire_protocol.values import to_wire
 from jetwire_server.engine.cursor import Cursor
-from jetwire_server.engine.retrieve import RecordSize, RetInfo, RetrieveColumn
+from jetwire_server.engine.record_size import RecordSize
+from jetwire_server.engine.retrieve import RetInfo, RetrieveColumn
 from jetwire_server.rpc.dispatch import handles
 from jetwire_server.rpc.handlers.columns import column_of, cursor_of, on_cursor
 from jetwire_server.rpc.handlers.common import Result, answer
