@@ -15,7 +15,6 @@ from jetwire_server.engine.stored_form import size_of
 from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Transaction
 
-
 _SIZE_COPY, _SIZE_TOTAL, _SIZE_LOCAL = (
     int(GetRecordSizeGrbit.RecordSizeInCopyBuffer),
     int(GetRecordSizeGrbit.RecordSizeRunningTotal),
