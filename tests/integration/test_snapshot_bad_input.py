@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.test_freeze import JETWIRE, create_database, is_open, prepare, run, tables
+from tests.integration.test_freeze import JETWIRE, Load, create_database, is_open, prepare, run, tables
 from tests.support.server_process import ServerProcess
 
 
@@ -65,3 +66,58 @@ def test_wrong_calls_are_refused_and_leave_the_gate_open(server: ServerProcess):
         assert lines.call("OSSnapshotThaw", snapId=snap)["held"]
     assert is_open(server)
     assert isinstance(tables(server), set)
+
+
+OUTSIDE = ("../outside.edb", "/tmp/../etc/outside.edb", "a/../../outside.edb", "\0.edb", "x" * 5000)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["open", "frozen"])
+def test_paths_outside_the_roots_are_refused_whether_frozen_or_not(server: ServerProcess, frozen: bool):
+    around = {path for path in server.data.parent.rglob("*") if server.data not in path.parents}
+    with server.connect() as lines:
+        instance = lines.call("Hello")["instances"][0]["instance"]
+        sesid = lines.call("BeginSession", instance=instance)["sesid"]
+        snap = prepare(lines)
+        if frozen:
+            lines.call("OSSnapshotFreeze", snapId=snap)
+        for path in OUTSIDE:
+            for method, name in (("CreateDatabase", "database"), ("AttachDatabase", "database")):
+                assert lines.error(method, sesid=sesid, **{name: path}).startswith("JET_err"), (method, path)
+            assert lines.error("BackupInstance", instance=instance, backupPath=path, grbit=0)
+            assert lines.error("RestoreInstance", instance=instance, backupPath=path)
+        assert lines.call("SnapshotStatus")["state"] == ("frozen" if frozen else "prepared")
+        if frozen:
+            assert lines.call("OSSnapshotThaw", snapId=snap)["held"]
+        else:
+            lines.call("OSSnapshotAbort", snapId=snap)
+    assert is_open(server)
+    assert {path for path in server.data.parent.rglob("*") if server.data not in path.parents} == around
+
+
+BAD_PROVIDERS = {
+    "hangs": (["--lease-ms", "600", "--exec", "sleep", "600"], 3, "still running when the freeze ended"),
+    "prints nonsense and fails": (["--exec", "sh", "-c", "head -c 5000 /dev/urandom; exit 7"], 5, "exit status 7"),
+    "exits 0 having done nothing": (["--copy", "{base}/nothing", "--exec", "true"], 5, "is missing"),
+    "is no program": (["--exec", "/dev/null"], 5, "Permission denied"),
+    "has a name that is none": (["--exec", "a\x01b"], 5, "No such file"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_PROVIDERS)
+def test_whatever_a_provider_does_no_commit_is_lost(tmp_path: Path, kind: str):
+    arguments, code, word = BAD_PROVIDERS[kind]
+    with ServerProcess(tmp_path / "data") as server:
+        create_database(server)
+        load = Load(server, "w_")
+        said = json.loads(run_binary(server, *(argument.replace("{base}", str(tmp_path)) for argument in arguments)))
+        assert (said["exitCode"], word in said["message"]) == (code, True), said
+        assert is_open(server)
+        before = len(load.done)
+        deadline = time.monotonic() + 20
+        while len(load.done) <= before:
+            assert time.monotonic() < deadline, "commits still wait"
+            time.sleep(0.01)
+        load.stop()
+        server.kill()
+    with ServerProcess(tmp_path / "data") as again:
+        assert set(load.done) <= tables(again)
