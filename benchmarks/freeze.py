@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.figures import Figure
 from tests.support.server_process import Lines, ServerProcess
 
 RESULTS = Path(__file__).parent / "results" / "freeze.json"
@@ -148,6 +149,13 @@ def _round(one: dict[str, float], commits: list[tuple[float, float]]) -> dict[st
     }
 
 
+def picture(rounds: list[dict[str, Any]]) -> Figure:
+    waited = statistics.mean(one["commits_waited"] for one in rounds)
+    series = {TITLES[name]: [one[f"{name}_ms"] for one in rounds] for name in ("close", "first", "last")}
+    title = f"A freeze under full write load: {waited:.1f} commits waited on average"
+    return Figure(title, "shares", "ms, at most", "share of the freezes", series, {"10 ms": 10, "50 ms": 50}, log_x=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=200)
@@ -157,6 +165,7 @@ def main() -> int:
         options.rounds, options.writers
     )
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    picture(found["rounds"]).save("freeze")
     mean = statistics.mean(one["commits_waited"] for one in found["rounds"])
     print(f"{options.rounds} freezes, {options.writers} writers, {found['commits_a_second']:,} commits/s, {mean:.1f} waiting at the thaw")
     missed = False
