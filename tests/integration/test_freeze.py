@@ -216,6 +216,20 @@ def test_a_server_killed_while_frozen_says_after_its_restart_that_the_freeze_was
         assert 2004 in events
 
 
+def test_a_server_stopped_while_frozen_says_after_its_restart_that_the_freeze_was_lost(server: ServerProcess):
+    """Told to end (SIGTERM), not killed: it writes nothing on its way out, and the next start is as after a crash."""
+    with server.connect() as lines:
+        snap = prepare(lines)
+        lines.call("OSSnapshotFreeze", snapId=snap)
+        before = checksums(server.data)
+        server.stop()
+    assert checksums(server.data) == before
+    with ServerProcess(server.data) as again, again.connect() as lines:
+        assert lines.call("SnapshotStatus")["state"] == "timedOut"
+        assert lines.error("OSSnapshotThaw", snapId=snap) == "JET_errOSSnapshotTimeOut"
+        assert lines.error("OSSnapshotThaw", snapId=snap) == "JET_errOSSnapshotInvalidSnapId"
+
+
 def run(server: ServerProcess, *arguments: str, timeout: float = 30) -> subprocess.CompletedProcess[str]:
     command = [*JETWIRE, "--json", "--url", server.addresses["tcp"], "snapshot", "run", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
