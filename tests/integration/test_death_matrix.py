@@ -294,7 +294,7 @@ def _stop_the_server(scene: Scene, cell: Cell) -> None:
     time.sleep(cell.stopped_seconds)
     scene.server.process.send_signal(signal.SIGCONT)
     scene.commits_go_on(LATE_SECONDS)
-    _check_code(run, lost=cell.outlasts)
+    _check_code(run, cell)
     scene.nothing_stays()
 
 
@@ -308,13 +308,16 @@ def _block_the_loop(scene: Scene, cell: Cell) -> None:
         scene.wait_for(cell.place)
         with scene.server.connect() as lines:
             lines.send(b'{"jsonrpc":"2.0","method":"SnapshotStatus"}\n')
-    _check_code(run, lost=cell.outlasts)
+    _check_code(run, cell)
     scene.nothing_stays()
 
 
-def _check_code(run: subprocess.Popen[bytes], *, lost: bool) -> None:
+def _check_code(run: subprocess.Popen[bytes], cell: Cell) -> None:
     code = run.wait(AT_ONCE)
-    assert code in ((3, 4) if lost else (0,)), code
+    allowed = {3, 4} if cell.outlasts else {0}
+    if cell.place == ("journal", "provided"):  # nobody waits here: the thaw may be over before the deed
+        allowed.add(0)
+    assert code in allowed, code
 
 
 def _kill_the_orchestrator(scene: Scene, cell: Cell) -> None:
@@ -333,7 +336,7 @@ def _stop_the_orchestrator(scene: Scene, cell: Cell) -> None:
     time.sleep(cell.stopped_seconds)
     scene.commits_go_on(LATE_SECONDS)  # it is still stopped: the deadline opened the gate
     run.send_signal(signal.SIGCONT)
-    _check_code(run, lost=cell.outlasts)
+    _check_code(run, cell)
     scene.nothing_stays()
 
 
