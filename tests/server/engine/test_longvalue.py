@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +158,8 @@ class Peak:
     """The most memory it has taken more than at the beginning, as far as anybody looked."""
 
     def __init__(self) -> None:
+        gc.collect()  # what earlier tests left would go meanwhile, or be used again
+        ctypes.CDLL(None).malloc_trim(0)
         self._start = self._most = anonymous_bytes()
 
     def look(self) -> int:

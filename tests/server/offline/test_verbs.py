@@ -230,7 +230,7 @@ def test_verify_shows_progress_on_a_terminal_and_is_quiet_elsewhere(frozen: tupl
     os.close(ours)
     out, _ = shown.communicate(timeout=60)
     assert json.loads(out)["good"]
-    assert b"edb.log" in text or b"a.edb" in text or b"default: " in text
+    assert b"edb." in text  # whichever file it last had the time to name
 
 
 async def test_nothing_is_read_while_a_server_has_the_directory(tmp_path: Path) -> None:
