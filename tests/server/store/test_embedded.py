@@ -63,6 +63,25 @@ async def test_what_was_durable_survives_and_what_was_lazy_may_not(directory: st
     await store.stop()
 
 
+async def test_a_write_that_was_rolled_back_is_nothing_to_a_checkpoint(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tree may have nothing left on the timeline when the round comes that has the commit."""
+    monkeypatch.setattr(checkpoint, "ROUND_KEYS", 1)
+    store, tree = await opened(directory)
+    other = tree_id(1, 2)
+    await write(store, tree, a="1")
+    writer = await store.begin()
+    before = writer.savepoint()
+    writer.put(tree, b"b", b"2")
+    writer.rollback_to(before)
+    writer.put(other, b"c", b"3")
+    await writer.commit()
+    await store.checkpoint()
+    assert not store.problems()
+    await write(store, tree, d="4")
+    assert await content(store, tree) == {"a": "1", "d": "4"}
+    await store.stop()
+
+
 @pytest.mark.parametrize("chunks_before_the_crash", range(8))
 async def test_a_checkpoint_cut_anywhere_loses_and_doubles_nothing(
     directory: str, monkeypatch: pytest.MonkeyPatch, chunks_before_the_crash: int

@@ -254,8 +254,10 @@ class EmbeddedStore:
             self.attached.check_writable(tree >> SLOT_SHIFT)  # it may have been detached meanwhile
         if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
             raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
+        # What was rolled back leaves trees without a write; the checkpoint would look for what they have on the timeline.
+        transaction.writes = {tree: own for tree, own in transaction.writes.items() if own}
         pending = PendingCommit(self, self.next_number, self.clock.now(), transaction, report)
-        writes: dict[Tree, Any] = {tree: own for tree, own in transaction.writes.items() if own}
+        writes: dict[Tree, Any] = transaction.writes
         record = changes.CommitRecord(
             writes,
             transaction.created,
