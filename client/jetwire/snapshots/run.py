@@ -69,8 +69,8 @@ class Plan:
     token: str | None = field(default=None, repr=False)
 
     def at(self, seconds: float) -> Plan:
-        """The plan of a run that begins then: `{time}` filled in."""
-        now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(seconds))
+        """The plan of a run that begins then: `{time}` filled in, to the millisecond, so that a run taken up at once has another."""
+        now = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(seconds))}.{int(seconds * 1000) % 1000:03}Z"
         return replace(
             self,
             exec=tuple(word.replace(_TIME, now) for word in self.exec),
