@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jetwire_protocol.declarations import METHODS
+from tests.support.bench import at
 from tests.support.declared import misfits
 from tests.support.server_process import ServerProcess
 
@@ -195,12 +196,6 @@ def filled(value: Any, kept: dict[str, Any]) -> Any:
     if isinstance(value, dict):
         return {name: filled(one, kept) for name, one in value.items()}
     return value
-
-
-def at(result: Any, path: str) -> Any:
-    for part in path.split("."):
-        result = result[int(part) if part.isdigit() else part]
-    return result
 
 
 def test_every_method_answers_what_it_declares(server: ServerProcess) -> None:
