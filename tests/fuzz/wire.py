@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["jetwire_protocol", "jetwire_server.rpc
     from jetwire_protocol.declarations import METHODS, Method
     from jetwire_protocol.jsonrpc import INTERNAL_ERROR
     from jetwire_server.rpc import handlers
-    from jetwire_server.rpc.peer import PENDING, Peer
+    from jetwire_server.rpc.answers import PENDING
+    from jetwire_server.rpc.peer import Peer
     from jetwire_server.rpc.security import Gatekeeper
     from jetwire_server.rpc.service import Service
 

@@ -25,7 +25,8 @@ from jetwire_server.events import EventLog
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.hosting import Hosting
 from jetwire_server.rpc import handlers
-from jetwire_server.rpc.peer import PENDING, Peer
+from jetwire_server.rpc.answers import PENDING
+from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 from tests.support.calls import CALLS, COLUMNS, INDEXES, RECORDS, Params, Step

@@ -15,8 +15,9 @@ from jetwire_protocol.openrpc import document
 from jetwire_server import limits, metrics
 from jetwire_server.metrics import Counter
 from jetwire_server.rpc import live
+from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.eager import Waiting, begin
-from jetwire_server.rpc.peer import PENDING, Peer
+from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import NOBODY, Identity
 from jetwire_server.rpc.service import REFUSED, SLOW_READERS, Service
 

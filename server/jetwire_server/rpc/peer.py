@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol import jsonrpc
 from jetwire_protocol.errors import Err, JetError
@@ -17,6 +17,7 @@ from jetwire_protocol.jsonrpc import NO_ID, Call, Message, Refusal, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.metrics import Counter, Gauge
 from jetwire_server.rpc import straight
+from jetwire_server.rpc.answers import PENDING, Answer, Deliver, Gathered
 from jetwire_server.rpc.dispatch import Entry, failure
 from jetwire_server.rpc.eager import Waiting, begin
 from jetwire_server.rpc.lanes import Lanes, Turn
@@ -30,18 +31,6 @@ CALLS = Counter("jetwire_rpc_calls_total", "Calls received, notifications among 
 ERRORS = Counter("jetwire_rpc_errors_total", "Calls answered with an error")
 IN_FLIGHT = Gauge("jetwire_rpc_calls_in_flight", "Calls that wait for something")
 CONNECTIONS = Gauge("jetwire_rpc_connections", "Open connections")
-
-
-class _Pending:
-    """Told apart from None, which is silence: the answer comes later."""
-
-    def __repr__(self) -> str:
-        return "PENDING"
-
-
-PENDING: Final = _Pending()
-Answer = bytes | None | _Pending
-Deliver = Callable[[bytes | None], None]
 
 
 class Peer:
@@ -108,7 +97,7 @@ class Peer:
         if type(message) is Refusal:
             return jsonrpc.encode_refusal(message)
         assert type(message) is list
-        return _Batch(self, message).start()
+        return Gathered(message, self._result_bytes_max, self._send_late).start(self._start)
 
     def _send_late(self, answer: bytes | None) -> None:
         if answer is not None and not self.closed:
@@ -117,9 +106,9 @@ class Peer:
     def _start(self, call: Message, deliver: Deliver) -> Answer:
         """Runs a call as far as it goes now."""
         CALLS.value += 1
-        if type(call) is not Call:
+        if isinstance(call, Refusal):
             ERRORS.value += 1
-            return jsonrpc.encode_refusal(call)  # type: ignore[arg-type]
+            return jsonrpc.encode_refusal(call)
         try:
             entry = self.table.get(call.method)
             if entry is None or self.role not in entry.roles:
@@ -305,46 +294,6 @@ class Peer:
             else:
                 self._written = asyncio.Event()
                 await self._written.wait()
-
-
-class _Batch:
-    """The answers of a JSON-RPC batch, gathered until the last of them is there."""
-
-    def __init__(self, peer: Peer, messages: list[Message]) -> None:
-        self._peer = peer
-        self._messages = messages
-        self._answers: list[bytes | None] = [None] * len(messages)
-        self._missing = 0
-        self._bytes = 0
-        self._started = False
-
-    def start(self) -> Answer:
-        for place, message in enumerate(self._messages):
-            answer = self._peer._start(message, lambda late, place=place: self._late(place, late))  # type: ignore[misc]
-            if answer is PENDING:
-                self._missing += 1
-            else:
-                self._put(place, answer)  # type: ignore[arg-type]
-        self._started = True
-        return self._whole() if not self._missing else PENDING
-
-    def _put(self, place: int, answer: bytes | None) -> None:
-        if answer is not None:
-            self._bytes += len(answer)
-            if self._bytes > self._peer.service.result_bytes_max:
-                call = self._messages[place]
-                answer = jsonrpc.encode_error(call.id, jsonrpc.TOO_LARGE, jsonrpc.MESSAGES[jsonrpc.TOO_LARGE], {"limit": "result"})
-        self._answers[place] = answer
-
-    def _late(self, place: int, answer: bytes | None) -> None:
-        self._put(place, answer)
-        self._missing -= 1
-        if self._started and not self._missing:
-            self._peer._send_late(self._whole())
-
-    def _whole(self) -> bytes | None:
-        given = [answer for answer in self._answers if answer is not None]
-        return jsonrpc.encode_batch(given) if given else None
 
 
 def _nothing() -> None:

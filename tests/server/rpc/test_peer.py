@@ -13,9 +13,10 @@ import pytest
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
+from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.dispatch import HANDLERS, table
 from jetwire_server.rpc.handlers import connection
-from jetwire_server.rpc.peer import CONNECTIONS, IN_FLIGHT, PENDING, Peer
+from jetwire_server.rpc.peer import CONNECTIONS, IN_FLIGHT, Peer
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 

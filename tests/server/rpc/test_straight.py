@@ -20,7 +20,8 @@ from jetwire_server.engine.cursor import Cursor
 from jetwire_server.events import EventLog
 from jetwire_server.rpc import handlers as handlers  # registers them
 from jetwire_server.rpc import straight
-from jetwire_server.rpc.peer import PENDING, Peer
+from jetwire_server.rpc.answers import PENDING
+from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 from tests.support.hosted import Hosted, rows_of
