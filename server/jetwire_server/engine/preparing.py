@@ -121,6 +121,9 @@ class Preparing(Bookmarks):
         if buffer is None:
             return
         self.buffer = None
+        self._let_drafts_go(buffer)
+
+    def _let_drafts_go(self, buffer: CopyBuffer) -> None:
         if self.plan.has_long:
             for value in buffer.changes.values():
                 for one in value if type(value) is list else (value,):

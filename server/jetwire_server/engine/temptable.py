@@ -8,7 +8,7 @@ is not defined. Defaults, auto-increment and multi-values are ignored.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,9 +21,10 @@ from jetwire_server.engine.callbacks import Callbacks
 from jetwire_server.engine.catalog import Stats
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexing import resolved
 from jetwire_server.engine.milestones import MilestoneBook
 from jetwire_server.engine.place import BEFORE, FRESH
-from jetwire_server.engine.preparing import CopyBuffer
+from jetwire_server.engine.preparing import MOVES, CopyBuffer
 from jetwire_server.engine.schema import Index, Segment, Table
 from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.sorts import Scratch
@@ -247,27 +248,19 @@ class TempCursor(Cursor):
             raise JetError(Err.ObjectNotFound, "a temporary table")
 
     async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
-        maker = self.plan.rows.maker
-        if maker is not None:
-            key = maker.key([buffer.get(c, {}) for c in self.plan.rows.columns]) if self._plain_key(buffer) else None
-            if key is not None and await txn.get(self.plan.rows.tree, key) is not None:
-                return self._duplicate(key)
-        try:
-            return await super()._insert(txn, buffer)
-        except JetError as error:
-            if error.code == Err.KeyDuplicate and not self.tt & T.TTErrorOnDuplicateInsertion:
-                return b""
-            raise
-
-    def _plain_key(self, buffer: CopyBuffer) -> bool:
-        return all(
-            not isinstance(buffer.get(c, {}), (list, tuple)) and not hasattr(buffer.get(c, {}), "save") for c in self.plan.rows.columns
-        )
-
-    def _duplicate(self, key: bytes) -> bytes:
-        if self.tt & T.TTErrorOnDuplicateInsertion:
-            raise JetError(Err.KeyDuplicate)
-        return key
+        rows = self.plan.rows
+        if rows.maker is not None:
+            values: Mapping[int, Any] = {c: buffer.get(c, {}) for c in rows.columns}
+            if self.plan.has_long:
+                values = await resolved(txn, self.table, rows, values)
+            key = rows.maker.key([values[c] for c in rows.columns])
+            original = buffer.prep in MOVES and key == buffer.bookmark  # which makes room for its copy
+            if not original and await txn.get(rows.tree, key) is not None:  # what was spilled, too
+                if self.tt & T.TTErrorOnDuplicateInsertion:
+                    raise JetError(Err.KeyDuplicate)
+                self._let_drafts_go(buffer)
+                return key
+        return await super()._insert(txn, buffer)
 
 
 async def open_temp_table(session: Session, create: TempTableCreate) -> tuple[TempCursor, list[int]]:

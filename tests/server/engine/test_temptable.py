@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit, Prep
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -66,6 +66,36 @@ async def test_unique_answers_if_it_was_asked_to(session: Session) -> None:
     await fill(cursor, ids, [(1, "a")])
     with refuses(Err.KeyDuplicate):
         await fill(cursor, ids, [(1, "b")])
+
+
+@pytest.mark.parametrize("asked", [0, T.TTErrorOnDuplicateInsertion])
+async def test_a_long_key_that_was_spilled_is_still_a_duplicate(session: Session, monkeypatch: pytest.MonkeyPatch, asked: int) -> None:
+    monkeypatch.setattr(limits, "TEMPORARY_BYTES_IN_MEMORY_MAX", 200)
+    monkeypatch.setattr(limits, "LONG_VALUE_STREAM_BYTES", 4_000)
+    columns = (ColumnCreate("", Coltyp.LongText, cp=1200, grbit=KEY), ColumnCreate("", Coltyp.LongText, cp=1200))
+    cursor, ids = await open_temp_table(session, TempTableCreate(columns, T.TTUnique | T.TTUpdatable | asked))
+    longs = [letter * 3_000 for letter in "abc"]
+    await fill(cursor, ids, [(long, "first") for long in longs])
+    assert cursor.storage.spilled
+    for long in longs:
+        if asked:
+            with refuses(Err.KeyDuplicate):
+                await fill(cursor, ids, [(long, "again")])
+            await cursor.prepare_update(Prep.Cancel)
+        else:
+            await fill(cursor, ids, [(long, "again")])
+    assert len(session.unused) == 1  # the last one's draft; those before are given back already
+    assert await read(cursor, ids) == [(long, "first") for long in longs]
+
+
+async def test_a_record_may_be_copied_in_its_own_place(session: Session) -> None:
+    cursor, ids = await temp(session, T.TTUnique | T.TTUpdatable | T.TTErrorOnDuplicateInsertion)
+    await fill(cursor, ids, [(1, "a")])
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.InsertCopyReplaceOriginal)
+    await cursor.set_column(ids[1], "copied")
+    await cursor.update()
+    assert await read(cursor, ids) == [(1, "copied")]
 
 
 async def test_a_table_without_keys_keeps_the_order_of_insertion(session: Session) -> None:
