@@ -58,7 +58,7 @@ class Hosting:
         """Brings up `default`, and every instance that ran when the server last stopped or crashed."""
         self._own_files.make_directory("")
         await self.event_table.start()
-        await self.snapshots.start()
+        await self.snapshots.sessions.start()
         names = self._remembered()
         self._marked = set(names)
         for name in dict.fromkeys([DEFAULT_INSTANCE, *names]):
@@ -70,7 +70,7 @@ class Hosting:
     async def stop(self) -> list[BaseException]:
         """Ends every instance, whatever the others do; the errors there were. What is frozen stays frozen."""
         ended = await asyncio.gather(*(one.shut_down() for one in list(self.engine.instances.values())), return_exceptions=True)
-        await self.snapshots.stop()
+        await self.snapshots.sessions.stop()
         await self.event_table.stop()
         return [error for error in ended if error is not None]
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
-from jetwire_server.snapshot.participant import DatabaseDigest, FileEntry, InstanceInfo, LogRange, Stamp, Truncation
+from jetwire_server.snapshot.participant import DatabaseDigest, FileEntry, InstanceInfo, LogRange, Pinned, Stamp, Truncation
+
+
+class FakePinned:
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def digests(self) -> list[DatabaseDigest]:
+        assert not self.closed
+        return [DatabaseDigest("a.edb", 3, 42, "d1")]
+
+    def close(self) -> None:
+        self.closed = True
 
 
 class FakeInstance:
@@ -22,6 +32,7 @@ class FakeInstance:
         self.log: list[str] = []
         self.truncation = Truncation(1, 4, 0)
         self.seal_error: BaseException | None = None
+        self.pinned: list[FakePinned] = []
 
     def info(self) -> InstanceInfo:
         return InstanceInfo(self.handle, f"i{self.handle}", ("a.edb",))
@@ -54,13 +65,10 @@ class FakeInstance:
     def log_range(self) -> LogRange:
         return LogRange(1, 5, "5:1:0")
 
-    async def pin_digests(self) -> Awaitable[list[DatabaseDigest]]:
+    async def pin(self) -> Pinned:
         assert self.gate.look(), "pinned after the freeze"
-
-        async def compute() -> list[DatabaseDigest]:
-            return [DatabaseDigest("a.edb", 3, 42, "d1")]
-
-        return compute()
+        self.pinned.append(FakePinned())
+        return self.pinned[-1]
 
     def freeze_began(self, snap_id: int) -> None:
         self.log.append("began")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -18,7 +18,7 @@ from jetwire_server.redo.log import Log
 from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.digest import digest_database
-from jetwire_server.snapshot.participant import DatabaseDigest, FileEntry, InstanceInfo, LogRange, Stamp, Truncation
+from jetwire_server.snapshot.participant import DatabaseDigest, FileEntry, InstanceInfo, LogRange, Pinned, Stamp, Truncation
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Transaction
 
@@ -55,6 +55,20 @@ def check_roots(roots: Mapping[str, Files]) -> None:
             f"{', '.join(odd)} comes from another snapshot than the rest: restore all roots of one snapshot",
             roots=odd,
         )
+
+
+class PinnedDigests:
+    """See `participant.Pinned`."""
+
+    def __init__(self, databases: Mapping[int, str], snapshot: Transaction) -> None:
+        self._databases = databases
+        self._snapshot = snapshot
+
+    async def digests(self) -> list[DatabaseDigest]:
+        return [await digest_database(path, slot, self._snapshot) for slot, path in self._databases.items()]
+
+    def close(self) -> None:
+        self._snapshot.rollback_now()
 
 
 class InstanceParticipant:
@@ -145,14 +159,8 @@ class InstanceParticipant:
         generations = self._log.generations()
         return LogRange(generations[0], generations[-1], position_text(self._log.end))
 
-    async def pin_digests(self) -> Awaitable[list[DatabaseDigest]]:
-        return self._digests(await self._store.begin(read_only=True))
-
-    async def _digests(self, snapshot: Transaction) -> list[DatabaseDigest]:
-        try:
-            return [await digest_database(path, slot, snapshot) for slot, path in self._store.databases().items()]
-        finally:
-            await snapshot.rollback()
+    async def pin(self) -> Pinned:
+        return PinnedDigests(dict(self._store.databases()), await self._store.begin(read_only=True))
 
     # -- around it --------------------------------------------------------------------------------------------
     def freeze_began(self, snap_id: int) -> None:

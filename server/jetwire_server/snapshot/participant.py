@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -65,6 +64,16 @@ class Stamp:
     databases: tuple[str, ...] = field(default_factory=tuple)
 
 
+class Pinned(Protocol):
+    """The state of an instance at the freeze, held until it is closed."""
+
+    async def digests(self) -> list[DatabaseDigest]:
+        """Counts and digests of every database, at any later time."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Participant(Protocol):
     """An instance in a snapshot session."""
 
@@ -94,9 +103,7 @@ class Participant(Protocol):
 
     def files(self, *, logs_only: bool) -> list[FileEntry]: ...
     def log_range(self) -> LogRange: ...
-    async def pin_digests(self) -> Awaitable[list[DatabaseDigest]]:
-        """Pins the frozen state; what it answers computes counts and digests of every database, whenever it is awaited."""
-        ...
+    async def pin(self) -> Pinned: ...
 
     def freeze_began(self, snap_id: int) -> None:
         """From here to `freeze_over` the instance answers BackupInProgress to attach, detach and Term(Complete)."""

@@ -17,6 +17,7 @@ from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.instance import InstanceParticipant, read_file
 from jetwire_server.snapshot.memo import FILE_NAME, FreezeMemo
+from jetwire_server.snapshot.participant import Pinned
 from tests.server.snapshot.test_service import CONTINUE, Bench, code
 
 
@@ -113,12 +114,12 @@ async def test_the_end_of_a_session_that_timed_out_long_ago_takes_nothing_from_t
     bench.clock.advance(1)
     snap = bench.service.prepare(CONTINUE)
     await bench.service.freeze(snap)
-    watch = bench.service._watch
+    watch = bench.service.sessions._watch
     with pytest.raises(JetError) as caught:
         await bench.service.thaw(old)
     assert code(caught) == Err.OSSnapshotTimeOut
     assert bench.frozen() == [True, True]
-    assert bench.service._watch is watch
+    assert bench.service.sessions._watch is watch
     await asyncio.sleep(0)
     assert watch is not None
     assert not watch.cancelled()
@@ -224,3 +225,50 @@ async def test_an_aborted_freeze_s_marker_does_not_come_after_the_next_one_s():
     assert sealed is not None
     assert sealed.marker_id == "new"
     assert files.replaced == 1
+
+
+async def test_a_freeze_that_fails_at_its_last_step_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """The first instance's snapshot stayed open for ever, and with it every version that anybody wrote since."""
+
+    async def fail() -> None:
+        raise JetError(Err.OutOfMemory)
+
+    monkeypatch.setattr(bench.instances[1], "pin", fail)
+    with pytest.raises(JetError):
+        await bench.service.freeze(bench.service.prepare())
+    assert [one.closed for one in bench.instances[0].pinned] == [True]
+    assert bench.frozen() == [False, False]
+
+
+async def test_an_aborted_freeze_that_wakes_late_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    pin = bench.instances[1].pin
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> Pinned:
+        pinned = await pin()
+        reached.set()
+        await go.wait()
+        return pinned
+
+    monkeypatch.setattr(bench.instances[1], "pin", slowly)
+    snap = bench.service.prepare()
+    late = asyncio.create_task(bench.service.freeze(snap))
+    await reached.wait()
+    await bench.service.abort(snap)
+    go.set()
+    with pytest.raises(JetError) as caught:
+        await late
+    assert code(caught) == Err.OSSnapshotInvalidSequence
+    assert [one.closed for instance in bench.instances for one in instance.pinned] == [True, True]
+
+
+async def test_a_freeze_that_held_lets_go_of_its_state_when_the_digests_are_there(bench: Bench):
+    snap = bench.service.prepare(CONTINUE)
+    await bench.service.freeze(snap)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    manifest = bench.service.status().manifest
+    assert manifest is not None
+    assert [database.digest for row in manifest.instances for database in row.databases] == ["d1", "d1"]
+    assert [one.closed for instance in bench.instances for one in instance.pinned] == [True, True]
+    await bench.service.thaw(snap)

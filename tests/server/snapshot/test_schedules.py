@@ -22,6 +22,7 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.snapshot.memo import FreezeMemo
 from jetwire_server.snapshot.service import SnapshotService
+from jetwire_server.snapshot.sessions import Sessions
 from jetwire_server.snapshot.states import OVER, TABLE, Call, State
 from tests.support.participants import FakeInstance
 from tests.support.simulated import run
@@ -169,7 +170,7 @@ class World:
 
     def _state(self, snap: int) -> State:
         try:
-            return self.service._find(snap).state
+            return self.service.sessions.find(snap).state
         except JetError:
             return State.ENDED
 
@@ -184,7 +185,7 @@ class World:
         assert answered in allowed, f"{call} of {snap} answered {answered}, allowed {allowed}"
 
     def _prepare(self) -> None:
-        busy = self.service._session is not None and self.service.status().state not in ("none", "timedOut")
+        busy = self.service.sessions.current is not None and self.service.status().state not in ("none", "timedOut")
         grbit = int(self.chance.choice(GRBITS))
         if not busy:
             self.snaps.append(self.service.prepare(grbit))
@@ -230,7 +231,7 @@ class World:
         if self.failure is not None:
             raise self.failure
         newest = max(self.deadlines.values(), default=0.0)
-        session = self.service._session
+        session = self.service.sessions.current
         if session is None or session.state not in (State.FREEZING, State.FROZEN):
             assert not any(m.gate.look() for m in self.members), "frozen for nobody"
         elif session.state is State.FROZEN and self.clock.boot() > newest + 0.001:
@@ -239,7 +240,7 @@ class World:
     async def _end(self) -> None:
         """Everybody has left: the deadline alone must open the gates."""
         await asyncio.sleep(6)  # a freeze that is on its way comes to an end by itself
-        last = max([self.clock.boot(), self.service._session.deadline if self.service._session else 0.0, self.runnable])
+        last = max([self.clock.boot(), self.service.sessions.current.deadline if self.service.sessions.current else 0.0, self.runnable])
         await asyncio.sleep(last + LATE_SECONDS - self.clock.boot())
         for member in self.members:
             assert not member.gate.look()
@@ -274,7 +275,7 @@ class World:
     async def _restart(self, snap: int) -> None:
         """The server dies while frozen: a new one on the same files knows that this freeze was lost."""
         self.service = self._new_service()
-        await self.service.start()
+        await self.service.sessions.start()
         with pytest.raises(JetError) as caught:
             await self.service.thaw(snap)
         assert caught.value.code == Err.OSSnapshotTimeOut
@@ -303,8 +304,8 @@ def deadlines_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both of them: the gate's own arithmetic, and the service, which would open the gate of a session that timed out."""
     monkeypatch.setattr(Gate, "_look", lambda gate: None)
     monkeypatch.setattr(Gate, "_patience", lambda gate: 0.05)  # or the waiters spin, and simulated time stands still
-    monkeypatch.setattr(SnapshotService, "_notice", lambda service: None)
-    monkeypatch.setattr(SnapshotService, "_keep_watch", lambda service, session: asyncio.sleep(0))
+    monkeypatch.setattr(Sessions, "notice", lambda sessions: None)
+    monkeypatch.setattr(Sessions, "_keep_watch", lambda sessions, session: asyncio.sleep(0))
 
 
 def nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.snapshot.memo import FreezeMemo
-from jetwire_server.snapshot.service import FORGOTTEN, SnapshotService
+from jetwire_server.snapshot.service import SnapshotService
+from jetwire_server.snapshot.sessions import FORGOTTEN
 from tests.support.participants import FakeInstance
 from tests.support.simulated import run
 
@@ -404,14 +405,14 @@ async def test_a_server_that_died_while_frozen_says_so_after_its_restart(bench: 
     await bench.service.freeze(snap)
     after = Bench(bench.files)
     after.clock.advance(5)
-    await after.service.start()
+    await after.service.sessions.start()
     assert after.service.status().state == "timedOut"
     with pytest.raises(JetError) as caught:
         await after.service.thaw(snap)
     assert code(caught) == Err.OSSnapshotTimeOut
     again = Bench(bench.files)
     again.clock.advance(10)
-    await again.service.start()
+    await again.service.sessions.start()
     assert again.service.status().state == "none"
     assert again.service.prepare() > snap
 
@@ -421,7 +422,7 @@ async def test_a_restart_after_the_thaw_knows_nothing(bench: Bench):
     await bench.service.freeze(snap)
     await bench.service.thaw(snap)
     after = Bench(bench.files)
-    await after.service.start()
+    await after.service.sessions.start()
     with pytest.raises(JetError) as caught:
         await after.service.thaw(snap)
     assert code(caught) == Err.OSSnapshotInvalidSnapId
