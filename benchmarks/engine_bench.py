@@ -4,11 +4,17 @@
 
 Microseconds of this process's CPU, all threads (on a busy machine wall time says more about the neighbours), and wall time beside
 it; the median of the rounds. The bounds are for CPU. "server read" is GetRecord through a peer, from its bytes to the answer's.
+
+Reads are measured at rest: what was loaded is in the pages, and no checkpoint runs. What a checkpoint costs stands on lines of its
+own: the CPU of moving what was just inserted into the pages, and reads beside one (of these the CPU of the loop's thread alone).
+Beside the seeks stand bare LMDB gets of the same keys from the same file: what a larger table costs under any engine, in levels of
+its tree and misses of the processor's caches. "first touch" is before this process has looked at the table: the system maps pages.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import random
@@ -17,13 +23,14 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from functools import partial
 from statistics import median
-from time import perf_counter, process_time
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
 import uvloop
 
 from benchmarks.figures import RESULTS, Figure
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, SeekGrbit
+from jetwire_server.__main__ import COLLECT_AFTER, SWITCH_SECONDS
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
@@ -38,13 +45,27 @@ from jetwire_server.rpc import handlers as handlers  # registers them
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
+from jetwire_server.store.embedded.layout import tree_prefix
+from jetwire_server.store.embedded.store import EmbeddedStore
+from jetwire_server.store.interface import tree_number, tree_slot
 
 TRANSACTION_ROWS = 1000
 SEEKS = 3000
 NEW_ROWS = 3000
+BESIDE_ROWS = 10_000  # inserted, so that a checkpoint has something to do beside the seeks
 PAGE = 500
+INSERT, ITS_CHECKPOINT, INSERT_IN_ALL = "insert, 1 index", "  its checkpoint", "  both"
+SEEK, BARE_GET, SEEK_BESIDE = "seek and retrieve all", "  bare LMDB get", "  beside a checkpoint"
+FIRST_SEEK, FIRST_GET = "  first touch", "  first touch, bare get"
+IN_TRANSACTION = "  in one transaction"
 BULK = "bulk read, a row"
-BOUNDS = {"insert, 1 index": 40.0, "seek and retrieve all": 10.0, BULK: 1e6 / 300_000, "server read": 15.0}
+SERVER_READ = "server read"
+BOUNDS = {INSERT: 40.0, INSERT_IN_ALL: 40.0, SEEK: 10.0, BULK: 1e6 / 300_000, SERVER_READ: 15.0}
+TITLES = [  # as they are printed
+    *(INSERT, ITS_CHECKPOINT, INSERT_IN_ALL),
+    *(SEEK, BARE_GET, FIRST_SEEK, FIRST_GET, SEEK_BESIDE, IN_TRANSACTION),
+    *(BULK, SERVER_READ),
+]
 
 TEXT = ["".join(random.Random(n).choices("abcdefghijklmnopqrstuvwxyz0123456789 ", k=100)) for n in range(64)]
 WIDE = [ColumnCreate("id", Coltyp.Long, grbit=AddColumnGrbit.ColumnFixed)] + [
@@ -91,7 +112,11 @@ def columns_of(cursor: Cursor, columns: list[ColumnCreate]) -> list[int]:
     return [ids[column.name] for column in columns]
 
 
-async def cost(work: Callable[[], Awaitable[object]], count: int) -> tuple[float, float]:
+Cost = tuple[float, float]
+Work = Callable[[], Awaitable[object]]
+
+
+async def cost(work: Work, count: int) -> Cost:
     """Microseconds of CPU and of wall time each."""
     gc.collect()
     used, began = process_time(), perf_counter()
@@ -110,28 +135,42 @@ async def filled(session: Session, dbid: int, name: str, columns: list[ColumnCre
 
 
 class Bench:
-    def __init__(self, service: Service, session: Session, dbid: int) -> None:
-        self.service, self.session, self.dbid = service, session, dbid
+    def __init__(self, service: Service, store: EmbeddedStore, session: Session, dbid: int) -> None:
+        self.service, self.store, self.session, self.dbid = service, store, session, dbid
 
-    async def at(self, rows: int, rounds: int) -> dict[str, tuple[float, float]]:
+    async def at(self, rows: int, rounds: int) -> dict[str, Cost]:
         mixed = await filled(self.session, self.dbid, f"mixed{rows}", MIXED, mixed_row, rows, IndexCreate("byCustomer", ("+customer",)))
         wide = await filled(self.session, self.dbid, f"wide{rows}", WIDE, wide_row, rows)
-        found: dict[str, list[tuple[float, float]]] = {}
+        await self.store.checkpoint()
+        first, other = (random.Random(name).choices(range(rows), k=SEEKS) for name in ("first", "other"))
+        found: dict[str, list[Cost]] = {
+            FIRST_GET: [await cost(self.bare_gets(mixed, first), SEEKS)],
+            FIRST_SEEK: [await cost(partial(self.seek, mixed, other), SEEKS)],
+        }
+        for cursor in (mixed, wide):
+            await self.bulk(cursor, rows, 1)  # from here on its pages are mapped
+        bulk_rounds = max(1, 20_000 // rows)
+        bulk_rows = min(rows, 20_000)
+        free = rows
         for turn in range(rounds):
             keys = random.Random(turn).choices(range(rows), k=SEEKS)
-            new = range(rows + turn * NEW_ROWS, rows + (turn + 1) * NEW_ROWS)
-            bulk_rounds = max(1, 20_000 // rows)
-            bulk_rows = min(rows, 20_000)
-            measured = {
-                "insert, 1 index": (partial(self.insert, mixed, new), NEW_ROWS),
-                "seek and retrieve all": (partial(self.seek, mixed, keys), SEEKS),
-                "the same, one transaction": (partial(self.seek_in_transaction, mixed, keys), SEEKS),
+            new, beside = range(free, free + NEW_ROWS), range(free + NEW_ROWS, free + NEW_ROWS + BESIDE_ROWS)
+            free = beside.stop
+            measured: dict[str, tuple[Work, int]] = {
+                SEEK: (partial(self.seek, mixed, keys), SEEKS),
+                BARE_GET: (self.bare_gets(mixed, keys), SEEKS),
+                IN_TRANSACTION: (partial(self.seek_in_transaction, mixed, keys), SEEKS),
                 BULK: (partial(self.bulk, wide, bulk_rows, bulk_rounds), bulk_rows * bulk_rounds),
-                "server read": (partial(self.through_peer, self.read_calls(wide, keys)), SEEKS),
+                SERVER_READ: (partial(self.through_peer, self.read_calls(wide, keys)), SEEKS),
+                INSERT: (partial(self.insert, mixed, new), NEW_ROWS),
+                ITS_CHECKPOINT: (self.store.checkpoint, NEW_ROWS),
             }
-            for title, (work, count) in measured.items():
-                found.setdefault(title, []).append(await cost(work, count))
-        return {title: (median(one for one, _ in costs), median(two for _, two in costs)) for title, costs in found.items()}
+            now = {title: await cost(work, count) for title, (work, count) in measured.items()}
+            now[INSERT_IN_ALL] = (now[INSERT][0] + now[ITS_CHECKPOINT][0], now[INSERT][1] + now[ITS_CHECKPOINT][1])
+            now[SEEK_BESIDE] = await self.seek_beside_checkpoint(mixed, keys, beside)
+            for title, one in now.items():
+                found.setdefault(title, []).append(one)
+        return {title: (median(cpu for cpu, _ in found[title]), median(wall for _, wall in found[title])) for title in TITLES}
 
     async def insert(self, cursor: Cursor, numbers: range) -> None:
         ids = columns_of(cursor, MIXED)
@@ -154,6 +193,39 @@ class Bench:
         await self.session.begin_transaction()
         await self.seek(cursor, keys)
         await self.session.commit_transaction(0)
+
+    async def seek_beside_checkpoint(self, cursor: Cursor, keys: list[int], new: range) -> Cost:
+        """Microseconds a seek of the loop's thread's CPU, and of wall time, while these new rows are moved into the pages."""
+        await self.insert(cursor, new)
+        moving = asyncio.ensure_future(self.store.checkpoint())
+        used = waited = 0.0
+        done = 0
+        while not moving.done():
+            some = [keys[(done + i) % len(keys)] for i in range(50)]
+            cpu, wall = thread_time(), perf_counter()
+            await self.seek(cursor, some)
+            used += thread_time() - cpu
+            waited += perf_counter() - wall
+            done += len(some)
+            await asyncio.sleep(0)  # the checkpoint's own turns on the loop are not in it
+        await moving
+        return used / done * 1e6, waited / done * 1e6
+
+    def bare_gets(self, cursor: Cursor, keys: list[int]) -> Work:
+        """What LMDB alone takes to find these records."""
+        rows = cursor.plan.rows
+        assert rows.maker is not None
+        prefix = tree_prefix(tree_number(rows.tree))
+        full_keys = [prefix + rows.maker.key([key]) for key in keys]
+
+        async def work() -> None:
+            view = self.store.files[tree_slot(rows.tree)].view()
+            get = view._get
+            for key in full_keys:
+                assert get(key) is not None
+            view.close()
+
+        return work
 
     async def bulk(self, cursor: Cursor, rows: int, times: int) -> None:
         for _ in range(times):
@@ -180,7 +252,7 @@ class Bench:
         await peer.close()
 
 
-async def run(given: argparse.Namespace) -> dict[int, dict[str, tuple[float, float]]]:
+async def run(given: argparse.Namespace) -> dict[int, dict[str, Cost]]:
     with tempfile.TemporaryDirectory(prefix="engine") as directory:
         hosting = Hosting(LocalFiles(directory), SystemClock(), EventLog())
         await hosting.start()
@@ -188,21 +260,23 @@ async def run(given: argparse.Namespace) -> dict[int, dict[str, tuple[float, flo
         session = await instance.begin_session()
         dbid = await session.create_database("bench.edb")
         service = Service("bench", SystemClock(), EventLog(), Gatekeeper(), engine=hosting.engine)
-        bench = Bench(service, session, dbid)
+        store = instance.store
+        assert isinstance(store, EmbeddedStore)
+        gc.collect()
+        gc.freeze()  # as a server does once it has started
+        bench = Bench(service, store, session, dbid)
         out = {rows: await bench.at(rows, given.rounds) for rows in given.rows}
         await session.end_session()
         await hosting.stop()
         return out
 
 
-def save(found: dict[int, dict[str, tuple[float, float]]]) -> None:
+def save(found: dict[int, dict[str, Cost]]) -> None:
     (RESULTS / "engine_bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    titles = list(next(iter(found.values())))
-    each: dict[str, list[tuple[int, float]]] = {title: [(rows, round(found[rows][title][0], 2)) for rows in found] for title in titles}
-    bulk = {BULK: each.pop(BULK)}
-    Figure("The engine in process, as the table grows", "lines", "rows in the table", "us of CPU each", each, log_x=True).save(
-        "engine_growth"
-    )
+    shown = {title: [(rows, round(found[rows][title][0], 2)) for rows in found] for title in TITLES}
+    each = {title.strip(): shown[title] for title in (INSERT_IN_ALL, INSERT, SEEK, BARE_GET, SERVER_READ)}
+    each["insert and its checkpoint"] = each.pop(INSERT_IN_ALL.strip())
+    bulk = {BULK: shown[BULK]}
     bound = {"300,000 rows a second": BOUNDS[BULK]}
     Figure("Bulk reads, as the table grows", "lines", "rows in the table", "us of CPU a row", bulk, bound, log_x=True).save("engine_bulk")
 
@@ -215,17 +289,21 @@ def main() -> int:
         "--save", action="store_true", help="the figures as JSON (rows, what was measured, CPU and wall time) and the plots' data"
     )
     given = parser.parse_args()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    gc.set_threshold(*COLLECT_AFTER)
     found = uvloop.run(run(given))
     if given.save:
         save(found)
     print(f"{'us of CPU (of wall time)':28}" + "".join(f"{rows:>18,}" for rows in given.rows) + f"{'bound':>8}")
     missed = 0
-    for title in next(iter(found.values())):
+    for title in TITLES:
         costs = [found[rows][title] for rows in given.rows]
         bound = BOUNDS.get(title)
         missed += bound is not None and max(cpu for cpu, _ in costs) > bound
         told = "".join(f"{f'{cpu:.2f} ({wall:.2f})':>18}" for cpu, wall in costs)
         print(f"{title:28}{told}{'' if bound is None else f'{bound:8.1f}'}")
+    ratios = "".join(f"{found[rows][SEEK][0] / found[rows][BARE_GET][0]:>18.1f}" for rows in given.rows)
+    print(f"{'seek, of bare gets':28}{ratios}")
     return 1 if missed else 0
 
 
