@@ -26,7 +26,7 @@ from unittest import mock
 import pytest
 
 from jetwire_server.store.embedded.store import EmbeddedStore
-from tests.crash import corruption, faults, killing, powerloss, restoring, served, snapshots, torn
+from tests.crash import corruption, deadlines, faults, killing, powerloss, restoring, served, snapshots, torn
 from tests.server.snapshot import test_schedules as schedules
 from tests.stateful.test_controls import conflicts_are_ignored
 from tests.stateful.test_engine import MACHINES, STEPS, drive
@@ -108,6 +108,14 @@ def _wrong_engine(seed: int) -> Found:
 def _snapshots(result: snapshots.Result) -> Found:
     extra = {"commits in the copies": result.commits, "records compared": result.records, "commits that waited": result.waited}
     return {"count": result.snapshots, "failures": result.failures, "extra": extra, "table": dict(result.table)}
+
+
+def _deadlines(result: deadlines.Result) -> Found:
+    return {"count": result.freezes, "failures": result.failures, "extra": {}, "table": dict(result.table)}
+
+
+def _late_gate(broken: str) -> Callable[[int], Found]:
+    return lambda seed: _deadlines(deadlines.run(seed, 2 * len(deadlines.DEEDS), broken=broken))
 
 
 def _torn(seed: int, dose: int) -> Found:
@@ -242,6 +250,17 @@ PARTS: dict[str, Part] = {
         500,
         _torn,
         {"pages that know more than the log are not noticed": lambda seed: _control(torn.run(seed, 300, pages_are_compared=False))},
+    ),
+    "deadlines": Part(
+        "freezes of a real server that nobody thawed, and when the first write came",
+        450,
+        45,
+        lambda seed, dose: _deadlines(deadlines.run(seed, dose)),
+        {
+            "nobody looks at the deadline": _late_gate("no deadline"),
+            "half a second late": _late_gate("late"),
+            "a timer of the event loop opens the gate": _late_gate("a timer opens"),
+        },
     ),
     "schedules": Part(
         "random schedules of snapshots in simulated time",

@@ -22,10 +22,18 @@ START_SECONDS = 60.0  # of a busy machine, on which the tests have the lowest pr
 class ServerProcess:
     """Starts in the constructor; `addresses` maps http, ws, tcp and unix to what the first lines of output named."""
 
-    def __init__(self, data: Path, *flags: str, http: str = "127.0.0.1:0", tcp: str = "127.0.0.1:0", **environment: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        http: str = "127.0.0.1:0",
+        tcp: str = "127.0.0.1:0",
+        module: str = "jetwire_server",
+        **environment: str,
+    ) -> None:
         self.data = data
         self.errors = data.parent / f"{data.name}.stderr"
-        command = [sys.executable, "-m", "jetwire_server", "serve", "--data", str(data), "--http", http, "--tcp", tcp, *flags]
+        command = [sys.executable, "-m", module, "serve", "--data", str(data), "--http", http, "--tcp", tcp, *flags]
         environment = {**os.environ, "JETWIRE_RUNTIME": "", **environment}  # not in the way of the servers of this machine
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(command, bufsize=0, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=data.parent)
