@@ -16,6 +16,7 @@ import msgspec
 from jetwire_server import limits
 from jetwire_server.events import Event, EventLog
 from jetwire_server.files.interface import Files
+from jetwire_server.files.whole import read_if_there
 
 FILE_NAME = "events.jsonl"
 
@@ -113,13 +114,9 @@ class EventTable:
         self._size += len(data)
 
     def _read(self) -> None:
-        if not self._files.exists(FILE_NAME):
+        data = read_if_there(self._files, FILE_NAME)
+        if data is None:
             return
-        file = self._files.open(FILE_NAME, read_only=True)
-        try:
-            data = file.read(0, file.size())
-        finally:
-            file.close()
         whole = data.rfind(b"\n") + 1  # a line that a crash tore is overwritten by the next
         decode = msgspec.json.Decoder(Entry).decode
         fresh = list(self._kept)

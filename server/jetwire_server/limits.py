@@ -96,6 +96,7 @@ CALLBACKS_PER_TABLE_MAX = 64  # each of them is told of each change
 
 # -- backup -----------------------------------------------------------------------------------------------------------
 BACKUP_READ_BYTES_MAX = 16 << 20  # one ReadFile; as base64 it must fit into a result
+BACKUP_BREATHE_SECONDS = 0.001  # how long a backup that checks what it read gives way to the others, each time
 BACKUP_LOOK_SECONDS = 1.0  # how often it is looked whether a backup's caller still speaks
 BACKUP_SILENT_SECONDS = 900.0  # a backup whose caller says nothing for so long is aborted: it pins the log and holds off snapshots
 

@@ -21,6 +21,7 @@ from jetwire_server.console.page import console_page
 from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.whole import read_if_there
 from jetwire_server.hosting import Hosting
 from jetwire_server.local_door import LocalDoor
 from jetwire_server.rpc import handlers
@@ -43,19 +44,8 @@ def jetwire_version() -> str:
         return "unknown"
 
 
-def read_small_file(files: LocalFiles, path: str) -> bytes:
-    """The whole file, or nothing if it is not there."""
-    if not files.exists(path):
-        return b""
-    file = files.open(path, read_only=True)
-    try:
-        return file.read(0, file.size())
-    finally:
-        file.close()
-
-
 def read_tokens(files: LocalFiles) -> list[Token]:
-    data = read_small_file(files, TOKENS_FILE)
+    data = read_if_there(files, TOKENS_FILE)
     return tokens_from_json(data) if data else []
 
 

@@ -10,7 +10,7 @@ from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup.manifest import FULL_NAME, load_chain
 from jetwire_server.backup.service import BackupService
-from jetwire_server.backup.streaming import load_stamp
+from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.swap import remove_tree
 from jetwire_server.engine.instance import Instance
 from jetwire_server.files.interface import Files
@@ -117,7 +117,7 @@ async def _write(service: BackupService, instance: Instance, storage: Storage, w
         offset += len(data)
     await asyncio.to_thread(put, max(offset, 1), b"")
     await asyncio.to_thread(files.sync_directory, path.rpartition("/")[0])
-    service.close(instance, handle)
+    await service.close(instance, handle)
 
 
 def _continues(files: LocalFiles, target: str) -> None:

@@ -11,14 +11,15 @@ import asyncio
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup.directory import Status, inner_path
-from jetwire_server.backup.manifest import FULL_NAME, decode, read_whole
+from jetwire_server.backup.manifest import FULL_NAME, decode
 from jetwire_server.backup.restore import MARK, Restored, RollForward, restore, settle_unfinished
-from jetwire_server.backup.streaming import STAMP_FILE
+from jetwire_server.backup.stamp import STAMP_FILE
 from jetwire_server.backup.swap import STAGING, Plan, remove_tree, swap
 from jetwire_server.clock import Clock
 from jetwire_server.engine.instance import Instance
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.paths import plain
+from jetwire_server.files.whole import read_whole
 from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.assemble import SCRATCH_DIRECTORY
 

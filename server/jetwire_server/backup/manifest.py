@@ -14,6 +14,7 @@ import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.interface import Files
+from jetwire_server.files.whole import read_whole
 from jetwire_server.limits import FILE_CHUNK_BYTES
 from jetwire_server.redo.names import LogNames
 
@@ -82,14 +83,6 @@ def decode(data: bytes, name: str) -> BackupManifest:
     if manifest.name != name:
         raise damaged(f"{name} was {manifest.name}: give it its name back", Err.InvalidLogSequence)
     return manifest
-
-
-def read_whole(files: Files, path: str) -> bytes:
-    file = files.open(path, read_only=True)
-    try:
-        return file.read(0, file.size())
-    finally:
-        file.close()
 
 
 def sha256_of(files: Files, path: str) -> BackupFile:

@@ -21,6 +21,7 @@ from jetwire_server.backup.swap import PLAN, finish_swap
 from jetwire_server.clock import Clock
 from jetwire_server.files.interface import ASIDE, Files
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.whole import read_whole
 from jetwire_server.limits import FILE_CHUNK_BYTES
 from jetwire_server.redo.checkpoint import load_checkpoint
 from jetwire_server.redo.generation import read_header
@@ -161,12 +162,7 @@ def _take_over(target: LocalFiles, mark: _Mark) -> None:
     target.make_directory("")
     wanted = msgspec.json.encode(mark)
     if target.exists(MARK):
-        file = target.open(MARK, read_only=True)
-        try:
-            same = file.read(0, file.size()) == wanted
-        finally:
-            file.close()
-        if not same:
+        if read_whole(target, MARK) != wanted:
             raise JetError(Err.BadRestoreTargetInstance, f"{target.root} was left by the restore of something else; empty it first")
         return
     if set(target.list()) - {MARK + ASIDE}:

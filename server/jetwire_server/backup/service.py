@@ -103,21 +103,16 @@ class BackupService:
                 instance.emit(218, error=error.code)
             raise
 
-    def close(self, instance: Instance, handle: int) -> None:
-        backup = self.find(instance)
-        opened = backup.opened
-        backup.close(handle)
-        assert opened is not None
+    async def close(self, instance: Instance, handle: int) -> None:
+        opened = await self.find(instance).close(handle)
         instance.emit(221 if opened.ended else 222, file=opened.name)
 
     async def get_log_info(self, instance: Instance) -> tuple[list[str], int, int, str]:
         """The files of the log phase, and the generations among them."""
         backup = self.find(instance)
-        await self._or_cancel(backup, backup.prepare_logs(Call.GET_LOG_INFO))
-        assert backup.manifest is not None
-        low, high = backup.manifest.gen_low, backup.manifest.gen_high
-        instance.emit(223, firstLog=low, lastLog=high)
-        return backup.log_files(), low, high, backup.manifest.base_name
+        manifest = await self._or_cancel(backup, backup.prepare_logs(Call.GET_LOG_INFO))
+        instance.emit(223, firstLog=manifest.gen_low, lastLog=manifest.gen_high)
+        return backup.log_files(), manifest.gen_low, manifest.gen_high, manifest.base_name
 
     async def get_truncate_log_info(self, instance: Instance) -> list[str]:
         backup = self.find(instance)

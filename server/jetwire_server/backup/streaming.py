@@ -9,67 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from itertools import count
-
-import msgspec
+from contextlib import contextmanager
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
-from jetwire_server.backup.manifest import BackupFile, BackupManifest, read_whole, sha256_of
+from jetwire_server.backup.logs import LogsOfBackup
+from jetwire_server.backup.manifest import BackupFile, BackupManifest
+from jetwire_server.backup.opened import OpenedFile, check_copy, copy_database, open_in_memory, open_on_disk
+from jetwire_server.backup.stamp import Stamp, load_stamp, save_stamp
 from jetwire_server.backup.states import TABLE, Call, State
 from jetwire_server.clock import Clock
 from jetwire_server.engine.instance import Instance
-from jetwire_server.files.local import LocalFile, LocalFiles
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.whole import read_whole
 from jetwire_server.redo.position import Position
-from jetwire_server.redo.reader import LogReader, discover
-from jetwire_server.snapshot.instance import read_file
 from jetwire_server.store.embedded.assemble import SCRATCH_DIRECTORY, Storage
-from jetwire_server.store.embedded.check import check_database
 
-STAMP_FILE = "backup.stamp"
 SCRATCH_BACKUP = "backup"
-PAGE_BYTES = 4096
-_BREATHE_SECONDS = 0.001
-_handles = count(1)
-
-
-class Stamp(msgspec.Struct, frozen=True):
-    """What a finished backup leaves in the instance: where the next incremental one begins."""
-
-    next_generation: int
-    time: float
-    databases: tuple[str, ...]
-    digest: str  # of its manifest
-    incarnation: int
-
-
-@dataclass
-class OpenedFile:
-    """The one file that may be open at a time. `content` is a file that exists only in memory."""
-
-    handle: int
-    name: str
-    database: bool
-    size: int
-    file: LocalFile | None = None
-    content: bytes = b""
-    offset: int = 0
-    checked: bool = False
-    ended: bool = False
-
-
-def load_stamp(files: LocalFiles) -> Stamp | None:
-    data = read_file(files, STAMP_FILE)
-    if data is None:
-        return None
-    try:
-        return msgspec.json.decode(data, type=Stamp)
-    except msgspec.DecodeError:
-        return None
 
 
 class Backup:
@@ -88,15 +45,13 @@ class Backup:
         self._clock = clock
         self._storage = storage
         self._scratch = LocalFiles(f"{storage.files.root}/{SCRATCH_DIRECTORY}/{SCRATCH_BACKUP}")
-        self._pinned = ExitStack()
-        self._position = Position(0, 0, 0)
+        self._turn = asyncio.Lock()  # calls of one backup may come together; each finds what the one before has left
+        self._logs = LogsOfBackup(storage)
         self._checkpoint = b""
         self._stamp: Stamp | None = None
         self._done: dict[str, BackupFile] = {}  # databases that were read whole
-        self._logs: dict[str, BackupFile] = {}  # of the log phase: files on disk
-        self._memory: dict[str, bytes] = {}  # of the log phase: the checkpoint file and the manifest
+        self._memory: dict[str, bytes] = {}  # of the log phase, beside the log files: the checkpoint file and the manifest
         self._read: set[str] = set()
-        self._removable: list[int] = []
         self._consistent = (Position(0, 0, 0), 0)
 
     # -- begin and end ------------------------------------------------------------------------------------------
@@ -112,13 +67,12 @@ class Backup:
                     if checkpoint is None:
                         raise JetError(Err.CheckpointFileNotFound, log.names.checkpoint)
                     self._checkpoint = await asyncio.to_thread(read_whole, self._storage.files, log.names.checkpoint)
-                    self._position = checkpoint.position
+                    self._logs.pin(checkpoint.position)
                 else:
                     self._stamp = self._last_backup()
-                    self._position = Position.at(self._stamp.next_generation, 0)
-                self._pinned.enter_context(log.pin(self._position))
-            if not self.full and self._position.generation not in log.generations():
-                raise JetError(Err.MissingFileToBackup, f"log generation {self._position.generation:X} is gone: make a full backup")
+                    self._logs.pin(Position.at(self._stamp.next_generation, 0))
+            if not self.full and self._logs.low not in log.generations():
+                raise JetError(Err.MissingFileToBackup, f"log generation {self._logs.low:X} is gone: make a full backup")
         except BaseException:
             await self.finish()
             raise
@@ -138,7 +92,7 @@ class Backup:
         if self.state is not State.STOPPED:
             self.state = State.NONE
         self.close_opened()
-        self._pinned.close()
+        self._logs.close()
         self.instance.backups -= 1
         await asyncio.to_thread(self._clear_scratch)
 
@@ -179,95 +133,55 @@ class Backup:
         path = "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
         if not path:
             raise JetError(Err.InvalidParameter, "a file's name is needed")
-        slot = next((s for s, p in self._storage.store.databases().items() if p.lower() == path.lower()), None)
-        self.step(Call.OPEN_DATABASE if slot is not None else Call.OPEN_LOG)
-        if self.opened is not None:
-            raise JetError(Err.OutOfMemory, f"{self.opened.name} is open; one file at a time")
-        if slot is not None:
-            self.opened = await self._copy_database(slot)
-        elif path in self._memory:
-            self.opened = OpenedFile(next(_handles), path, False, len(self._memory[path]), content=self._memory[path], checked=True)
-        elif path in self._logs:
-            file = await asyncio.to_thread(self._storage.files.open, path, read_only=True)
-            self.opened = OpenedFile(next(_handles), path, False, file.size(), file, checked=True)
-        else:
-            raise JetError(Err.MissingFileToBackup, f"{path} is no file of this backup", path=path)
-        return self.opened
-
-    async def _copy_database(self, slot: int) -> OpenedFile:
-        source = self._storage.store.files[slot]
-        copy = f"{slot}.copy"
-
-        def work() -> LocalFile:
-            file = self._scratch.open(copy, create=True)
-            try:
-                file.truncate(0)
-                source.copy_to(file.fileno())
-            except BaseException:
-                file.close()
-                raise
-            return file
-
-        file = await asyncio.shield(asyncio.to_thread(work))
-        # The copy may hold parts of any commit up to now: a restore cannot stop earlier.
-        self._consistent = max(self._consistent, (self._storage.log.end, self._storage.store.published))
-        return OpenedFile(next(_handles), source.path, True, file.size(), file)
+        async with self._turn:
+            slot = next((s for s, p in self._storage.store.databases().items() if p.lower() == path.lower()), None)
+            self.step(Call.OPEN_DATABASE if slot is not None else Call.OPEN_LOG)
+            if self.opened is not None:
+                raise JetError(Err.OutOfMemory, f"{self.opened.name} is open; one file at a time")
+            if slot is not None:
+                self.opened = await copy_database(self._storage.store.files[slot], self._scratch, f"{slot}.copy")
+                # The copy may hold parts of any commit up to now: a restore cannot stop earlier.
+                self._consistent = max(self._consistent, (self._storage.log.end, self._storage.store.published))
+            elif path in self._memory:
+                self.opened = open_in_memory(path, self._memory[path])
+            elif path in self._logs.files:
+                self.opened = await open_on_disk(self._storage.files, path)
+            else:
+                raise JetError(Err.MissingFileToBackup, f"{path} is no file of this backup", path=path)
+            return self.opened
 
     async def read(self, handle: int, size: int, offset: int | None = None) -> bytes:
         """The next bytes; `offset` goes back to what was read before."""
-        self.step(Call.READ)
-        opened = self._find(handle)
-        if size <= 0 or size > limits.BACKUP_READ_BYTES_MAX or (opened.database and size % PAGE_BYTES):
-            raise JetError(
-                Err.InvalidParameter,
-                f"bufferSize is 1 to {limits.BACKUP_READ_BYTES_MAX}, for a database a multiple of {PAGE_BYTES}",
-            )
-        if offset is not None:
-            if not 0 <= offset <= opened.offset:
-                raise JetError(Err.InvalidParameter, f"{opened.offset} bytes were read; reading goes on there, or before")
-            opened.offset = offset
-        if not opened.checked:
-            opened.checked = True
-            await self._check_copy(opened)
-        if opened.file is None:
-            data = opened.content[opened.offset : opened.offset + size]
-        else:
-            data = await asyncio.to_thread(opened.file.read, opened.offset, size)
-        opened.offset += len(data)
-        opened.ended = opened.offset >= opened.size
-        return data
+        async with self._turn:
+            self.step(Call.READ)
+            opened = self._find(handle)
+            opened.aim(size, offset)
+            if not opened.checked:
+                await self._check(opened)
+            return await opened.read(size)
 
-    async def _check_copy(self, opened: OpenedFile) -> None:
+    async def _check(self, opened: OpenedFile) -> None:
         """A backup with damage in it must not push out a good one: the copy is read whole before it is handed out."""
-        assert opened.file is not None
-        name = opened.file.path
-
-        def work() -> BackupFile:
-            for fault in check_database(self._scratch, name):
-                if fault is not None:
-                    raise JetError(Err.ReadVerifyFailure, f"{opened.name}: {fault}; the backup of this database is given up")
-                time.sleep(_BREATHE_SECONDS)
-            return sha256_of(self._scratch, name)
-
         try:
-            found = await asyncio.to_thread(work)
+            self._done[opened.name] = await check_copy(self._scratch, opened)
         except JetError:
             self.close_opened()
             raise
-        self._done[opened.name] = BackupFile(opened.name, found.size, found.sha256)
+        opened.checked = True
 
-    def close(self, handle: int) -> None:
-        self.step(Call.CLOSE)
-        self._find(handle)
-        self.close_opened()
+    async def close(self, handle: int) -> OpenedFile:
+        async with self._turn:
+            self.step(Call.CLOSE)
+            opened = self._find(handle)
+            self.close_opened()
+            return opened
 
     def close_opened(self) -> None:
         opened, self.opened = self.opened, None
         if opened is not None:
             if opened.ended:
                 self._read.add(opened.name)
-            if opened.file is not None:
-                opened.file.close()
+            opened.close()
 
     def _find(self, handle: int) -> OpenedFile:
         if self.opened is None or self.opened.handle != handle:
@@ -275,92 +189,64 @@ class Backup:
         return self.opened
 
     # -- logs ---------------------------------------------------------------------------------------------------
-    async def prepare_logs(self, call: Call) -> None:
+    async def prepare_logs(self, call: Call) -> BackupManifest:
         """Rolls the log once; from here on only logs are read."""
-        self.step(call)
-        if self.manifest is None:
-            missing = [name for name in self.attached() if name not in self._read] if self.full else []
-            if missing:
-                raise JetError(Err.InvalidBackupSequence, f"not read whole yet: {', '.join(missing)}")
-            await self._prepare()
-        self.state = TABLE[self.state, call].after
+        async with self._turn:
+            self.step(call)
+            if self.manifest is None:
+                missing = [name for name in self.attached() if name not in self._read] if self.full else []
+                if missing:
+                    raise JetError(Err.InvalidBackupSequence, f"not read whole yet: {', '.join(missing)}")
+                moment = self._clock.now()  # of what was committed up to here nothing is missing
+                await self._logs.roll(from_position=self.full)
+                self.manifest = self._describe(moment)
+                self._memory[self.manifest.name] = self.manifest.encode()
+            self.state = TABLE[self.state, call].after
+            return self.manifest
 
-    async def _prepare(self) -> None:
-        storage, names = self._storage, self._storage.log.names
-        moment = self._clock.now()  # of what was committed up to here nothing is missing
-        end = await storage.log.roll()
-        low, high = self._position.generation, end.generation - 1
-        files = [await asyncio.to_thread(sha256_of, storage.files, names.archived(n)) for n in range(low, high + 1)]
-        await asyncio.to_thread(self._verify_logs, low, high)
-        self._logs = {file.path: file for file in files}
+    def _describe(self, moment: float) -> BackupManifest:
+        names, logs = self._storage.log.names, self._logs
         if self.full:
             self._memory[names.checkpoint] = self._checkpoint
-        checkpoint = await asyncio.to_thread(storage.log.checkpoint)
-        first_needed = min(checkpoint.position.generation if checkpoint else 0, high + 1)
-        self._removable = [n for n in storage.log.generations() if n < first_needed]
         memory = [_described(path, content) for path, content in self._memory.items()]
         consistent, commit = self._consistent
-        self.manifest = BackupManifest(
+        return BackupManifest(
             kind="full" if self.full else "incremental",
             instance=self.instance.name,
             time=moment,
-            signature=storage.log.signature.hex(),
-            incarnation=storage.log.incarnation,
+            signature=self._storage.log.signature.hex(),
+            incarnation=self._storage.log.incarnation,
             base_name=names.base,
             log_directory=names.directory,
-            gen_low=low,
-            gen_high=high,
-            position=str(self._position),
-            end=str(end),
+            gen_low=logs.low,
+            gen_high=logs.high,
+            position=str(logs.begin),
+            end=str(logs.end),
             consistent=str(consistent),
             consistent_commit=commit,
             databases=tuple(self.attached()),
-            files=(*self._done.values(), *memory, *files),
+            files=(*self._done.values(), *memory, *logs.files.values()),
             previous=self._stamp.digest if self._stamp else "",
         ).sealed()
-        self._memory[self.manifest.name] = self.manifest.encode()
-
-    def _verify_logs(self, low: int, high: int) -> None:
-        log = self._storage.log
-        try:
-            generations = [one for one in discover(self._storage.files, log.names, since=low) if one.number <= high]
-            last = 0
-            for record in LogReader(self._storage.files, generations).records(self._position if self.full else None):
-                if record.generation != last:
-                    last = record.generation
-                    time.sleep(_BREATHE_SECONDS)
-        except JetError as error:
-            raise JetError(Err.LogReadVerifyFailure, error.detail) from error
 
     def log_files(self) -> list[str]:
         """In the order they are best read: the manifest last."""
         checkpoint = [name for name in self._memory if self.manifest is None or name != self.manifest.name]
-        return [*checkpoint, *self._logs, *([self.manifest.name] if self.manifest else [])]
+        return [*checkpoint, *self._logs.files, *([self.manifest.name] if self.manifest else [])]
 
     def removable(self) -> list[str]:
-        return [self._storage.log.names.archived(n) for n in self._removable]
+        return self._logs.removable()
 
     async def truncate(self) -> list[int]:
         """Removes what neither recovery nor this backup's continuation needs; answers which."""
-        self.step(Call.TRUNCATE)
-        unread = [name for name in self._logs if name not in self._read]
-        if unread:
-            raise JetError(Err.LogFileNotCopied, f"not read whole yet: {', '.join(unread)}")
-        assert self.manifest is not None
-        self._pinned.close()  # all of it has been read
-        self._pinned.enter_context(self._storage.log.pin(Position.at(self.manifest.gen_high + 1, 0)))
-        gone = await asyncio.to_thread(self._truncate)
-        self.state = State.TRUNCATED
-        return gone
-
-    def _truncate(self) -> list[int]:
-        log = self._storage.log
-        checkpoint = log.checkpoint()
-        if checkpoint is None or not self._removable:
-            return []
-        limit = min(checkpoint.position, Position.at(self._removable[-1] + 1, 0))
-        with self._storage.gate.permit("log truncation"):
-            return log.truncate_before(limit)
+        async with self._turn:
+            self.step(Call.TRUNCATE)
+            unread = [name for name in self._logs.files if name not in self._read]
+            if unread:
+                raise JetError(Err.LogFileNotCopied, f"not read whole yet: {', '.join(unread)}")
+            gone = await self._logs.truncate()
+            self.state = TABLE[self.state, Call.TRUNCATE].after  # it may have been stopped meanwhile
+            return gone
 
     async def stamp(self) -> None:
         """From here on an incremental backup continues this one."""
@@ -371,13 +257,13 @@ class Backup:
 
         def work() -> None:
             with self._storage.gate.permit("backup stamp"):
-                self._storage.files.replace(STAMP_FILE, msgspec.json.encode(stamp))
+                save_stamp(self._storage.files, stamp)
 
         await asyncio.to_thread(work)
 
     def unread(self) -> list[str]:
         """What the caller has not fetched of what belongs to the backup."""
-        return [name for name in (*self._logs, *self._memory) if name not in self._read]
+        return [name for name in (*self._logs.files, *self._memory) if name not in self._read]
 
 
 def _described(path: str, content: bytes) -> BackupFile:

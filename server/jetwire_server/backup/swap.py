@@ -11,6 +11,7 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.failpoints import hit
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.whole import read_if_there
 
 PLAN = "restore.swap"
 STAGING = "restore.staging"
@@ -33,9 +34,13 @@ def swap(files: LocalFiles, plan: Plan) -> None:
 
 def finish_swap(files: LocalFiles) -> bool:
     """Does what a plan leaves to do; False if there is none."""
-    if not files.exists(PLAN):
+    data = read_if_there(files, PLAN)
+    if data is None:
         return False
-    plan = _load(files)
+    try:
+        plan = msgspec.json.decode(data, type=Plan)
+    except msgspec.DecodeError as error:
+        raise JetError(Err.RestoreInProgress, f"{PLAN} is damaged: {error}; restore into a new directory") from error
     for path in plan.removes:
         if files.exists(path):
             files.remove(path)
@@ -57,16 +62,6 @@ def finish_swap(files: LocalFiles) -> bool:
     hit("restore.swap.done")
     remove_tree(files, STAGING)
     return True
-
-
-def _load(files: LocalFiles) -> Plan:
-    file = files.open(PLAN, read_only=True)
-    try:
-        return msgspec.json.decode(file.read(0, file.size()), type=Plan)
-    except msgspec.DecodeError as error:
-        raise JetError(Err.RestoreInProgress, f"{PLAN} is damaged: {error}; restore into a new directory") from error
-    finally:
-        file.close()
 
 
 def remove_tree(files: LocalFiles, path: str) -> None:

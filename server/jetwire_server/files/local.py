@@ -18,7 +18,7 @@ from jetwire_server.failpoints import hit
 from jetwire_server.files.errno_map import jet_error
 from jetwire_server.files.interface import Buffer
 from jetwire_server.files.paths import components, unwatched
-from jetwire_server.files.replace import replace
+from jetwire_server.files.whole import replace
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # the latter for a named pipe somebody planted: opening one must not wait

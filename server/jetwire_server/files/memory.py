@@ -18,7 +18,7 @@ from jetwire_server.failpoints import hit
 from jetwire_server.files.errno_map import jet_error
 from jetwire_server.files.interface import Buffer
 from jetwire_server.files.paths import components, unwatched
-from jetwire_server.files.replace import parent, replace
+from jetwire_server.files.whole import parent, replace
 
 
 @dataclass(frozen=True, slots=True)

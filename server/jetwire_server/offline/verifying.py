@@ -21,6 +21,7 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.whole import read_if_there
 from jetwire_server.offline.checking import Progress, check_instance
 from jetwire_server.offline.copying import scratch_copy
 from jetwire_server.offline.places import Place, instances_at
@@ -28,7 +29,7 @@ from jetwire_server.offline.recovering import digests, recovered, scrubbed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.snapshot import marker
-from jetwire_server.snapshot.instance import check_roots, read_file
+from jetwire_server.snapshot.instance import check_roots
 from jetwire_server.snapshot.manifest import InstanceRow, Manifest
 from jetwire_server.snapshot.participant import DatabaseDigest
 
@@ -95,7 +96,7 @@ def _expected(places: list[Place], manifests: Sequence[Manifest], result: Result
 
 
 def _sealed(place: Place) -> str | None:
-    sealed = marker.read(read_file(place.files, marker.FILE_NAME), place.name).sealed
+    sealed = marker.read(read_if_there(place.files, marker.FILE_NAME), place.name).sealed
     return sealed.marker_id if sealed else None
 
 

@@ -14,6 +14,7 @@ from jetwire_server.engine.instance import Instance, State
 from jetwire_server.failpoints import hit
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import ASIDE, Files
+from jetwire_server.files.whole import read_if_there
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
@@ -36,19 +37,9 @@ def position_text(position: Position) -> str:
     return f"{position.generation:X}:{position.sector:X}:{position.byte:X}"
 
 
-def read_file(files: Files, path: str) -> bytes | None:
-    if not files.exists(path):
-        return None
-    file = files.open(path, read_only=True)
-    try:
-        return file.read(0, file.size())
-    finally:
-        file.close()
-
-
 def check_roots(roots: Mapping[str, Files]) -> None:
     """Refuses roots that were never on disk together: parts of different snapshots, put back side by side."""
-    odd = marker.odd_ones({name: marker.read(read_file(files, marker.FILE_NAME), name) for name, files in roots.items()})
+    odd = marker.odd_ones({name: marker.read(read_if_there(files, marker.FILE_NAME), name) for name, files in roots.items()})
     if odd:
         raise JetError(
             Err.BadRestoreTargetInstance,
@@ -101,7 +92,7 @@ class InstanceParticipant:
         return bool(self._instance.parameters.number(Param.CircularLog))
 
     def last_full(self) -> Stamp | None:
-        data = read_file(self._files, STAMP_FILE)
+        data = read_if_there(self._files, STAMP_FILE)
         if data is None:
             return None
         try:
@@ -125,7 +116,7 @@ class InstanceParticipant:
                 return
             if len(self._roots) > 1:  # a single root has none that it could disagree with
                 for name, files in self._roots.items():
-                    old = marker.read(read_file(files, marker.FILE_NAME), name)
+                    old = marker.read(read_if_there(files, marker.FILE_NAME), name)
                     files.replace(marker.FILE_NAME, marker.first_round(old, new))
             hit("snapshot.between_markers")
             for files in self._roots.values():

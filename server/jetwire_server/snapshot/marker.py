@@ -1,10 +1,10 @@
 """The marker: how parts of an instance, restored from different instants, are told apart.
 
-An instance may live on several roots (volumes): its directory, its log path, further database roots. Before a freeze
-the same marker is written to each, in two rounds: first beside the old one as `pending` on every root, then as
-`sealed`. A copy taken while frozen therefore holds the same sealed marker everywhere. A crash between the rounds
-leaves a root whose `pending` is another root's `sealed`, which is no reason for alarm; anything else is a set that
-was never on disk at one instant.
+An instance may live on several roots, each of which may be a volume of its own: its directory, its log's, its databases'
+(`roots.py`). Before a freeze the same marker is written to each, in two rounds: first beside the old one as `pending`
+on every root, then as `sealed`. A copy taken while frozen therefore holds the same sealed marker everywhere. A crash
+between the rounds leaves a root whose `pending` is another root's `sealed`, which is no reason for alarm; anything else
+is a set that was never on disk at one instant.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ class Marker(msgspec.Struct, frozen=True):
     marker_id: str
     time: float
     position: str
-    incarnation: str
-    roots: int
+    incarnation: int  # of the log: a restore begins a new one, and what was marked before it says nothing any more
+    roots: tuple[str, ...]  # which were marked: one that joined the instance later need not bear this marker
+    logs_only: bool = False  # an incremental snapshot: its log belongs beside the databases of the full one before it
 
     def digest(self) -> str:
         return hashlib.blake2s(msgspec.json.encode(self), digest_size=16).hexdigest()
@@ -67,17 +68,20 @@ def second_round(new: Marker) -> bytes:
     return _encode(new, None)
 
 
-def odd_ones(roots: Mapping[str, RootMarkers]) -> list[str]:
-    """The roots that cannot have been on disk together with the newest one; empty when all is well."""
-    known = [m for markers in roots.values() for m in (markers.sealed, markers.pending) if m]
-    if not known:
+def odd_ones(roots: Mapping[str, RootMarkers], *, log: str) -> list[str]:
+    """The roots that cannot have been on disk together with the newest one; empty when all is well. `log` is the log's."""
+    newest = newest_of(roots)
+    if newest is not None and newest.logs_only and _bears(roots[log], newest):
+        roots = {root: markers for root, markers in roots.items() if root != log}
+        newest = newest_of(roots)
+    if newest is None:
         return []
-    sealed = {m.sealed.marker_id for m in roots.values() if m.sealed}
-    newest = max((m.sealed for m in roots.values() if m.sealed), key=lambda m: m.time, default=None)
-    if newest is None or (len(sealed) == 1 and all(m.sealed for m in roots.values())):
-        return []
+    return sorted(root for root, markers in roots.items() if root in newest.roots and not _bears(markers, newest))
 
-    def belongs(markers: RootMarkers) -> bool:
-        return any(m is not None and m.marker_id == newest.marker_id for m in (markers.sealed, markers.pending))
 
-    return sorted(root for root, markers in roots.items() if not belongs(markers))
+def newest_of(roots: Mapping[str, RootMarkers]) -> Marker | None:
+    return max((markers.sealed for markers in roots.values() if markers.sealed), key=lambda sealed: sealed.time, default=None)
+
+
+def _bears(markers: RootMarkers, marker: Marker) -> bool:
+    return any(one is not None and one.marker_id == marker.marker_id for one in (markers.sealed, markers.pending))

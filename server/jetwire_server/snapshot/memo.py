@@ -11,6 +11,7 @@ import asyncio
 import msgspec
 
 from jetwire_server.files.interface import Files
+from jetwire_server.files.whole import read_if_there
 
 FILE_NAME = "freeze.memo"
 
@@ -54,13 +55,9 @@ class FreezeMemo:
 
     async def take(self) -> Lost | None:
         """The freeze that was lost, once."""
-        if not self._files.exists(FILE_NAME):
+        data = read_if_there(self._files, FILE_NAME)
+        if data is None:
             return None
-        file = self._files.open(FILE_NAME, read_only=True)
-        try:
-            data = file.read(0, file.size())
-        finally:
-            file.close()
         await self._remove()
         try:
             return msgspec.json.decode(data, type=Lost)

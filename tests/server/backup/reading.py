@@ -19,7 +19,7 @@ async def fetch(backups: BackupService, instance: Instance, name: str, target: P
         while data := await backups.read(instance, handle, size):
             file.write(data)
         assert file.tell() == whole
-    backups.close(instance, handle)
+    await backups.close(instance, handle)
 
 
 async def take(backups: BackupService, instance: Instance, target: Path, grbit: int = 0, *, truncate: bool = True) -> None:

@@ -15,8 +15,8 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.backup.directory import backup_instance
 from jetwire_server.backup.service import BackupService
+from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.states import TABLE, Call, State
-from jetwire_server.backup.streaming import load_stamp
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.instance import Instance
 from tests.server.backup.reading import INCREMENTAL, fetch, take
@@ -69,7 +69,7 @@ async def make(call: Call, backups: BackupService, instance: Instance) -> None:
         case Call.READ:
             await backups.read(instance, 10**9, READ)
         case Call.CLOSE:
-            backups.close(instance, 10**9)
+            await backups.close(instance, 10**9)
         case Call.GET_LOG_INFO:
             await backups.get_log_info(instance)
         case Call.GET_TRUNCATE_LOG_INFO:
@@ -153,7 +153,7 @@ async def test_one_file_at_a_time_whole_or_not_at_all(hosted: Hosted, tmp_path: 
     for wrong in (0, -1, 4095, 1 << 30):
         await refused(Err.InvalidParameter, backups.read(instance, handle, wrong))
     assert len(await backups.read(instance, handle, 4096)) == 4096 < size
-    backups.close(instance, handle)
+    await backups.close(instance, handle)
     await refused(Err.InvalidBackupSequence, backups.get_log_info(instance))  # it was not read whole
     await fetch(backups, instance, "a.edb", tmp_path / "b")
     files, low, high, base = await backups.get_log_info(instance)

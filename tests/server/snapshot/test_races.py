@@ -13,9 +13,10 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import ManualClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
+from jetwire_server.files.whole import read_if_there
 from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
-from jetwire_server.snapshot.instance import InstanceParticipant, read_file
+from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FILE_NAME, FreezeMemo
 from jetwire_server.snapshot.participant import Pinned
 from tests.server.snapshot.test_service import CONTINUE, Bench, code
@@ -221,7 +222,7 @@ async def test_an_aborted_freeze_s_marker_does_not_come_after_the_next_one_s():
         second = asyncio.create_task(one.mark(2, "new", 2.0))
         await asyncio.sleep(0.01)
     await asyncio.gather(first, second, return_exceptions=True)
-    sealed = marker.read(read_file(files, marker.FILE_NAME), "i").sealed
+    sealed = marker.read(read_if_there(files, marker.FILE_NAME), "i").sealed
     assert sealed is not None
     assert sealed.marker_id == "new"
     assert files.replaced == 1

@@ -53,8 +53,8 @@ async def read_file(peer: Peer, params: Params) -> dict[str, Any]:
 
 
 @handles("CloseFile", "CloseFileInstance")
-def close_file(peer: Peer, params: Params) -> Result:
-    peer.service.backups.close(_instance(peer, params), params["handle"])
+async def close_file(peer: Peer, params: Params) -> Result:
+    await peer.service.backups.close(_instance(peer, params), params["handle"])
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The whole content of a small file, atomically and durably: the same few steps on every kind of files."""
+"""Small files as a whole: read at once, replaced atomically and durably. The same few steps on every kind of files."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ from jetwire_server.files.paths import components
 
 def parent(path: str) -> str:
     return path.rpartition("/")[0]
+
+
+def read_whole(files: Files, path: str) -> bytes:
+    file = files.open(path, read_only=True)
+    try:
+        return file.read(0, file.size())
+    finally:
+        file.close()
+
+
+def read_if_there(files: Files, path: str) -> bytes | None:
+    return read_whole(files, path) if files.exists(path) else None
 
 
 def replace(files: Files, path: str, data: bytes) -> None:

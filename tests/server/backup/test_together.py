@@ -1,0 +1,172 @@
+"""Calls of one backup that come together, or whose callers go away: the rest of the backup is as if they had come one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from jetwire_protocol.data.flags import EndExternalBackupGrbit
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup import opened
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.store.embedded.check import check_database
+from jetwire_server.store.embedded.pages import PageFile
+from tests.server.backup.reading import fetch, take
+from tests.support.hosted import Hosted
+
+ABORT = int(EndExternalBackupGrbit.BackupEndAbort)
+READ = 4096
+
+
+@pytest.fixture
+async def hosted(tmp_path: Path) -> AsyncIterator[Hosted]:
+    made = await (await Hosted(tmp_path / "data").start()).create()
+    await made.write(500)
+    yield made
+    await made.stop()
+
+
+def outcome(found: object) -> object:
+    return Err(found.code) if isinstance(found, JetError) else type(found)
+
+
+async def test_of_two_opens_that_come_together_one_is_refused(hosted: Hosted) -> None:
+    """Both copied the database, into one file."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    found = await asyncio.gather(*(backups.open(instance, "a.edb") for _ in range(2)), return_exceptions=True)
+    assert [outcome(one) for one in found] == [tuple, Err.OutOfMemory]
+    await backups.end(instance, ABORT)
+
+
+async def test_reads_that_come_together_go_on_from_each_other(hosted: Hosted, tmp_path: Path) -> None:
+    """Each got the same bytes, and then all of them were left out."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    handle, size = await backups.open(instance, "a.edb")
+    parts = await asyncio.gather(*(backups.read(instance, handle, READ) for _ in range(-(-size // READ) + 1)))
+    assert len(b"".join(parts)) == size
+    (tmp_path / "copy").write_bytes(b"".join(parts))
+    await backups.close(instance, handle)
+    await backups.get_log_info(instance)
+    manifest = hosted.hosting.backups.find(instance).manifest
+    assert manifest is not None
+    assert opened.sha256_of(LocalFiles(str(tmp_path)), "copy").sha256 == manifest.files[0].sha256
+    await backups.end(instance, ABORT)
+
+
+async def test_the_log_is_rolled_once_however_many_ask(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    await fetch(backups, instance, "a.edb", tmp_path)
+    first, second = await asyncio.gather(*(backups.get_log_info(instance) for _ in range(2)))
+    assert first == second
+    await backups.end(instance, ABORT)
+
+
+async def test_a_close_waits_for_the_read_before_it(hosted: Hosted) -> None:
+    """The file was closed under the thread that read it: its number may have been another file's by then."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    handle, _ = await backups.open(instance, "a.edb")
+    await backups.read(instance, handle, READ)
+    data, _ = await asyncio.gather(backups.read(instance, handle, READ), backups.close(instance, handle))
+    assert len(data) == READ
+    await backups.end(instance, ABORT)
+
+
+async def test_a_backup_that_is_stopped_while_it_truncates_stays_stopped(hosted: Hosted, tmp_path: Path) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    await fetch(backups, instance, "a.edb", tmp_path)
+    for name in (await backups.get_log_info(instance))[0]:
+        await fetch(backups, instance, name, tmp_path)
+    truncating = asyncio.create_task(backups.truncate(instance))
+    await asyncio.sleep(0)
+    backups.stop(instance)
+    await truncating
+    with pytest.raises(JetError) as caught:
+        await backups.end(instance)
+    assert caught.value.code == Err.BackupAbortByServer
+
+
+class Held:
+    """A step in a thread that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        self.reached.set()
+        assert self.go.wait(10)
+
+
+async def _gone(task: asyncio.Task[object], held: Held) -> None:
+    """Its caller hangs up in the middle of the step."""
+    await asyncio.to_thread(held.reached.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    held.go.set()
+
+
+async def test_a_caller_who_hangs_up_while_a_database_is_copied_leaves_no_file_open(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    held, copy_to = Held(), PageFile.copy_to
+
+    def slowly(source: PageFile, fd: int) -> None:
+        held.wait()
+        copy_to(source, fd)
+
+    await backups.begin(instance)
+    monkeypatch.setattr(PageFile, "copy_to", slowly)
+    await _gone(asyncio.create_task(backups.open(instance, "a.edb")), held)
+    for _ in range(500):
+        if not _open_copies():
+            break
+        await asyncio.sleep(0.01)
+    assert not _open_copies()
+    await backups.end(instance, ABORT)
+
+
+def _open_copies() -> list[str]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+        except FileNotFoundError:  # the one that listed them
+            continue
+    return [path for path in found if ".copy" in path]
+
+
+async def test_a_caller_who_hangs_up_while_a_copy_is_checked_does_not_get_it_unchecked(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever read on got it as it was, and the manifest did not name the database."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    held = Held()
+
+    def slowly(*args: object) -> Iterator[object]:
+        held.wait()
+        yield from check_database(*args)  # type: ignore[arg-type]
+
+    await backups.begin(instance)
+    handle, size = await backups.open(instance, "a.edb")
+    monkeypatch.setattr(opened, "check_database", slowly)
+    await _gone(asyncio.create_task(backups.read(instance, handle, READ)), held)
+    data = [await backups.read(instance, handle, READ) for _ in range(-(-size // READ))]
+    assert sum(map(len, data)) == size
+    await backups.close(instance, handle)
+    await backups.get_log_info(instance)
+    manifest = backups.find(instance).manifest
+    assert manifest is not None
+    assert "a.edb" in [file.path for file in manifest.files]
+    await backups.end(instance, ABORT)
+    await take(backups, instance, tmp_path / "b")
