@@ -157,7 +157,7 @@ HARMS = [
     (other_program, Err.LogFileCorrupt, "restore"),
     (remove("edb.log"), Err.MissingLogFile, "restore"),
     (remove("edb00000002.log"), Err.MissingPreviousLogFile, "restore"),
-    (remove("a.edb"), Err.FileNotFound, "put it back"),
+    (remove("a.edb"), Err.AttachedDatabaseMismatch, "put it back"),
     (cut("a.edb"), Err.DatabaseCorrupted, "truncated"),
     (cut("edb.log"), Err.LogFileCorrupt, "restore"),
     (cut("edb00000002.log"), Err.LogFileCorrupt, "restore"),

@@ -119,7 +119,7 @@ async def test_a_database_that_is_gone_is_done_without_if_so_asked(tmp_path: Pat
     engine = engine_on(image)
     again = await engine.create_instance("a")
     again.set_parameter(Param.LogFileSize, 128)
-    await refused(again.init(), Err.FileNotFound)
+    await refused(again.init(), Err.AttachedDatabaseMismatch)
     await again.init(int(InitGrbit.ReplayIgnoreMissingDB))
     for _ in range(2):
         assert [database.path for database in again.databases.values()] == ["here.edb"]

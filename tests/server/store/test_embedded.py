@@ -483,7 +483,7 @@ def rewrite_head(path: str, **what: Any) -> None:
 @pytest.mark.parametrize(
     ("harm", "code", "hint"),
     [
-        (os.remove, Err.FileNotFound, "missing"),
+        (os.remove, Err.AttachedDatabaseMismatch, "missing"),
         (cut, Err.DatabaseCorrupted, "truncated"),
         (lambda path: Path(path).write_bytes(b""), Err.DatabaseCorrupted, "empty"),
         (lambda path: Path(path).write_bytes(b"garbage " * 5000), Err.DatabaseCorrupted, "no database"),

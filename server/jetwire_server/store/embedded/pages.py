@@ -202,7 +202,7 @@ class PageFile:
     def open(cls, files: Files, path: str, *, read_only: bool = False) -> PageFile:
         """An existing page file; a named error, and nothing changed, if it is not whole or not ours."""
         if not files.exists(path):
-            raise JetError(Err.FileNotFound, f"{path}: the database file is missing; put it back, or restore a backup", path=path)
+            raise JetError(Err.FileNotFound, f"{path}: no such database", path=path)
         file = files.open(path, read_only=True)
         try:
             size, start = file.size(), file.read(0, 64)

@@ -187,7 +187,7 @@ class _Recovery:
                 timeline.publish(number, tree, entries, self.store.current)
                 together = gathered.get(tree)
                 if together is None:
-                    gathered[tree] = entries
+                    gathered[tree] = dict(entries)  # they are the timeline's now
                 else:
                     together.update(entries)
 
@@ -250,8 +250,12 @@ class _Recovery:
             return False
         if path in self.store.left_out:
             return False
-        if self.without_missing and not self.databases.page_files.exists(path):
-            self.went_without = True
+        if not self.databases.page_files.exists(path):
+            if self.without_missing:
+                self.went_without = True
+            else:
+                detail = f"{path}: the database file is missing; put it back, or restore a backup"
+                self.lost[slot] = JetError(Err.AttachedDatabaseMismatch, detail, path=path)
             return False
         try:
             file = PageFile.open(self.databases.page_files, path, read_only=read_only)
