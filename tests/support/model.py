@@ -192,6 +192,8 @@ class Session:
         self.saved.pop()
         for cursor in self.cursors:
             cursor.level_opened = min(cursor.level_opened, self.level)
+            cursor.level_moved = min(cursor.level_moved, self.level)
+            cursor.level_index = min(cursor.level_index, self.level)
             if cursor.update is not None:
                 cursor.update.level = min(cursor.update.level, self.level)
         if self.level == 0:
@@ -199,15 +201,21 @@ class Session:
             self._end()
 
     def rollback(self) -> None:
-        """Undoes the level's writes and locks, closes cursors opened in it, cancels updates prepared in it."""
+        """Undoes the level's writes and locks, closes cursors opened in it, cancels updates prepared in it.
+
+        A cursor that was moved in it (a bookmark on the primary index is no move) is before the first entry afterwards, and back
+        on the primary index, if another was chosen in it.
+        """
         if self.level == 0:
             raise Refused(Err.NotInTransaction)
         level = self.level
         for cursor in list(self.cursors):
             if cursor.level_opened >= level:
                 cursor.close()
-            elif cursor.update is not None and cursor.update.level >= level:
+                continue
+            if cursor.update is not None and cursor.update.level >= level:
                 cursor.update = None
+            cursor.level_undone(level)
         self.own = self.saved.pop()
         if self.level == 0:
             self._end()
@@ -401,10 +409,26 @@ class Cursor:
         self.key: SearchKey | None = None
         self.update: Update | None = None
         self.level_opened = session.level
+        self.level_moved = session.level
+        self.level_index = 0
         session.cursors.append(self)
 
     def close(self) -> None:
         self.session.cursors.remove(self)
+
+    def level_undone(self, level: int) -> None:
+        if self.level_index >= level:
+            self._choose(self.shape.indexes[0])
+            self.range = self.key = None
+            self._put(At.BEFORE)
+        if self.level_moved >= level:
+            self.level_moved = level - 1
+            self._put(At.BEFORE)
+
+    def _choose(self, index: IndexShape) -> None:
+        if index is not self.index:
+            self.index = index
+            self.level_index = 0 if index is self.shape.indexes[0] else self.session.level
 
     @property
     def closed(self) -> bool:
@@ -440,6 +464,8 @@ class Cursor:
     # -- moving -------------------------------------------------------------------------------------------------
     def move(self, rows: int, key_ne: bool = False) -> None:
         self._navigates(range_too=rows in (FIRST, LAST))
+        if rows:
+            self.level_moved = self.session.level
         with self.session.work():
             if rows in (FIRST, LAST):
                 entries = self.session.entries(self.index)
@@ -497,6 +523,7 @@ class Cursor:
         """`relation` is EQ, GE, GT, LE or LT. A search that finds nothing leaves the cursor where the entry would be."""
         key = self._take_key()
         self._navigates(range_too=True)
+        self.level_moved = self.session.level
         with self.session.work():
             entries = self.session.entries(self.index)
             forward = relation in ("EQ", "GE", "GT")
@@ -542,6 +569,8 @@ class Cursor:
             if values is None:
                 raise Refused(Err.NoCurrentRecord)
             self._put(At.ON, Entry(self.index.sortable(values), pk))
+            if self.index is not self.shape.indexes[0]:
+                self.level_moved = self.session.level
 
     def get_bookmark(self) -> int:
         return self._pk()
@@ -556,10 +585,12 @@ class Cursor:
             values = target.values(self.session.rows()[pk])
             if values is None:
                 raise Refused(Err.NoCurrentRecord)
-            self.index = target
+            self._choose(target)
             self._put(At.ON, Entry(target.sortable(values), pk))
+            if target is not self.shape.indexes[0]:
+                self.level_moved = self.session.level
         else:
-            self.index = target
+            self._choose(target)
             self._put(At.FRESH)
             with self.session.work():
                 self._settle()

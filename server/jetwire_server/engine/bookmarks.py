@@ -57,6 +57,7 @@ class Bookmarks(Ranges):
             if not keys:
                 raise JetError(Err.NoCurrentRecord, f"the record is not in index {at.name}")
             entry = at.entry(keys[0], bookmark)
+            self.moved_in = self.session.level  # on the primary index a bookmark alone does not count as moving
         else:
             entry = bookmark, row
         self._chunk = []
@@ -127,3 +128,4 @@ class Bookmarks(Ranges):
         self.search.reset()
         self._chunk = []
         self._put_on(*found)
+        self.moved_in = self.session.level

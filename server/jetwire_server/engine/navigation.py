@@ -58,6 +58,8 @@ class Navigation(Place):
         await self._read(self._move, rows, grbit)
 
     async def _move(self, txn: Transaction, rows: int, grbit: int) -> None:
+        if rows:
+            self.moved_in = self.session.level
         if rows in (_FIRST, _LAST):
             self._drop_range()
             forward = rows == _FIRST
@@ -170,6 +172,8 @@ class Navigation(Place):
     def _on_index(self, target: IndexPlan) -> None:
         if self.filters and target.kind != PRIMARY:
             raise JetError(Err.FilteredMoveNotSupported)
+        if target is not self.at:
+            self.index_in = self.session.level if target.kind != PRIMARY else 0
         self._drop_range()
         self.at = target
         self.search = SearchKey(target.maker)
@@ -190,6 +194,11 @@ class Navigation(Place):
             raise JetError(Err.BadItagSequence, f"itagSequence {itag}")
         self._on_index(target)
         self._put_on(*target.entry(keys[itag - 1], bookmark))
+        self.moved_in = self.session.level
+
+    def _leave_chosen_index(self) -> None:
+        self._on_index(self.plan.rows)
+        self._put_at(BEFORE)
 
     async def keys_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[bytes]:
         """The normalized keys of a stored row in an index."""

@@ -52,6 +52,8 @@ class Place:
         self.id = tableid
         self.grbit = grbit
         self.level = session.level  # of the transaction it was opened in: a rollback of that level closes it
+        self.moved_in = session.level  # the level of the last Move, Seek or GotoPosition: rolled back, it stands before the first entry
+        self.index_in = 0  # the level in which its secondary index was chosen: rolled back, it is on the primary index
         self.stamp = -1  # see `Catalog.fresh`
         self.plan: TablePlan = plan_of(table)
         self.at: IndexPlan = self.plan.rows
@@ -298,6 +300,29 @@ class Place:
 
     def cancel_update(self) -> None:
         """Navigation cancels what was prepared."""
+        raise NotImplementedError
+
+    def level_committed(self, level: int) -> None:
+        """What was opened, moved and prepared in the level that ended belongs to the one around it."""
+        self.level = min(self.level, level)
+        self.moved_in = min(self.moved_in, level)
+        self.index_in = min(self.index_in, level)
+
+    def rolled_back(self, level: int) -> None:
+        """A level was undone."""
+        self.session.writes += 1
+        self._schema_held = -1
+        self._row = None
+        self._chunk = []
+        if self.index_in >= level:
+            self.index_in = level - 1
+            self._leave_chosen_index()
+        if self.moved_in >= level:
+            self.moved_in = level - 1
+            self._put_at(BEFORE)
+
+    def _leave_chosen_index(self) -> None:
+        """From a secondary index to before the first record of the primary one."""
         raise NotImplementedError
 
     def _drop_range(self) -> None:

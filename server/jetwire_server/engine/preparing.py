@@ -135,19 +135,14 @@ class Preparing(Bookmarks):
             self.session.unused.append(value.spill)
 
     def level_committed(self, level: int) -> None:
-        """What was opened and prepared in the level that ended belongs to the one around it."""
-        self.level = min(self.level, level)
+        super().level_committed(level)
         if self.buffer is not None:
             self.buffer.level = min(self.buffer.level, level)
 
-    def rolled_back(self) -> None:
-        """A level was undone: an update prepared in it is gone."""
-        if self.buffer is not None and self.buffer.level >= self.session.level:
+    def rolled_back(self, level: int) -> None:
+        super().rolled_back(level)
+        if self.buffer is not None and self.buffer.level >= level:
             self.cancel_update()
-        self.session.writes += 1
-        self._schema_held = -1
-        self._row = None
-        self._chunk = []
 
     def close(self) -> None:
         self.cancel_update()

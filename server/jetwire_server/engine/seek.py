@@ -97,6 +97,7 @@ class Seeking(Navigation):
             await self._read(self._seek, key, complete, grbit)
 
     async def _seek(self, txn: Transaction, key: bytes, complete: bool, grbit: int) -> None:
+        self.moved_in = self.session.level
         if grbit & _EQ:
             await self._seek_equal(txn, key, complete, grbit)
             return

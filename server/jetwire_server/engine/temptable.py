@@ -177,9 +177,11 @@ class TempCursor(Cursor):
         super().level_committed(level)
         self.storage.level_committed(level)
 
-    def rolled_back(self) -> None:
-        super().rolled_back()
-        self.storage.level_rolled_back(self.session.level)
+    def rolled_back(self, level: int) -> None:
+        if not self.tt & _MATERIALIZED:
+            self.moved_in = 0  # a sort keeps its place as it keeps its rows
+        super().rolled_back(level)
+        self.storage.level_rolled_back(level)
 
     @property
     def last_on_table(self) -> bool:

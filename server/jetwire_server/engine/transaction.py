@@ -226,7 +226,7 @@ class TransactionLevels:
                 for cursor in self.cursors.values():
                     cursor.level_committed(0)
             else:
-                self._close_cursors_from(1)
+                self._undo_cursors(1)
             self._ended(done)
             if self.unused:
                 await self.free_unused()
@@ -247,9 +247,7 @@ class TransactionLevels:
 
     async def _rollback_level(self) -> None:
         assert self.txn is not None
-        self._close_cursors_from(self.level)
-        for cursor in self.cursors.values():
-            cursor.rolled_back()
+        self._undo_cursors(self.level)
         self.level -= 1
         if self.level:
             mark = self._marks.pop()
@@ -312,9 +310,13 @@ class TransactionLevels:
                 await self.unused.pop().free()
 
     # -- inside -----------------------------------------------------------------------------------------------
-    def _close_cursors_from(self, level: int) -> None:
-        for cursor in [c for c in self.cursors.values() if c.level >= level]:
-            cursor.close()
+    def _undo_cursors(self, level: int) -> None:
+        """Cursors that were opened in this level are closed, and the others are told that it was undone."""
+        for cursor in list(self.cursors.values()):
+            if cursor.level >= level:
+                cursor.close()
+            else:
+                cursor.rolled_back(level)
 
     def _commit_bits(self, grbit: int) -> int:
         if grbit:

@@ -75,6 +75,7 @@ async def records_from(cursor: Cursor, limit: int, wanted: Wanted, *, forward: b
 async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wanted, forward: bool) -> tuple[list[bytes], bool]:
     out: list[bytes] = []
     count = weight = 0
+    cursor.moved_in = cursor.session.level
     if cursor.state == FRESH:
         await cursor._settle(txn)
     low, high = _bounds(cursor, forward)

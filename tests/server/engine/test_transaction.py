@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, cast
 
-from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, EscrowUpdateGrbit, RollbackGrbit
+import pytest
+
+from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, EscrowUpdateGrbit, Prep, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import ManualClock
+from jetwire_server.engine.bookmarks import RecordPosition
 from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.whole_records import Wanted, records_from
 from jetwire_server.store.embedded.store import EmbeddedStore
-from jetwire_server.store.interface import Transaction
+from jetwire_server.store.interface import Commit, Transaction
 from tests.server.engine.on_files import engine_on, started
 from tests.server.engine.refusals import refused
-from tests.server.engine.tables_for_tests import FIRST, get, ids, insert, make_table
+from tests.server.engine.tables_for_tests import FIRST, LAST, get, ids, insert, key, make_table, replace
 
 
 async def test_seven_levels_and_no_more(session: Session) -> None:
@@ -124,6 +131,133 @@ async def test_a_long_transaction_keeps_no_save_point_of_calls_that_are_over(ses
     await session.rollback()
     assert await session.txn.get(cursor.table.tree, b"0") == b"v"
     await session.commit_transaction()
+
+
+# -- where a rollback leaves cursors ----------------------------------------------------------------------------------------
+async def four(session: Session, dbid: int) -> Cursor:
+    cursor = await make_table(session, dbid)
+    for number in (1, 2, 3, 4):
+        await insert(cursor, id=number, n=10 - number)
+    await cursor.move(FIRST)
+    await cursor.move(1)
+    return cursor
+
+
+async def seek(cursor: Cursor) -> None:
+    key(cursor, 3)
+    await cursor.seek(1)
+
+
+async def seek_in_vain(cursor: Cursor) -> None:
+    key(cursor, 9)
+    await refused(cursor.seek(1), Err.RecordNotFound)
+
+
+async def go_to_position(cursor: Cursor) -> None:
+    await cursor.goto_position(RecordPosition(2, 1, 4))
+
+
+async def insert_and_find(cursor: Cursor) -> None:
+    await insert(cursor, id=0)
+    await cursor.move(FIRST)
+
+
+async def page(cursor: Cursor) -> None:
+    await records_from(cursor, 1, Wanted(None))
+
+
+MOVES = [lambda c: c.move(1), lambda c: c.move(-1), lambda c: c.move(LAST), seek, seek_in_vain, go_to_position, insert_and_find, page]
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("move", MOVES)
+async def test_a_cursor_that_moved_in_a_level_is_before_the_first_record_after_its_rollback(
+    session: Session, dbid: int, move: Callable[[Cursor], Awaitable[None]], inner: bool
+) -> None:
+    cursor = await four(session, dbid)
+    await session.begin_transaction()
+    if inner:
+        await session.begin_transaction()
+    await move(cursor)
+    if inner:
+        await session.commit_transaction()
+    await session.rollback()
+    await refused(cursor.retrieve_column(ids(cursor)["id"]), Err.NoCurrentRecord)
+    await cursor.move(1)
+    assert await get(cursor, "id") == 1
+
+
+async def test_a_cursor_that_did_not_move_in_it_keeps_its_place(session: Session, dbid: int) -> None:
+    """Reading and changing the record is no move; a bookmark on the primary index is none either, as in the engine's source."""
+    cursor = await four(session, dbid)
+    await session.begin_transaction()
+    await cursor.move(1)
+    await session.begin_transaction()
+    await cursor.move(0)
+    await replace(cursor, n=77)
+    assert await get(cursor, "n") == 77
+    await session.rollback()
+    assert (await get(cursor, "id"), await get(cursor, "n")) == (3, 7)
+    await session.commit_transaction()
+    await session.begin_transaction()
+    bookmark = await cursor.get_bookmark()
+    await cursor.goto_bookmark(bookmark)
+    await cursor.delete()
+    await session.rollback()
+    assert await get(cursor, "id") == 3
+    key(cursor, 4)
+    await cursor.set_index_range(2)
+    await session.begin_transaction()
+    await cursor.move(-1)
+    await session.rollback()
+    await cursor.move(1)
+    assert (await get(cursor, "id"), cursor.range_high is None) == (1, False)  # a range outlives the rollback
+
+
+async def test_an_index_chosen_in_a_level_is_left_with_its_rollback(session: Session, dbid: int) -> None:
+    cursor = await four(session, dbid)
+    await session.begin_transaction()
+    await cursor.set_current_index("byN", 2)
+    await session.rollback()
+    assert cursor.get_current_index() == "pk"
+    await refused(cursor.move(0), Err.NoCurrentRecord)
+    await cursor.set_current_index("byN")
+    await session.begin_transaction()
+    await cursor.set_current_index("byN")
+    bookmark = await cursor.get_bookmark()
+    await session.rollback()
+    assert (cursor.get_current_index(), await get(cursor, "id")) == ("byN", 4)
+    await session.begin_transaction()
+    await cursor.goto_bookmark(bookmark)  # on a secondary index this seeks
+    await session.rollback()
+    assert cursor.get_current_index() == "byN"
+    await refused(cursor.move(0), Err.NoCurrentRecord)
+
+
+class FailingCommit:
+    """A transaction whose commit the storage refuses."""
+
+    def __init__(self, txn: Transaction) -> None:
+        self._txn = txn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._txn, name)
+
+    async def commit(self, *, lazy: bool = False) -> Commit:
+        self._txn.rollback_now()
+        raise JetError(Err.DiskFull)
+
+
+async def test_a_commit_that_failed_leaves_cursors_as_a_rollback_does(session: Session, dbid: int) -> None:
+    cursor = await four(session, dbid)
+    await session.begin_transaction()
+    await cursor.move(1)
+    await cursor.prepare_update(Prep.Replace)
+    assert session.txn is not None
+    session.txn = cast("Transaction", FailingCommit(session.txn))
+    await refused(session.commit_transaction(), Err.DiskFull)
+    await refused(cursor.move(0), Err.NoCurrentRecord)
+    await refused(cursor.update(), Err.UpdateNotPrepared)
 
 
 # -- sums that no rollback undoes -----------------------------------------------------------------------------------------
