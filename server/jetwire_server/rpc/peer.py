@@ -250,8 +250,8 @@ class Peer:
             return jsonrpc.encode_error(call.id, code, message)
 
     def notify(self, method: str, params: Any) -> None:
-        """Sends a notification, if there is still somebody to send it to."""
-        if not self.closed and self.stateful:
+        """Sends a notification, if there is still somebody to send it to, whom we know."""
+        if not self.closed and self.stateful and self.role:
             self.send(jsonrpc.encode_notification(method, params))
 
     # -- the end ------------------------------------------------------------------------------------------------

@@ -96,6 +96,23 @@ def test_without_a_token_only_health_answers(tmp_path: Path) -> None:
         assert post(server, "Ping", token)["error"]["code"] == -32001
 
 
+def test_a_connection_that_fails_to_say_who_it_is_is_told_nothing_more(tmp_path: Path) -> None:
+    """Its subscriptions went on telling it of everybody's snapshots."""
+    token = make_token(tmp_path / "data", "s", "snapshotter")
+    with ServerProcess(tmp_path / "data", "--require-token") as server, server.connect() as told, server.connect() as other:
+        other.call("Hello", token=token)
+        told.call("Hello", token=token)
+        told.call("Subscribe", topics=["snapshot"])
+        assert told.ask("Hello", token="wrong")["error"]["code"] == -32001
+        other.call("OSSnapshotAbort", snapId=other.call("OSSnapshotPrepare")["snapId"])
+        told.send(b'{"jsonrpc":"2.0","id":"next","method":"Ping"}\n')
+        answer = told.read()
+        assert (answer["id"], answer["error"]["code"]) == ("next", -32001)
+        told.call("Hello", token=token)
+        other.call("OSSnapshotPrepare")
+        assert told.read()["params"]["event"]["id"] == 2005  # control: it may know again
+
+
 async def test_a_token_on_a_websocket(tmp_path: Path) -> None:
     token = make_token(tmp_path / "data", "r", "reader")
     ping = {"jsonrpc": "2.0", "id": 1, "method": "Ping"}

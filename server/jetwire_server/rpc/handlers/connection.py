@@ -27,7 +27,7 @@ def discover(peer: Peer, params: Params) -> dict[str, Any]:
 
 @handles("Hello")
 def hello(peer: Peer, params: Params) -> dict[str, Any]:
-    """Names, options, authentication. A wrong token takes away what the connection had."""
+    """Names, options, authentication. After a wrong token nothing is answered and no notification sent until a right one."""
     if params["int64"] not in (None, "string", "number"):
         raise RpcError(INVALID_PARAMS, member="int64", description='expected "string" or "number"')
     service = peer.service
