@@ -22,15 +22,15 @@ from jetwire.errors import JetwireError
         ("unix://relative/a.sock", Address("unix", "", 0, "relative/a.sock")),
     ],
 )
-def test_addresses(text: str, expected: Address):
+def test_addresses(text: str, expected: Address) -> None:
     assert address.parse(text) == expected
 
 
 @pytest.mark.parametrize("text", ["ftp://x", "tcp://h:port", "tcp://h:99999"])
-def test_what_is_no_address(text: str):
+def test_what_is_no_address(text: str) -> None:
     with pytest.raises(JetwireError):
         address.parse(text)
 
 
-def test_the_url_of_an_address_of_six_parts():
+def test_the_url_of_an_address_of_six_parts() -> None:
     assert address.parse("ws://[::1]:7").url == "ws://[::1]:7/rpc"

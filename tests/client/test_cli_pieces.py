@@ -36,19 +36,19 @@ from jetwire_protocol.record_lines import Format, writer
         (["q=a=b"], {"q": "a=b"}),
     ],
 )
-def test_parameters(line: list[str], expected: Any):
+def test_parameters(line: list[str], expected: Any) -> None:
     if expected is None:
         expected = {"a": 1, "b": "x y", "c": True, "d": None, "e": ["A"], "f": 1000.0, "g": "007", "h": ""}
     assert words.params(line) == expected
 
 
 @pytest.mark.parametrize("line", [["a"], ["=1"], ["a=1", "a=2"], ["{"], ["[1", "2]"]])
-def test_parameters_that_are_none(line: list[str]):
+def test_parameters_that_are_none(line: list[str]) -> None:
     with pytest.raises(Wrong):
         words.params(line)
 
 
-def test_a_line_splits_as_in_a_shell_but_json_stays_whole():
+def test_a_line_splits_as_in_a_shell_but_json_stays_whole() -> None:
     assert words.split("""OpenTable tablename='my table' grbit='["ReadOnly"]'""") == [
         "OpenTable",
         "tablename=my table",
@@ -60,7 +60,7 @@ def test_a_line_splits_as_in_a_shell_but_json_stays_whole():
         words.split("X a='")
 
 
-def test_parameters_by_position():
+def test_parameters_by_position() -> None:
     assert words.by_name(METHODS["EndSession"], [5, 0]) == {"sesid": 5, "grbit": 0}
     with pytest.raises(Wrong):
         words.by_name(METHODS["Ping"], [1])
@@ -88,7 +88,7 @@ records = st.fixed_dictionaries({}, optional={name: st.none() | value for name, 
 
 @pytest.mark.parametrize("form", list(Format))
 @given(st.lists(records, max_size=8))
-def test_what_is_written_is_read(form: Format, many: list[dict[str, Any]]):
+def test_what_is_written_is_read(form: Format, many: list[dict[str, Any]]) -> None:
     out = io.StringIO(newline="")
     write = writer(form, out, list(COLTYPS))
     for record in many:
@@ -100,7 +100,7 @@ def test_what_is_written_is_read(form: Format, many: list[dict[str, Any]]):
         assert [{**r, "id": r["id"] and int(r["id"])} for r in back] == [{name: r.get(name) for name in COLTYPS} for r in many]
 
 
-def test_other_programs_csv():
+def test_other_programs_csv() -> None:
     text = "id,text,real,bit\r\n1,,,\r\n2,x,NaN,TRUE\r\n"
     assert [line.record for line in reader(Format.CSV, io.StringIO(text, newline=""), COLTYPS)] == [
         {"id": "1", "text": "", "real": None, "bit": None},
@@ -120,12 +120,12 @@ def test_other_programs_csv():
         (Format.CSV, "id,text\n1,\\J{\n", "line 2"),
     ],
 )
-def test_lines_that_cannot_be_read_are_named(form: Format, text: str, where: str):
+def test_lines_that_cannot_be_read_are_named(form: Format, text: str, where: str) -> None:
     with pytest.raises(Wrong, match=where):
         list(reader(form, io.StringIO(text, newline=""), COLTYPS))
 
 
-def test_chunks_fit_into_a_call_and_lose_nothing():
+def test_chunks_fit_into_a_call_and_lose_nothing() -> None:
     many = [Line(n, {"id": n, "text": "x" * (n % 7) * 100_000, "more": list(range(n % 900))}) for n in range(300)]
     chunks = list(_chunks(iter(many)))
     assert [line for chunk in chunks for line in chunk] == many
@@ -137,7 +137,7 @@ def test_chunks_fit_into_a_call_and_lose_nothing():
     assert [len(chunk) for chunk in _chunks(iter(one_big))] == [1, 1]
 
 
-def test_what_stands_before_a_bad_line_is_not_lost():
+def test_what_stands_before_a_bad_line_is_not_lost() -> None:
     source = io.StringIO('{"id": 1}\n{"id": 2}\nrubbish\n')
     chunks = _chunks(reader(Format.JSONL, source, COLTYPS))
     assert [line.number for line in next(chunks)] == [1, 2]
@@ -165,7 +165,7 @@ def test_what_stands_before_a_bad_line_is_not_lost():
         ("Nonsense ", set(), {"sesid="}),
     ],
 )
-def test_completion(line: str, some: set[str], none: set[str]):
+def test_completion(line: str, some: set[str], none: set[str]) -> None:
     found = list(proposals(line, COMMANDS, lambda: ["people", "pets"]))
     texts = {one.text for one in found}
     assert some <= texts
@@ -181,7 +181,7 @@ def shown(value: Any) -> str:
     return out.getvalue()
 
 
-def test_rows_are_shown_as_tables():
+def test_rows_are_shown_as_tables() -> None:
     assert table_of({"state": "none", "holders": []}) is None
     assert table_of({"columndef": {"a": 1}, "rows": [{"x": 1}]}) is None, "something else matters too"
     text = shown({"records": [{"id": 1, "name": "[red]"}, {"id": 2, "note": None}], "more": False})
@@ -190,7 +190,7 @@ def test_rows_are_shown_as_tables():
     assert "(500)" in shown([{"long": "x" * 500}])
 
 
-def test_metrics_are_parsed_and_turned_into_rates():
+def test_metrics_are_parsed_and_turned_into_rates() -> None:
     text = '# HELP a b\n# TYPE a counter\na_total 5\nh_bucket{le="1"} 3\nh_sum 0.5\nh_count 3\ng 7\n'
     assert parse(text) == {"a_total": 5.0, "h_sum": 0.5, "h_count": 3.0, "g": 7.0}
     before = Look(0.0, "", [], {}, {"logRecord": 10}, {"a_total": 5.0, "g": 7.0, "fell_total": 9.0})
@@ -207,5 +207,5 @@ def test_metrics_are_parsed_and_turned_into_rates():
         ("unix:///run/jetwire/jetwire.sock", "http://127.0.0.1:3730/metrics"),
     ],
 )
-def test_where_the_metrics_are(url: str, expected: str):
+def test_where_the_metrics_are(url: str, expected: str) -> None:
     assert address_of(url) == expected

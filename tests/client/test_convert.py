@@ -52,7 +52,7 @@ def through(coltyp: Coltyp, value: Any, *, int64_strings: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("coltyp", CASES, ids=lambda c: c.name)
-def test_round_trip(coltyp: Coltyp):
+def test_round_trip(coltyp: Coltyp) -> None:
     @given(st.data())
     def check(data: st.DataObject) -> None:
         value = data.draw(CASES[coltyp])
@@ -66,7 +66,7 @@ def test_round_trip(coltyp: Coltyp):
 
 
 @given(moments)
-def test_moments_come_back_to_the_microsecond_that_a_double_can_hold(moment: datetime):
+def test_moments_come_back_to_the_microsecond_that_a_double_can_hold(moment: datetime) -> None:
     back = through(Coltyp.DateTime, moment)
     assert isinstance(back, datetime)
     assert back.tzinfo is UTC
@@ -75,7 +75,7 @@ def test_moments_come_back_to_the_microsecond_that_a_double_can_hold(moment: dat
 
 
 @given(st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2079, 1, 1), timezones=st.just(UTC)))
-def test_moments_of_our_time_are_exact(moment: datetime):
+def test_moments_of_our_time_are_exact(moment: datetime) -> None:
     assert through(Coltyp.DateTime, moment) == moment
 
 
@@ -88,17 +88,17 @@ def test_moments_of_our_time_are_exact(moment: datetime):
         (datetime(1, 1, 1, tzinfo=UTC), -693593.0),
     ],
 )
-def test_known_moments(moment: datetime, days: float):
+def test_known_moments(moment: datetime, days: float) -> None:
     assert RecordReader({"x": Coltyp.DateTime})({"x": days})["x"] == moment
     assert values.from_wire(Coltyp.DateTime, to_wire(moment)) == days
 
 
-def test_a_moment_without_a_zone_is_taken_as_utc():
+def test_a_moment_without_a_zone_is_taken_as_utc() -> None:
     assert to_wire(datetime(2024, 5, 6, 7)) == to_wire(datetime(2024, 5, 6, 7, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("number", [1e300, -1e12, "NaN", "Infinity"])
-def test_dates_that_are_none_stay_numbers(number: Any):
+def test_dates_that_are_none_stay_numbers(number: Any) -> None:
     read = RecordReader({"x": Coltyp.DateTime})({"x": number})["x"]
     assert type(read) is float
     assert read == float(number) or math.isnan(read)
@@ -106,7 +106,7 @@ def test_dates_that_are_none_stay_numbers(number: Any):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v, v], lambda v: (v,)], ids=["one", "list", "tuple"])
-def test_floats_that_json_has_no_word_for(value: float, wrap: Any):
+def test_floats_that_json_has_no_word_for(value: float, wrap: Any) -> None:
     """Left to a JSON encoder they would become null, which is another value."""
     back = through(Coltyp.IEEEDouble, wrap(value))
     for one in back if isinstance(back, list) else [back]:
@@ -114,7 +114,7 @@ def test_floats_that_json_has_no_word_for(value: float, wrap: Any):
     assert to_wire([{"x": {"y": math.nan}}]) == [{"x": {"y": "NaN"}}]
 
 
-def test_what_a_column_cannot_hold_comes_as_its_bytes():
+def test_what_a_column_cannot_hold_comes_as_its_bytes() -> None:
     reader = RecordReader({"when": Coltyp.DateTime, "id": Coltyp.GUID})
     assert reader({"when": {"base64": "AAE="}, "id": [{"base64": "/w=="}, str(UUID(int=5))]}) == {
         "when": b"\x00\x01",
@@ -122,13 +122,13 @@ def test_what_a_column_cannot_hold_comes_as_its_bytes():
     }
 
 
-def test_nulls_and_unknown_columns_are_left_alone():
+def test_nulls_and_unknown_columns_are_left_alone() -> None:
     reader = RecordReader({"b": Coltyp.Binary, "t": Coltyp.Text})
     assert reader({"b": None, "other": "x", "t": ""}) == {"b": None, "other": "x", "t": ""}
     assert reader({"b": ""}) == {"b": b""}
 
 
-def test_enumerations_sets_and_bytes_like_things_are_encoded():
+def test_enumerations_sets_and_bytes_like_things_are_encoded() -> None:
     class Colour(IntEnum):
         RED = 3
 

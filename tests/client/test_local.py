@@ -29,7 +29,7 @@ def card(directory: Path, token: str | None = None, **addresses: str) -> None:
     (directory / local.CARD_NAME).write_text(json.dumps({"pid": 1, "addresses": addresses, "token": token}))
 
 
-def test_a_socket_is_found_if_somebody_listens(run_directory: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_socket_is_found_if_somebody_listens(run_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert local.default_url() == "tcp://127.0.0.1:3731"
     path = run_directory / local.SOCKET_NAME
     path.touch()
@@ -46,7 +46,7 @@ def test_a_socket_is_found_if_somebody_listens(run_directory: Path, monkeypatch:
     assert local.default_url() == "tcp://127.0.0.1:3731", "its server was killed"
 
 
-def test_a_card_names_other_places(run_directory: Path):
+def test_a_card_names_other_places(run_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
         card(run_directory, tcp=url, unix=f"unix://{run_directory}/gone")
@@ -56,7 +56,7 @@ def test_a_card_names_other_places(run_directory: Path):
     assert local.default_url() == "tcp://127.0.0.1:3731"
 
 
-def test_a_cards_token_is_for_its_own_server_alone(run_directory: Path):
+def test_a_cards_token_is_for_its_own_server_alone(run_directory: Path) -> None:
     card(run_directory, "jw_1", tcp="tcp://127.0.0.1:99", http="http://0.0.0.0:98/rpc", unix="unix:///run/s")
     for own in ("tcp://127.0.0.1:99", "localhost:99", "http://localhost:98/rpc", "ws://127.0.0.1:98", "unix:///run/s"):
         assert local.default_token(own) == "jw_1", own
@@ -64,7 +64,7 @@ def test_a_cards_token_is_for_its_own_server_alone(run_directory: Path):
         assert local.default_token(other) is None, other
 
 
-def test_tokens_are_found(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_tokens_are_found(run_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "tcp://127.0.0.1:99"
     assert local.default_token(url) is None
     card(run_directory, "jw_0", tcp=url)

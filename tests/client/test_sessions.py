@@ -31,7 +31,7 @@ class Engine:
         return {"Hello": {"instances": [{"name": "default", "instance": 1}]}, "BeginSession": {"sesid": 5}}.get(method, {})
 
 
-async def test_a_commit_that_fails_is_rolled_back():
+async def test_a_commit_that_fails_is_rolled_back() -> None:
     engine = Engine()
     engine.refuse["CommitTransaction"] = [-1102]
     with FakeServer(engine) as fake:
@@ -44,7 +44,7 @@ async def test_a_commit_that_fails_is_rolled_back():
             assert session.alive
 
 
-async def test_a_rollback_that_fails_does_not_hide_the_reason():
+async def test_a_rollback_that_fails_does_not_hide_the_reason() -> None:
     engine = Engine()
     engine.refuse["Rollback"] = [-1102]
     with FakeServer(engine) as fake:
@@ -56,7 +56,7 @@ async def test_a_rollback_that_fails_does_not_hide_the_reason():
 
 
 @pytest.mark.parametrize("method", ["BeginTransaction", "CommitTransaction"])
-async def test_a_cancelled_boundary_of_a_transaction_leaves_only_closing(method: str):
+async def test_a_cancelled_boundary_of_a_transaction_leaves_only_closing(method: str) -> None:
     engine = Engine()
     engine.silent.add(method)
     with FakeServer(engine) as fake:
@@ -73,7 +73,7 @@ async def test_a_cancelled_boundary_of_a_transaction_leaves_only_closing(method:
             assert fake.methods[-1] == "EndSession", "it can still be closed"
 
 
-async def test_a_cancelled_body_is_rolled_back():
+async def test_a_cancelled_body_is_rolled_back() -> None:
     engine = Engine()
     with FakeServer(engine) as fake:
         async with jetwire.connect(fake.tcp) as server, server.session() as session:
@@ -84,7 +84,7 @@ async def test_a_cancelled_body_is_rolled_back():
             assert session.alive
 
 
-async def test_retry_tries_again_only_what_may_succeed():
+async def test_retry_tries_again_only_what_may_succeed() -> None:
     engine = Engine()
     runs = 0
 
@@ -114,7 +114,7 @@ async def test_retry_tries_again_only_what_may_succeed():
             assert runs == 6
 
 
-async def test_retry_within_a_transaction_leaves_it_to_the_outermost():
+async def test_retry_within_a_transaction_leaves_it_to_the_outermost() -> None:
     engine = Engine()
     inner = outer = 0
 
@@ -137,14 +137,14 @@ async def test_retry_within_a_transaction_leaves_it_to_the_outermost():
             assert engine.level == 0
 
 
-async def test_a_session_of_an_instance_that_is_not_there():
+async def test_a_session_of_an_instance_that_is_not_there() -> None:
     with FakeServer(Engine()) as fake:
         async with jetwire.connect(fake.tcp) as server:
             with pytest.raises(jetwire.JetwireError, match="default"):
                 await server.begin_session("other")
 
 
-async def test_an_error_at_the_end_does_not_hide_the_one_before():
+async def test_an_error_at_the_end_does_not_hide_the_one_before() -> None:
     engine = Engine()
     engine.refuse["EndSession"] = [-1104, -1104]
     with FakeServer(engine) as fake:

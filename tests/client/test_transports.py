@@ -31,14 +31,14 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_calls_in_pipeline_get_their_own_answers(server: FakeServer, kind: str):
+async def test_calls_in_pipeline_get_their_own_answers(server: FakeServer, kind: str) -> None:
     async with jetwire.Connection(getattr(server, kind)) as c:
         answers = await asyncio.gather(*(c.call("M", n=n) for n in range(200)))
     assert [answer["n"] for answer in answers] == list(range(200))
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_answers_may_come_out_of_order(kind: str):
+async def test_answers_may_come_out_of_order(kind: str) -> None:
     held: list[tuple[Any, Peer]] = []
 
     async def backwards(call: dict[str, Any], peer: Peer) -> Any:
@@ -68,7 +68,7 @@ async def drip(call: dict[str, Any], peer: Peer) -> Any:
     return SILENCE
 
 
-async def test_lines_come_in_pieces_and_several_at_once():
+async def test_lines_come_in_pieces_and_several_at_once() -> None:
     heard: list[Any] = []
     with FakeServer(drip) as server:
         async with jetwire.Connection(server.tcp) as c:
@@ -77,7 +77,7 @@ async def test_lines_come_in_pieces_and_several_at_once():
             await until(lambda: heard == [{}, {"last": True}])
 
 
-def test_lines_in_pieces_blocking():
+def test_lines_in_pieces_blocking() -> None:
     heard: list[Any] = []
     with FakeServer(drip) as server, jetwire.sync.Connection(server.tcp) as c:
         c.listen(lambda method, params: heard.append(params))
@@ -87,7 +87,7 @@ def test_lines_in_pieces_blocking():
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_big_messages_both_ways(server: FakeServer, kind: str):
+async def test_big_messages_both_ways(server: FakeServer, kind: str) -> None:
     big = "x" * (7 << 20)
     async with jetwire.Connection(getattr(server, kind)) as c:
         small = asyncio.create_task(c.call("M", n=1))
@@ -98,7 +98,7 @@ async def test_big_messages_both_ways(server: FakeServer, kind: str):
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_a_server_that_closes_ends_every_call_under_way(kind: str):
+async def test_a_server_that_closes_ends_every_call_under_way(kind: str) -> None:
     async def leave(call: dict[str, Any], peer: Peer) -> Any:
         if call["method"] == "Leave":
             await peer.close()
@@ -125,7 +125,7 @@ async def test_a_server_that_closes_ends_every_call_under_way(kind: str):
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_tasks_that_connect_anew_at_once_share_one_connection(server: FakeServer, kind: str):
+async def test_tasks_that_connect_anew_at_once_share_one_connection(server: FakeServer, kind: str) -> None:
     async with jetwire.connect(getattr(server, kind)) as lasting:
         old = lasting.connection
         await old.close()
@@ -134,7 +134,7 @@ async def test_tasks_that_connect_anew_at_once_share_one_connection(server: Fake
         assert await one.call("M", n=1) == {"n": 1}
 
 
-async def test_a_reader_that_is_cancelled(server: FakeServer):
+async def test_a_reader_that_is_cancelled(server: FakeServer) -> None:
     """As the end of an event loop does it: the connection is lost, and nothing fails at that."""
     connection = await jetwire.Connection(server.ws).open()
     assert await connection.call("M", n=1) == {"n": 1}
@@ -147,7 +147,7 @@ async def test_a_reader_that_is_cancelled(server: FakeServer):
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_closing_ends_ones_own_calls(kind: str):
+async def test_closing_ends_ones_own_calls(kind: str) -> None:
     async def silent(call: dict[str, Any], peer: Peer) -> Any:
         return SILENCE
 
@@ -160,7 +160,7 @@ async def test_closing_ends_ones_own_calls(kind: str):
             await waiting
 
 
-async def test_an_error_without_a_call_ends_them_all_and_says_why():
+async def test_an_error_without_a_call_ends_them_all_and_says_why() -> None:
     async def refuse(call: dict[str, Any], peer: Peer) -> Any:
         refusal = {"code": -32005, "message": "Shutting down", "data": {"description": "maintenance"}}
         await peer.send(json.dumps({"jsonrpc": "2.0", "id": None, "error": refusal}))
@@ -175,7 +175,7 @@ async def test_an_error_without_a_call_ends_them_all_and_says_why():
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_a_message_that_is_too_large_fails_its_own_call_only(kind: str):
+async def test_a_message_that_is_too_large_fails_its_own_call_only(kind: str) -> None:
     """The server has not read it, so its refusal names no call; the others go on, and so does the connection."""
     held: list[tuple[dict[str, Any], Peer]] = []
 
@@ -208,7 +208,7 @@ async def test_a_message_that_is_too_large_fails_its_own_call_only(kind: str):
 
 @pytest.mark.parametrize("kind", LASTING)
 @pytest.mark.parametrize("rubbish", ["{]", '{"id": "x', "[]x"])
-async def test_what_is_no_json_rpc_ends_the_connection(kind: str, rubbish: str):
+async def test_what_is_no_json_rpc_ends_the_connection(kind: str, rubbish: str) -> None:
     async def talk_rubbish(call: dict[str, Any], peer: Peer) -> Any:
         await peer.send(rubbish)
         return SILENCE
@@ -225,7 +225,7 @@ async def test_what_is_no_json_rpc_ends_the_connection(kind: str, rubbish: str):
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_the_late_answer_of_a_cancelled_call_is_dropped(kind: str):
+async def test_the_late_answer_of_a_cancelled_call_is_dropped(kind: str) -> None:
     async def slow_first(call: dict[str, Any], peer: Peer) -> Any:
         if call["params"]["n"] == 0:
             await asyncio.sleep(0.1)
@@ -242,7 +242,7 @@ async def test_the_late_answer_of_a_cancelled_call_is_dropped(kind: str):
             assert c.alive
 
 
-def test_an_interrupted_blocking_call_closes_its_connection():
+def test_an_interrupted_blocking_call_closes_its_connection() -> None:
     """What the interrupted call has done is unknown, and its answer must not be taken for the next one's."""
 
     async def slow(call: dict[str, Any], peer: Peer) -> Any:
@@ -266,7 +266,7 @@ def test_an_interrupted_blocking_call_closes_its_connection():
         signal.signal(signal.SIGALRM, before)
 
 
-def test_threads_may_share_a_blocking_connection(server: FakeServer):
+def test_threads_may_share_a_blocking_connection(server: FakeServer) -> None:
     wrong: list[Any] = []
 
     def work(c: jetwire.sync.Connection, base: int) -> None:
@@ -282,7 +282,7 @@ def test_threads_may_share_a_blocking_connection(server: FakeServer):
 
 
 @pytest.mark.parametrize("kind", LASTING)
-async def test_a_listener_that_fails_hurts_nobody(kind: str, caplog: pytest.LogCaptureFixture):
+async def test_a_listener_that_fails_hurts_nobody(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     async def noisy(call: dict[str, Any], peer: Peer) -> Any:
         await peer.notify("event", {"n": 1})
         return {}
@@ -308,7 +308,7 @@ async def test_a_listener_that_fails_hurts_nobody(kind: str, caplog: pytest.LogC
     ("status", "kind", "code"), [(401, RpcError, -32001), (403, RpcError, -32002), (413, RpcError, -32004), (502, ConnectionLost, 0)]
 )
 @pytest.mark.parametrize("transport", ["ws", "http"])
-async def test_http_refusals(server: FakeServer, status: int, kind: type[Exception], code: int, transport: str):
+async def test_http_refusals(server: FakeServer, status: int, kind: type[Exception], code: int, transport: str) -> None:
     server.http_status = status
     with pytest.raises(kind) as caught:
         async with jetwire.Connection(getattr(server, transport)) as c:
@@ -324,7 +324,7 @@ async def test_http_refusals(server: FakeServer, status: int, kind: type[Excepti
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_nobody_listens(kind: str):
+async def test_nobody_listens(kind: str) -> None:
     with FakeServer() as server:
         url = getattr(server, kind)
     with pytest.raises(ConnectionLost):
@@ -334,7 +334,7 @@ async def test_nobody_listens(kind: str):
         await asyncio.to_thread(blocking.call, "M")
 
 
-async def test_a_unix_socket_that_is_not_there(tmp_path: Path):
+async def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost, match=r"no\.sock"):
         await jetwire.Connection(f"unix://{tmp_path}/no.sock").open()
     with pytest.raises(ConnectionLost, match=r"no\.sock"):
@@ -347,7 +347,7 @@ def authority() -> trustme.CA:
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_tls(authority: trustme.CA, kind: str):
+async def test_tls(authority: trustme.CA, kind: str) -> None:
     accepting = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("localhost").configure_cert(accepting)
     trusting = ssl.create_default_context()
@@ -367,7 +367,7 @@ async def test_tls(authority: trustme.CA, kind: str):
 
 
 @pytest.mark.parametrize("kind", ALL)
-async def test_tokens(server: FakeServer, kind: str):
+async def test_tokens(server: FakeServer, kind: str) -> None:
     async with jetwire.Connection(getattr(server, kind), token="jw_1") as c:
         await c.call("M")
     with jetwire.sync.Connection(getattr(server, kind), token="jw_1") as blocking:
@@ -378,7 +378,7 @@ async def test_tokens(server: FakeServer, kind: str):
         assert server.headers["Authorization"] == "Bearer jw_1"
 
 
-async def test_a_token_that_is_refused_leaves_nothing_open():
+async def test_a_token_that_is_refused_leaves_nothing_open() -> None:
     async def refuse(call: dict[str, Any], peer: Peer) -> Any:
         await peer.error(call, -32001, "Not authenticated")
         return SILENCE
@@ -391,7 +391,7 @@ async def test_a_token_that_is_refused_leaves_nothing_open():
         await until(lambda: all(w.is_closing() for w in server._writers))
 
 
-async def test_engine_errors_have_their_class_and_say_what_to_do():
+async def test_engine_errors_have_their_class_and_say_what_to_do() -> None:
     async def clash(call: dict[str, Any], peer: Peer) -> Any:
         await peer.error(call, -1605, "JET_errKeyDuplicate", description="byName", category="Data", retryable=call["params"]["again"])
         return SILENCE
@@ -407,7 +407,7 @@ async def test_engine_errors_have_their_class_and_say_what_to_do():
                 assert caught.value.category == "State"
 
 
-async def test_a_close_does_not_wait_for_a_server_that_does_not_read(monkeypatch: pytest.MonkeyPatch):
+async def test_a_close_does_not_wait_for_a_server_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jetwire._async.transport._CLOSE_SECONDS", 0.1)
 
     async def block_the_loop(call: dict[str, Any], peer: Peer) -> Any:

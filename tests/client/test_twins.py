@@ -30,12 +30,12 @@ def tidy(text: str, name: str) -> str:
 
 
 @pytest.mark.parametrize("path", list(twins.outputs()), ids=lambda p: f"{p.parent.name}/{p.name}")
-def test_generated_files_are_current(path: Path):
+def test_generated_files_are_current(path: Path) -> None:
     expected = tidy(twins.outputs()[path], f"{path.parent.name}/{path.name}")
     assert path.read_text() == expected, "run client/twins.py, ruff check --fix and ruff format"
 
 
-def test_the_blocking_twin_awaits_nothing():
+def test_the_blocking_twin_awaits_nothing() -> None:
     for path in twins.outputs():
         if path.parent.name == "_sync":
             words = path.read_text()

@@ -19,7 +19,7 @@ def url(request: pytest.FixtureRequest, shared_server: ServerProcess) -> str:
     return shared_server.addresses[request.param]
 
 
-def test_the_same_names_without_await(url: str, database: str):
+def test_the_same_names_without_await(url: str, database: str) -> None:
     with jetwire.sync.connect(url) as server, server.session() as session:
         db = session.open(database, create=True)
         table = db.create_table("people", {"id": "Long", "name": "Text"}, primary="id", unique={"byName": "+name"})
@@ -37,7 +37,7 @@ def test_the_same_names_without_await(url: str, database: str):
         assert table.get(1) is None
 
 
-def test_a_persistent_dictionary(url: str, database: str):
+def test_a_persistent_dictionary(url: str, database: str) -> None:
     with jetwire.PersistentDict(database, str, int, url=url) as numbers:
         assert len(numbers) == 0
         assert list(numbers) == []
@@ -77,7 +77,7 @@ def test_a_persistent_dictionary(url: str, database: str):
     [(5, b"\x00"), (1.5, True), (datetime(2024, 1, 2, 3, tzinfo=UTC), UUID(int=7)), (UUID(int=1), "x" * 10_000), (b"k", 2.5)],
     ids=lambda v: type(v).__name__,
 )
-def test_kinds_of_keys_and_values(shared_server: ServerProcess, database: str, key: object, value: object):
+def test_kinds_of_keys_and_values(shared_server: ServerProcess, database: str, key: object, value: object) -> None:
     with jetwire.PersistentDict(database, type(key), type(value), url=shared_server.addresses["tcp"]) as things:
         things[key] = value
         assert list(things.items()) == [(key, value)]

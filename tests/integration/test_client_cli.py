@@ -60,13 +60,13 @@ def answer(done: Result) -> Any:
 
 # -- calls and exit codes -----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["tcp", "unix", "ws", "http"])
-def test_ping(run: Run, shared_server: ServerProcess, kind: str):
+def test_ping(run: Run, shared_server: ServerProcess, kind: str) -> None:
     facts = answer(run("ping", "-n", "2", url=shared_server.addresses[kind]))
     assert facts["count"] == 2
     assert 0 < facts["minMs"] <= facts["meanMs"] <= facts["maxMs"]
 
 
-def test_a_server_that_is_not_there(run: Run, tmp_path: Path):
+def test_a_server_that_is_not_there(run: Run, tmp_path: Path) -> None:
     for url in ("tcp://127.0.0.1:1", "http://127.0.0.1:1", f"unix://{tmp_path}/none.sock"):
         done = run("ping", url=url, code=7)
         assert done.stdout == ""
@@ -74,7 +74,7 @@ def test_a_server_that_is_not_there(run: Run, tmp_path: Path):
     assert json.loads(run("--json", "ping", url="tcp://127.0.0.1:1", code=7).stderr)["error"]["message"]
 
 
-def test_call(run: Run):
+def test_call(run: Run) -> None:
     assert answer(run("call", "Ping")) == {}
     assert answer(run("call", "JetSnapshotStatus"))["state"] == "none"
     assert answer(run("call", "GetSystemParameter", "instance=1", "paramid=MaxSessions"))["paramValue"] > 0
@@ -103,25 +103,25 @@ def test_call(run: Run):
         (["load", "t", "/nonexistent/x"], 2),
     ],
 )
-def test_exit_codes(run: Run, words: list[str], code: int):
+def test_exit_codes(run: Run, words: list[str], code: int) -> None:
     done = run(*words, code=code)
     assert done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_method_that_is_not_there_is_named(run: Run):
+def test_a_method_that_is_not_there_is_named(run: Run) -> None:
     for words, typed in ((["call", "NoSuchMethod"], ""), (["shell"], "NoSuchMethod\n")):
         assert run(*words, stdin=typed, code=2).stderr == "the server has no method NoSuchMethod\n"
 
 
-def test_errors_for_programs(run: Run):
+def test_errors_for_programs(run: Run) -> None:
     error = json.loads(run("--json", "call", "EndSession", "sesid=77", code=1).stderr)["error"]
     assert error["code"] == -1104
     assert error["name"] == "JET_errInvalidSesid"
     assert error["retryable"] is False
 
 
-def test_not_allowed(run: Run, tmp_path: Path):
+def test_not_allowed(run: Run, tmp_path: Path) -> None:
     token = subprocess.run(
         [sys.executable, "-m", "jetwire_server", "token", "add", "r", "--role", "reader", "--data", str(tmp_path / "data")],
         capture_output=True,
@@ -142,14 +142,14 @@ def test_not_allowed(run: Run, tmp_path: Path):
         run("call", "OSSnapshotPrepare", url=url, JETWIRE_TOKEN=token, code=8)  # a reader may not
 
 
-def test_help_says_the_exit_codes(run: Run):
+def test_help_says_the_exit_codes(run: Run) -> None:
     text = run("--help").stdout
     assert all(word in text for word in ("ping", "call", "shell", "tables", "dump", "load", "top", "snapshot"))
     assert "Exit codes: 0 done" in text
 
 
 # -- the shell ----------------------------------------------------------------------------------------------------
-def test_a_shell_from_a_pipe_keeps_its_session(run: Run, database: str):
+def test_a_shell_from_a_pipe_keeps_its_session(run: Run, database: str) -> None:
     script = f"""
         # a comment
         CreateDatabase database={database}
@@ -170,7 +170,7 @@ def test_a_shell_from_a_pipe_keeps_its_session(run: Run, database: str):
     assert {"instance", "sesid", "dbid", "tableid"} <= set(handles)
 
 
-def test_a_script_stops_at_its_first_error(run: Run):
+def test_a_script_stops_at_its_first_error(run: Run) -> None:
     assert run("shell", stdin="Ping\nNoSuchMethod\nPing\n", code=2).stdout == "{}\n"
     assert run("shell", stdin="EndSession sesid=9999\nPing\n", code=1).stdout == ""
     assert run("shell", stdin=".nonsense\n", code=2).stdout == ""
@@ -218,7 +218,7 @@ class Terminal:
         raise AssertionError("it did not end")
 
 
-def test_a_shell_at_a_terminal(shared_server: ServerProcess, home: dict[str, str], tmp_path: Path):
+def test_a_shell_at_a_terminal(shared_server: ServerProcess, home: dict[str, str], tmp_path: Path) -> None:
     terminal = Terminal(["--url", shared_server.addresses["tcp"], "shell"], home)
     terminal.wait_for("jetwire>")
     terminal.type("SnapshotSta\t")
@@ -269,7 +269,7 @@ def filled(shared_server: ServerProcess, database: str) -> str:
     return database
 
 
-def test_tables(run: Run, filled: str):
+def test_tables(run: Run, filled: str) -> None:
     found = {one["table"]: one for one in answer(run("tables", filled))}
     assert set(found) == {"awkward", "empty"}
     assert found["awkward"]["records"] == 2504
@@ -282,7 +282,7 @@ def test_tables(run: Run, filled: str):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_what_is_dumped_loads_as_what_it_was(run: Run, filled: str, tmp_path: Path, form: str):
+def test_what_is_dumped_loads_as_what_it_was(run: Run, filled: str, tmp_path: Path, form: str) -> None:
     file = tmp_path / f"a.{form}"
     run("dump", "awkward", "-d", filled, "-o", str(file))
     assert answer(run("load", "empty", str(file), "-d", filled))["count"] == 2504
@@ -294,7 +294,7 @@ def test_what_is_dumped_loads_as_what_it_was(run: Run, filled: str, tmp_path: Pa
     assert records[0]["kind"] is None, "a NULL where the column has a default"
 
 
-def test_a_pipe_from_dump_to_load(run: Run, filled: str, shared_server: ServerProcess, home: dict[str, str]):
+def test_a_pipe_from_dump_to_load(run: Run, filled: str, shared_server: ServerProcess, home: dict[str, str]) -> None:
     url = shared_server.addresses["tcp"]
     line = f"{' '.join(JETWIRE)} --url {url} dump awkward -d {filled} | {' '.join(JETWIRE)} --url {url} load empty -d {filled}"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", line], env=home, capture_output=True, text=True, timeout=60)
@@ -302,7 +302,7 @@ def test_a_pipe_from_dump_to_load(run: Run, filled: str, shared_server: ServerPr
     assert json.loads(done.stdout)["count"] == 2504
 
 
-def test_dump_by_index_and_columns(run: Run, filled: str):
+def test_dump_by_index_and_columns(run: Run, filled: str) -> None:
     out = run("dump", "awkward", "-d", filled, "--index", "byText", "--columns", "id,text", "-f", "csv").stdout
     rows = out.splitlines()
     assert rows[0] == "id,text"
@@ -311,14 +311,14 @@ def test_dump_by_index_and_columns(run: Run, filled: str):
     run("dump", "nope", "-d", filled, code=1)
 
 
-def test_a_dump_into_a_pipe_that_closes(filled: str, shared_server: ServerProcess, home: dict[str, str]):
+def test_a_dump_into_a_pipe_that_closes(filled: str, shared_server: ServerProcess, home: dict[str, str]) -> None:
     line = f"{' '.join(JETWIRE)} --url {shared_server.addresses['tcp']} dump awkward -d {filled} | head -n 1"
     done = subprocess.run(["bash", "-c", line], env=home, capture_output=True, text=True, timeout=60)
     assert json.loads(done.stdout)["id"] == -(2**63)
     assert "Traceback" not in done.stderr
 
 
-def test_a_load_that_stops_can_go_on(run: Run, filled: str, tmp_path: Path):
+def test_a_load_that_stops_can_go_on(run: Run, filled: str, tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     lines = [json.dumps({"id": n}) for n in range(2000)]
     lines[1500] = json.dumps({"id": 7})
@@ -338,7 +338,7 @@ def test_a_load_that_stops_can_go_on(run: Run, filled: str, tmp_path: Path):
     assert answer(run("tables", filled))[1]["records"] == 2000
 
 
-def test_load_modes(run: Run, filled: str):
+def test_load_modes(run: Run, filled: str) -> None:
     def load(mode: str, *records: dict[str, Any], code: int = 0) -> Result:
         return run("load", "empty", "-d", filled, "--mode", mode, stdin="".join(json.dumps(r) + "\n" for r in records), code=code)
 
@@ -351,7 +351,7 @@ def test_load_modes(run: Run, filled: str):
     assert records == [{"id": 1, "text": "A"}, {"id": 2, "text": "B"}]
 
 
-def test_a_dump_is_one_snapshot(run: Run, filled: str, shared_server: ServerProcess, home: dict[str, str]):
+def test_a_dump_is_one_snapshot(run: Run, filled: str, shared_server: ServerProcess, home: dict[str, str]) -> None:
     """Records change in pairs while it is dumped: no dump sees half a change."""
     with jetwire.sync.connect(shared_server.addresses["tcp"]) as server, server.session() as session:
         table = session.open(filled).table("awkward")
@@ -375,7 +375,7 @@ def test_a_dump_is_one_snapshot(run: Run, filled: str, shared_server: ServerProc
 
 
 # -- top ----------------------------------------------------------------------------------------------------------
-def test_top_once(run: Run, shared_server: ServerProcess, database: str):
+def test_top_once(run: Run, shared_server: ServerProcess, database: str) -> None:
     seen = answer(run("top", "--once", "-i", "0.1", url=shared_server.addresses["http"]))
     assert seen["snapshot"]["state"] == "none"
     assert seen["instances"][0]["instanceName"] == "default"
@@ -394,7 +394,7 @@ def test_top_once(run: Run, shared_server: ServerProcess, database: str):
     assert answer(run("top", "--once", "-i", "0.1", "--metrics", "http://127.0.0.1:1/metrics"))["metrics"] == {}, "shown without"
 
 
-def test_top_at_a_terminal(shared_server: ServerProcess, home: dict[str, str]):
+def test_top_at_a_terminal(shared_server: ServerProcess, home: dict[str, str]) -> None:
     terminal = Terminal(["--url", shared_server.addresses["http"], "top", "-i", "0.1"], home)
     terminal.wait_for("waiting commits")
     terminal.wait_for("sessions, ")

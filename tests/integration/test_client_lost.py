@@ -78,7 +78,7 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-def test_killed_under_inserts(tmp_path: Path):
+def test_killed_under_inserts(tmp_path: Path) -> None:
     """Every task is told that the connection is lost; the same server object goes on with the next; what was acknowledged is there.
 
     Over either transport, on either event loop: four programs, each in a thread, work on one server.
@@ -112,7 +112,7 @@ def test_killed_under_inserts(tmp_path: Path):
             back.set()
 
 
-def test_killed_while_a_commit_waits_for_a_thaw(tmp_path: Path):
+def test_killed_while_a_commit_waits_for_a_thaw(tmp_path: Path) -> None:
     """A blocking client in the middle of a transaction: what was not acknowledged was not promised, and is whole or not there."""
     process = ServerProcess(tmp_path / "data")
     with jetwire.sync.connect(process.addresses["tcp"]) as server:

@@ -30,7 +30,7 @@ async def people(session: jetwire.Session, database: str, **more: Any) -> jetwir
     return await db.create_table("people", PEOPLE, primary="id", **more)
 
 
-async def test_the_first_twenty_lines(url: str, database: str):
+async def test_the_first_twenty_lines(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session:
         table = await people(session, database, indexes={"byName": "+name"}, unique={"byAge": ["-age", "+id"]})
         async with session.transaction() as transaction:
@@ -53,7 +53,7 @@ async def test_the_first_twenty_lines(url: str, database: str):
             assert await table.get(2) == {"id": 2, "name": "alan", "age": 42}
 
 
-async def test_ranges(url: str, database: str):
+async def test_ranges(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session:
         table = await people(session, database, indexes={"byName": "+name", "byAgeName": ["-age", "+name"]})
         async with session.transaction():
@@ -85,7 +85,7 @@ async def test_ranges(url: str, database: str):
         assert [r async for r in table.range(4, 4, columns=["age"])] == [{"age": 4}]
 
 
-async def test_a_table_can_be_used_while_it_is_walked(url: str, database: str):
+async def test_a_table_can_be_used_while_it_is_walked(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session:
         table = await people(session, database)
         await table.insert(*({"id": n, "age": 0} for n in range(20)))
@@ -100,7 +100,7 @@ async def test_a_table_can_be_used_while_it_is_walked(url: str, database: str):
         assert all([r["age"] == 1 async for r in table.range()])
 
 
-async def test_a_range_after_a_rollback(url: str, database: str):
+async def test_a_range_after_a_rollback(url: str, database: str) -> None:
     """The cursor of a range that was walked inside a transaction goes with it; the next range must not mind."""
     async with jetwire.connect(url) as server, server.session() as session:
         table = await people(session, database)
@@ -112,7 +112,7 @@ async def test_a_range_after_a_rollback(url: str, database: str):
         assert [r["id"] async for r in table.range()] == [1, 2]
 
 
-async def test_transactions(url: str, database: str):
+async def test_transactions(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session, server.session() as other:
         table = await people(session, database)
         theirs = await (await other.open(database)).table("people")
@@ -145,7 +145,7 @@ async def test_transactions(url: str, database: str):
         assert await theirs.count() == 4
 
 
-async def test_errors_are_typed(url: str, database: str):
+async def test_errors_are_typed(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session, server.session() as other:
         table = await people(session, database, unique={"byName": "+name"})
         await table.insert({"id": 1, "name": "a"})
@@ -164,7 +164,7 @@ async def test_errors_are_typed(url: str, database: str):
             assert caught.value.retryable
 
 
-async def test_retry_until_nobody_is_in_the_way(url: str, database: str):
+async def test_retry_until_nobody_is_in_the_way(url: str, database: str) -> None:
     """Eight tasks count one record up at once: every step arrives, none twice."""
     async with jetwire.connect(url) as server:
         async with server.session() as session:
@@ -194,7 +194,7 @@ async def test_retry_until_nobody_is_in_the_way(url: str, database: str):
         assert tries > 40, "nobody was ever in the way: the test shows nothing"
 
 
-async def test_every_type_comes_back(url: str, database: str):
+async def test_every_type_comes_back(url: str, database: str) -> None:
     types = {
         "bit": ("Bit", True),
         "byte": ("UnsignedByte", 255),
@@ -225,7 +225,7 @@ async def test_every_type_comes_back(url: str, database: str):
         assert isinstance((await table.get(1) or {})["guid"], UUID)
 
 
-async def test_several_values_of_a_column(url: str, database: str):
+async def test_several_values_of_a_column(url: str, database: str) -> None:
     async with jetwire.connect(url) as server, server.session() as session:
         db = await session.open(database, create=True)
         tags = {"coltyp": "LongText", "grbit": ["ColumnTagged", "ColumnMultiValued"]}
@@ -237,7 +237,7 @@ async def test_several_values_of_a_column(url: str, database: str):
         assert [r["id"] async for r in table.range("green", "green", index="byTag")] == [1, 2]
 
 
-async def test_what_is_too_large_is_refused_and_nothing_else_is_hurt(shared_server: ServerProcess, database: str):
+async def test_what_is_too_large_is_refused_and_nothing_else_is_hurt(shared_server: ServerProcess, database: str) -> None:
     async with jetwire.connect(shared_server.addresses["tcp"]) as server, server.session() as session:
         db = await session.open(database, create=True)
         table = await db.create_table("big", {"id": "Long", "data": "LongBinary"}, primary="id")
@@ -250,7 +250,7 @@ async def test_what_is_too_large_is_refused_and_nothing_else_is_hurt(shared_serv
         assert [r["id"] async for r in table.range(columns=["id"])] == [0, 1, 2]
 
 
-async def test_handles_know_when_they_are_dead(own_server: ServerProcess):
+async def test_handles_know_when_they_are_dead(own_server: ServerProcess) -> None:
     async with jetwire.connect(own_server.addresses["tcp"]) as server:
         session = await server.begin_session()
         table = await people(session, "a.edb")
@@ -274,7 +274,7 @@ async def test_handles_know_when_they_are_dead(own_server: ServerProcess):
             await server.begin_session()
 
 
-async def test_a_server_object_outlives_its_connection(own_server: ServerProcess):
+async def test_a_server_object_outlives_its_connection(own_server: ServerProcess) -> None:
     async with jetwire.connect(own_server.addresses["tcp"]) as server:
         old = await server.begin_session()
         await server.connection.close()
@@ -285,7 +285,7 @@ async def test_a_server_object_outlives_its_connection(own_server: ServerProcess
                 old.use()
 
 
-async def test_a_cancelled_commit_leaves_a_session_that_can_only_be_closed(own_server: ServerProcess):
+async def test_a_cancelled_commit_leaves_a_session_that_can_only_be_closed(own_server: ServerProcess) -> None:
     """A commit that waits for a thaw is cancelled: whether it happened is unknown, and later work must not land inside it."""
     url = own_server.addresses["tcp"]
     async with jetwire.connect(url) as server, jetwire.Connection(url) as operator:
@@ -304,7 +304,7 @@ async def test_a_cancelled_commit_leaves_a_session_that_can_only_be_closed(own_s
             assert await (await (await session.open("a.edb")).table("people")).get(1) == {"id": 1}, "it was queued, so it came"
 
 
-async def test_notifications_reach_listeners(own_server: ServerProcess):
+async def test_notifications_reach_listeners(own_server: ServerProcess) -> None:
     heard: list[Any] = []
     async with jetwire.Connection(own_server.addresses["tcp"]) as c:
         c.listen(lambda method, params: heard.append((method, params["topic"])))
@@ -320,7 +320,7 @@ async def test_notifications_reach_listeners(own_server: ServerProcess):
             await session.open("new.edb", create=True)  # nothing of the session that ended stands in the way
 
 
-async def test_http_does_what_needs_no_session(shared_server: ServerProcess, database: str):
+async def test_http_does_what_needs_no_session(shared_server: ServerProcess, database: str) -> None:
     url = shared_server.addresses["http"]
     async with jetwire.connect(url) as server:
         instance = (await server.instances())["default"]
@@ -340,7 +340,7 @@ async def test_http_does_what_needs_no_session(shared_server: ServerProcess, dat
         assert (await asyncio.to_thread(blocking.SnapshotStatus))["state"] == "none"
 
 
-async def test_several_programs_make_one_database(url: str, database: str):
+async def test_several_programs_make_one_database(url: str, database: str) -> None:
     """Whoever comes second opens what the first has made meanwhile."""
 
     async def program() -> None:

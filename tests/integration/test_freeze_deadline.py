@@ -18,7 +18,7 @@ SAMPLE = (
 )
 
 
-def test_a_freeze_ends_at_its_deadline_whoever_is_stopped_killed_or_blocked():
+def test_a_freeze_ends_at_its_deadline_whoever_is_stopped_killed_or_blocked() -> None:
     result = deadlines.run(1, len(SAMPLE), deeds=SAMPLE)
     assert result.failures == []
     assert result.freezes == len(SAMPLE)
@@ -32,6 +32,6 @@ def test_a_freeze_ends_at_its_deadline_whoever_is_stopped_killed_or_blocked():
         ("a timer opens", "event loop asleep"),  # in time otherwise, but a blocked loop holds it
     ],
 )
-def test_control_a_server_that_is_frozen_for_longer_is_caught(broken: str, deed: str):
+def test_control_a_server_that_is_frozen_for_longer_is_caught(broken: str, deed: str) -> None:
     [failure] = deadlines.run(1, 1, broken=broken, deeds=(deed,)).failures
     assert "frozen past the deadline" in failure

@@ -37,7 +37,7 @@ def writes_seen(server: ServerProcess, seconds: float, out: Path) -> list[str]:
     return [line for line in out.read_text().splitlines() if re.search(rf'[<"]{data}/', line)]
 
 
-def test_the_kernel_sees_no_write_while_frozen_and_many_otherwise(tmp_path: Path):
+def test_the_kernel_sees_no_write_while_frozen_and_many_otherwise(tmp_path: Path) -> None:
     with ServerProcess(tmp_path / "data") as server:
         create_database(server)
         loads = [Load(server, f"s{n}_") for n in range(3)]

@@ -81,7 +81,7 @@ def there(home: Path) -> list[str]:
     return sorted(path.name for path in home.iterdir() if path.name != "jetwire.lock")
 
 
-def test_found_without_an_address(home: Path):
+def test_found_without_an_address(home: Path) -> None:
     with process(home) as server:
         assert server.addresses["unix"] == f"unix://{home}/jetwire.sock"
         modes = [oct(path.stat().st_mode & 0o777) for path in (home, home / "jetwire.sock", home / "server.json")]
@@ -96,7 +96,7 @@ def test_found_without_an_address(home: Path):
         assert there(home) == []
 
 
-def test_what_a_killed_server_left_is_replaced(home: Path):
+def test_what_a_killed_server_left_is_replaced(home: Path) -> None:
     process(home).kill()
     assert there(home) == ["jetwire.sock", "server.json"]
     with process(home) as after:
@@ -104,7 +104,7 @@ def test_what_a_killed_server_left_is_replaced(home: Path):
         assert json.loads((home / "server.json").read_text())["pid"] == after.process.pid
 
 
-async def test_two_servers_do_not_steal_each_others(home: Path):
+async def test_two_servers_do_not_steal_each_others(home: Path) -> None:
     async with serve(home, "first") as first:
         async with serve(home, "second") as second:
             assert "unix" not in second.addresses
@@ -118,7 +118,7 @@ async def test_two_servers_do_not_steal_each_others(home: Path):
         assert default_url() == alone.addresses["unix"]
 
 
-async def test_the_socket_may_lie_elsewhere(home: Path):
+async def test_the_socket_may_lie_elsewhere(home: Path) -> None:
     elsewhere = home.parents[1] / "s.sock"
     async with serve(home, unix=elsewhere):
         assert default_url() == f"unix://{elsewhere}"
@@ -126,7 +126,7 @@ async def test_the_socket_may_lie_elsewhere(home: Path):
     assert not elsewhere.exists()
 
 
-async def test_a_token_where_tokens_are_required(home: Path):
+async def test_a_token_where_tokens_are_required(home: Path) -> None:
     async with (
         serve(home, require_token=True) as server,
         serve(home.with_name("other"), "other", require_token=True) as other,
@@ -143,7 +143,7 @@ async def test_a_token_where_tokens_are_required(home: Path):
 
 
 @pytest.mark.parametrize("runtime", ["{home}/a file/jetwire", "{home}/" + "long" * 30])
-async def test_a_server_can_do_without(home: Path, runtime: str):
+async def test_a_server_can_do_without(home: Path, runtime: str) -> None:
     home.mkdir()
     (home / "a file").touch()
     place = runtime.format(home=home)

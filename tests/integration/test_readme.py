@@ -25,7 +25,7 @@ def blocks(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/client.md"])
-def test_programs_run_as_pasted(own_server: ServerProcess, tmp_path: Path, page: str):
+def test_programs_run_as_pasted(own_server: ServerProcess, tmp_path: Path, page: str) -> None:
     """Whole programs (they import what they use) run one after the other against a new server."""
     programs = [block for block in blocks(page) if _IMPORTS.match(block)]
     if not programs:
@@ -40,7 +40,7 @@ def test_programs_run_as_pasted(own_server: ServerProcess, tmp_path: Path, page:
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/client.md"])
-def test_fragments_are_python(page: str):
+def test_fragments_are_python(page: str) -> None:
     for block in blocks(page):
         compile(block, page, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
 
@@ -54,7 +54,7 @@ def one_liners() -> list[str]:
 
 
 @pytest.mark.parametrize("tool", ["curl", "nc", "websocat"])
-def test_one_liners_run_as_printed(own_server: ServerProcess, tool: str):
+def test_one_liners_run_as_printed(own_server: ServerProcess, tool: str) -> None:
     (line,) = [line for line in one_liners() if re.search(rf"(^|\| ){tool} ", line)]
     if shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")

@@ -64,7 +64,7 @@ def state(server: ServerProcess) -> str:
 )
 def test_a_provider_recipe_runs_while_frozen(
     bench: tuple[ServerProcess, dict[str, str], Path], recipe: str, arguments: list[str], called: str
-):
+) -> None:
     server, environment, log = bench
     command = ["jetwire", "snapshot", "run", "--exec", str(RECIPES / recipe), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
@@ -73,13 +73,13 @@ def test_a_provider_recipe_runs_while_frozen(
     assert state(server) == "none"
 
 
-def test_a_stand_in_called_outside_a_freeze_fails(bench: tuple[ServerProcess, dict[str, str], Path]):
+def test_a_stand_in_called_outside_a_freeze_fails(bench: tuple[ServerProcess, dict[str, str], Path]) -> None:
     """The control: without it the tests above could pass with no freeze at all."""
     _, environment, _ = bench
     assert subprocess.run([RECIPES / "zfs.sh", "tank"], env=environment, capture_output=True, check=False).returncode == 9
 
 
-def test_the_hooks_freeze_and_thaw_as_separate_processes(bench: tuple[ServerProcess, dict[str, str], Path]):
+def test_the_hooks_freeze_and_thaw_as_separate_processes(bench: tuple[ServerProcess, dict[str, str], Path]) -> None:
     server, environment, _ = bench
     hook = str(RECIPES / "jetwire-hook")
     assert subprocess.run([hook, "freeze", "30000"], env=environment, capture_output=True, check=False).returncode == 0
@@ -89,7 +89,7 @@ def test_the_hooks_freeze_and_thaw_as_separate_processes(bench: tuple[ServerProc
     assert subprocess.run([hook, "thaw"], env=environment, capture_output=True, check=False).returncode == 3
 
 
-def test_a_hook_that_is_refused_leaves_what_is_there(bench: tuple[ServerProcess, dict[str, str], Path]):
+def test_a_hook_that_is_refused_leaves_what_is_there(bench: tuple[ServerProcess, dict[str, str], Path]) -> None:
     server, environment, _ = bench
     hook = str(RECIPES / "jetwire-hook")
     assert subprocess.run([hook, "freeze", "-5"], env=environment, capture_output=True, check=False).returncode == 4
@@ -101,7 +101,7 @@ def test_a_hook_that_is_refused_leaves_what_is_there(bench: tuple[ServerProcess,
     assert state(server) == "prepared"
 
 
-def test_a_hook_that_thaws_too_late_fails(bench: tuple[ServerProcess, dict[str, str], Path]):
+def test_a_hook_that_thaws_too_late_fails(bench: tuple[ServerProcess, dict[str, str], Path]) -> None:
     _, environment, _ = bench
     hook = str(RECIPES / "jetwire-hook")
     assert subprocess.run([hook, "freeze", "800"], env=environment, capture_output=True, check=False).returncode == 0

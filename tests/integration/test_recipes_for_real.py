@@ -60,7 +60,7 @@ def serving(data: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def test_btrfs(tmp_path: Path):
+def test_btrfs(tmp_path: Path) -> None:
     needs("btrfs")
     with mounted("btrfs", tmp_path) as home:
         do("btrfs", "subvolume", "create", home / "jetwire")
@@ -72,7 +72,7 @@ def test_btrfs(tmp_path: Path):
             verify(copy, manifest)
 
 
-def test_restic(tmp_path: Path):
+def test_restic(tmp_path: Path) -> None:
     needs("restic")
     environment = {
         "RESTIC_REPOSITORY": str(tmp_path / "repository"),
@@ -91,7 +91,7 @@ def test_restic(tmp_path: Path):
     verify(restored / "data", tmp_path / "m.json")
 
 
-def test_zfs(tmp_path: Path):
+def test_zfs(tmp_path: Path) -> None:
     needs("zpool")
     image = tmp_path / "zfs.img"
     with image.open("wb") as file:
@@ -111,7 +111,7 @@ def test_zfs(tmp_path: Path):
         subprocess.run(["zpool", "destroy", "-f", pool], check=False)
 
 
-def test_lvm(tmp_path: Path):
+def test_lvm(tmp_path: Path) -> None:
     needs("lvcreate")
     if subprocess.run(["dmsetup", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("the kernel has no device mapper")
@@ -139,11 +139,11 @@ def test_lvm(tmp_path: Path):
 
 # -- what can be said of them without running them ----------------------------------------------------------------
 @pytest.mark.parametrize("recipe", [path.name for path in sorted(RECIPES.iterdir()) if path.read_bytes().startswith(b"#!")])
-def test_shellcheck(recipe: str):
+def test_shellcheck(recipe: str) -> None:
     do(needs("shellcheck"), RECIPES / recipe)
 
 
-def test_systemd_accepts_the_units(tmp_path: Path):
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     analyze = needs("systemd-analyze")
     for unit in ("jetwire-snapshot.service", "jetwire-snapshot.timer"):
         (tmp_path / unit).write_text((RECIPES / unit).read_text().replace("/usr/bin/jetwire", "/bin/true"))
@@ -163,7 +163,7 @@ def as_kubernetes_reads_it(text: str) -> dict[str, dict[str, dict[str, str]]]:
     return read
 
 
-def test_kubernetes_reads_the_velero_annotations():
+def test_kubernetes_reads_the_velero_annotations() -> None:
     annotations = as_kubernetes_reads_it((RECIPES / "velero-annotations.yaml").read_text())["metadata"]["annotations"]
     assert json.loads(annotations["pre.hook.backup.velero.io/command"]) == ["jetwire-hook", "freeze", "60000"]
     assert json.loads(annotations["post.hook.backup.velero.io/command"]) == ["jetwire-hook", "thaw"]
@@ -171,7 +171,7 @@ def test_kubernetes_reads_the_velero_annotations():
         as_kubernetes_reads_it("apiVersion: v1\nkind: Pod\n  metadata: {")
 
 
-def test_kubernetes_reads_the_volume_snapshot(tmp_path: Path):
+def test_kubernetes_reads_the_volume_snapshot(tmp_path: Path) -> None:
     """What the recipe hands to `kubectl apply`, caught by a stand-in."""
     needs("kubectl")
     (tmp_path / "kubectl").write_text(f'#!/bin/sh\n[ "$1" != apply ] || cat > {tmp_path}/said\n')

@@ -23,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_under_the_manifest_refuses_before_anything_is_copied(server: ServerProcess):
+def test_a_full_disk_under_the_manifest_refuses_before_anything_is_copied(server: ServerProcess) -> None:
     done = run(server, "--manifest", "/dev/full", "--exec", "touch", str(server.data.parent / "copied"))
     assert done.returncode == 4, (done.stdout, done.stderr)
     assert "manifest" in json.loads(done.stdout)["message"]
@@ -32,7 +32,7 @@ def test_a_full_disk_under_the_manifest_refuses_before_anything_is_copied(server
 
 
 @pytest.mark.parametrize("script", ["head -c 5000 /dev/urandom", "exec >&- 2>&-; true"], ids=["prints nonsense", "closes its output"])
-def test_what_a_provider_prints_does_not_spoil_the_report(server: ServerProcess, script: str):
+def test_what_a_provider_prints_does_not_spoil_the_report(server: ServerProcess, script: str) -> None:
     done = run_binary(server, "--exec", "sh", "-c", script)
     assert json.loads(done)["exitCode"] == 0
     assert is_open(server)
@@ -43,14 +43,14 @@ def run_binary(server: ServerProcess, *arguments: str) -> bytes:
     return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False).stdout
 
 
-def test_a_provider_that_did_nothing_is_caught_by_the_verification(server: ServerProcess, tmp_path: Path):
+def test_a_provider_that_did_nothing_is_caught_by_the_verification(server: ServerProcess, tmp_path: Path) -> None:
     verify = f"{sys.executable} -m jetwire_server verify {tmp_path / 'copy'} --manifest {tmp_path / 'm.json'}"
     done = run(server, "--manifest", str(tmp_path / "m.json"), "--verify", verify, "--exec", "true", timeout=60)
     assert done.returncode == 6, (done.stdout, done.stderr)
     assert is_open(server)
 
 
-def test_wrong_calls_are_refused_and_leave_the_gate_open(server: ServerProcess):
+def test_wrong_calls_are_refused_and_leave_the_gate_open(server: ServerProcess) -> None:
     with server.connect() as lines:
         for method in ("OSSnapshotFreeze", "OSSnapshotThaw", "OSSnapshotAbort", "OSSnapshotEnd", "OSSnapshotGetFreezeInfo"):
             assert lines.error(method, snapId=4711) == "JET_errOSSnapshotInvalidSnapId"
@@ -72,7 +72,7 @@ OUTSIDE = ("../outside.edb", "/tmp/../etc/outside.edb", "a/../../outside.edb", "
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["open", "frozen"])
-def test_paths_outside_the_roots_are_refused_whether_frozen_or_not(server: ServerProcess, frozen: bool):
+def test_paths_outside_the_roots_are_refused_whether_frozen_or_not(server: ServerProcess, frozen: bool) -> None:
     around = {path for path in server.data.parent.rglob("*") if server.data not in path.parents}
     with server.connect() as lines:
         instance = lines.call("Hello")["instances"][0]["instance"]
@@ -104,7 +104,7 @@ BAD_PROVIDERS = {
 
 
 @pytest.mark.parametrize("kind", BAD_PROVIDERS)
-def test_whatever_a_provider_does_no_commit_is_lost(tmp_path: Path, kind: str):
+def test_whatever_a_provider_does_no_commit_is_lost(tmp_path: Path, kind: str) -> None:
     arguments, code, word = BAD_PROVIDERS[kind]
     with ServerProcess(tmp_path / "data") as server:
         create_database(server)

@@ -64,7 +64,7 @@ def gone(pid: int) -> bool:
 
 
 # -- several servers ----------------------------------------------------------------------------------------------
-def test_the_provider_runs_once_while_all_are_frozen(first: ServerProcess, second: ServerProcess, tmp_path: Path):
+def test_the_provider_runs_once_while_all_are_frozen(first: ServerProcess, second: ServerProcess, tmp_path: Path) -> None:
     asked = [f"{' '.join(JETWIRE)} --url {server.addresses['tcp']} snapshot status" for server in (first, second)]
     script = f'echo "$JETWIRE_SNAPSHOT_IDS" >> ids; {asked[0]} > one; {asked[1]} > two'
     done = run(*of(first, second), "--manifest", tmp_path / "m.json", "--exec", "sh", "-c", script, cwd=tmp_path)
@@ -80,7 +80,9 @@ def test_the_provider_runs_once_while_all_are_frozen(first: ServerProcess, secon
     assert is_open(second)
 
 
-def test_when_one_server_refuses_nothing_is_copied_and_the_others_are_free(first: ServerProcess, second: ServerProcess, tmp_path: Path):
+def test_when_one_server_refuses_nothing_is_copied_and_the_others_are_free(
+    first: ServerProcess, second: ServerProcess, tmp_path: Path
+) -> None:
     with second.connect() as lines:
         theirs = prepare(lines)
         done = run(*of(first, second), "--exec", "touch", tmp_path / "copied")
@@ -93,7 +95,9 @@ def test_when_one_server_refuses_nothing_is_copied_and_the_others_are_free(first
     assert is_open(first)
 
 
-def test_when_one_server_dies_the_provider_is_stopped_and_the_others_are_free(first: ServerProcess, second: ServerProcess, tmp_path: Path):
+def test_when_one_server_dies_the_provider_is_stopped_and_the_others_are_free(
+    first: ServerProcess, second: ServerProcess, tmp_path: Path
+) -> None:
     script = f"echo $$ > {tmp_path}/provider; kill -KILL {second.process.pid}; sleep 600"
     begun = time.monotonic()
     done = run(*of(first, second), "--lease-ms", "60000", "--exec", "sh", "-c", script)
@@ -104,7 +108,9 @@ def test_when_one_server_dies_the_provider_is_stopped_and_the_others_are_free(fi
 
 
 @pytest.mark.parametrize("renew", [[], ["--renew"]], ids=["", "renewed"])
-def test_when_one_server_stops_the_run_ends_all_the_same(first: ServerProcess, second: ServerProcess, tmp_path: Path, renew: list[str]):
+def test_when_one_server_stops_the_run_ends_all_the_same(
+    first: ServerProcess, second: ServerProcess, tmp_path: Path, renew: list[str]
+) -> None:
     script = f"kill -STOP {second.process.pid}; sleep 600"
     done = run(*of(first, second), *renew, "--lease-ms", "1500", "--exec", "sh", "-c", script)
     assert done.returncode == 3, done.stderr
@@ -114,7 +120,7 @@ def test_when_one_server_stops_the_run_ends_all_the_same(first: ServerProcess, s
 
 
 @pytest.mark.torture
-def test_a_server_that_never_answers_is_given_up(first: ServerProcess, second: ServerProcess):
+def test_a_server_that_never_answers_is_given_up(first: ServerProcess, second: ServerProcess) -> None:
     second.process.send_signal(signal.SIGSTOP)
     done = run(*of(first, second), "--exec", "true")
     assert (done.returncode, "no answer in 15 s" in json.loads(done.stdout)["message"]) == (4, True)
@@ -144,7 +150,7 @@ def holding(hold: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", ["tcp", "http"])
 @pytest.mark.parametrize("step", ["exec", "verify"])
-def test_a_run_that_was_killed_is_taken_up(first: ServerProcess, tmp_path: Path, step: str, kind: str):
+def test_a_run_that_was_killed_is_taken_up(first: ServerProcess, tmp_path: Path, step: str, kind: str) -> None:
     """Over HTTP there is no connection whose end would tell the server: the journal knows the session that is left."""
     journal, hold = tmp_path / "journal", tmp_path / "hold"
     provider = {"name": "copy", "source": str(first.data), "target": f"{tmp_path}/copy-{{time}}"}
@@ -169,7 +175,7 @@ def test_a_run_that_was_killed_is_taken_up(first: ServerProcess, tmp_path: Path,
     assert is_open(first)
 
 
-def test_a_finished_plan_is_not_carried_out_again(first: ServerProcess, tmp_path: Path):
+def test_a_finished_plan_is_not_carried_out_again(first: ServerProcess, tmp_path: Path) -> None:
     plan, journal = write_plan(tmp_path / "plan.json", first), tmp_path / "journal"
     done = run("--plan", plan, "--journal", journal, "--resume")
     assert done.returncode == 0
@@ -182,7 +188,7 @@ def test_a_finished_plan_is_not_carried_out_again(first: ServerProcess, tmp_path
     assert (tmp_path / "runs").read_text() == "\n\n"
 
 
-def test_a_run_that_failed_is_carried_out_again(first: ServerProcess, tmp_path: Path):
+def test_a_run_that_failed_is_carried_out_again(first: ServerProcess, tmp_path: Path) -> None:
     plan, journal = write_plan(tmp_path / "plan.json", first, exec=["sh", "-c", f"[ -e {tmp_path}/now ]"]), tmp_path / "journal"
     assert run("--plan", plan, "--journal", journal).returncode == 5
     assert run("--plan", plan, "--journal", journal, "--resume").returncode == 5
@@ -190,7 +196,7 @@ def test_a_run_that_failed_is_carried_out_again(first: ServerProcess, tmp_path: 
     assert run("--plan", plan, "--journal", journal, "--resume").returncode == 0
 
 
-def test_a_journal_whose_last_line_was_cut_off_is_good(first: ServerProcess, tmp_path: Path):
+def test_a_journal_whose_last_line_was_cut_off_is_good(first: ServerProcess, tmp_path: Path) -> None:
     plan, journal = write_plan(tmp_path / "plan.json", first), tmp_path / "journal"
     assert run("--plan", plan, "--journal", journal).returncode == 0
     journal.write_bytes(journal.read_bytes()[:-20])
@@ -200,7 +206,7 @@ def test_a_journal_whose_last_line_was_cut_off_is_good(first: ServerProcess, tmp
 
 
 @pytest.mark.parametrize("damage", ["rubbish", "another plan's", "a directory", "no journal named"])
-def test_a_journal_that_cannot_be_trusted_is_refused(first: ServerProcess, tmp_path: Path, damage: str):
+def test_a_journal_that_cannot_be_trusted_is_refused(first: ServerProcess, tmp_path: Path, damage: str) -> None:
     plan, journal = write_plan(tmp_path / "plan.json", first), tmp_path / "journal"
     if damage == "a directory":
         journal.mkdir()
@@ -218,7 +224,7 @@ def test_a_journal_that_cannot_be_trusted_is_refused(first: ServerProcess, tmp_p
     assert is_open(first)
 
 
-def test_a_journal_that_cannot_be_written_refuses_before_anything_is_done(first: ServerProcess, tmp_path: Path):
+def test_a_journal_that_cannot_be_written_refuses_before_anything_is_done(first: ServerProcess, tmp_path: Path) -> None:
     done = run(*of(first), "--journal", tmp_path / "nowhere" / "journal", "--exec", "touch", tmp_path / "copied")
     assert (done.returncode, "journal" in json.loads(done.stdout)["message"]) == (4, True)
     assert not (tmp_path / "copied").exists()
@@ -226,7 +232,7 @@ def test_a_journal_that_cannot_be_written_refuses_before_anything_is_done(first:
 
 
 # -- dry runs -----------------------------------------------------------------------------------------------------
-def test_a_dry_run_touches_nothing(first: ServerProcess, tmp_path: Path):
+def test_a_dry_run_touches_nothing(first: ServerProcess, tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     before, events = checksums(first.data), _events(first)
@@ -272,7 +278,7 @@ def _events(server: ServerProcess) -> list[Any]:
 
 # -- signals ------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_aborts(first: ServerProcess, tmp_path: Path, number: signal.Signals):
+def test_a_signal_aborts(first: ServerProcess, tmp_path: Path, number: signal.Signals) -> None:
     """What the provider started goes with it, also when it does not listen; a second signal does not spoil the abort."""
     child = "trap '' TERM INT HUP; while :; do sleep 1; done"
     script = f"sh -c {shlex.quote(child)} & echo $! > {tmp_path}/new; mv {tmp_path}/new {tmp_path}/child; wait"
@@ -309,14 +315,14 @@ def test_a_signal_aborts(first: ServerProcess, tmp_path: Path, number: signal.Si
         ('{"provider": "copy"}', "object"),
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused_with_what_is_wrong(tmp_path: Path, plan: str, word: str):
+def test_a_plan_that_makes_no_sense_is_refused_with_what_is_wrong(tmp_path: Path, plan: str, word: str) -> None:
     (tmp_path / "plan.json").write_text(plan)
     with pytest.raises(PlanError) as caught:
         build(tmp_path / "plan.json", {}, default_server="tcp://127.0.0.1:1", token=None)
     assert word in str(caught.value)
 
 
-def test_what_is_on_the_line_wins(tmp_path: Path):
+def test_what_is_on_the_line_wins(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text('{"exec": ["true"], "lease_ms": 5, "kind": "copy", "servers": ["tcp://a"]}')
     plan = build(tmp_path / "plan.json", {"exec": ("false",), "lease_ms": 7}, default_server="tcp://b", token="t")
     assert (plan.exec, plan.lease_ms, plan.kind, plan.servers, plan.token) == (("false",), 7, Kind.COPY, ("tcp://a",), "t")

@@ -114,7 +114,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-def test_a_provider(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str):
+def test_a_provider(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str) -> None:
     script, outcome, word = DEEDS[deed]
     shim = tmp_path / bench.tool
     shim.write_text(SHIM.format(deed=script.replace("work", f'{shutil.which(bench.tool)} "$@"')))
@@ -129,7 +129,7 @@ def test_a_provider(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
-def test_what_a_provider_copied_passes_its_verification(bench: Bench, tmp_path: Path):
+def test_what_a_provider_copied_passes_its_verification(bench: Bench, tmp_path: Path) -> None:
     copy = bench.new_copy()
     report = carry_out(bench, copy, tmp_path, verify=[sys.executable, "-m", "jetwire", "snapshot", "verify", str(copy)])
     assert report.outcome is Outcome.CONSISTENT, report
@@ -137,7 +137,7 @@ def test_what_a_provider_copied_passes_its_verification(bench: Bench, tmp_path: 
     assert (record["result"], record["notes"], record["manifest"]) == ("good", [], bench.plan["manifest"])
 
 
-def test_a_copy_of_an_earlier_snapshot_does_not_pass_as_this_one(bench: Bench, tmp_path: Path):
+def test_a_copy_of_an_earlier_snapshot_does_not_pass_as_this_one(bench: Bench, tmp_path: Path) -> None:
     """The control: the verification that lets good copies through does stop others."""
     copy = bench.new_copy()
     assert carry_out(bench, copy, tmp_path).outcome is Outcome.CONSISTENT
@@ -147,7 +147,7 @@ def test_a_copy_of_an_earlier_snapshot_does_not_pass_as_this_one(bench: Bench, t
     assert is_open(bench.server)
 
 
-def test_what_is_there_already_is_not_mixed_with_the_copy(bench: Bench, tmp_path: Path):
+def test_what_is_there_already_is_not_mixed_with_the_copy(bench: Bench, tmp_path: Path) -> None:
     copy = bench.new_copy()
     copy.mkdir()
     report = carry_out(bench, copy, tmp_path)
@@ -158,7 +158,7 @@ def test_what_is_there_already_is_not_mixed_with_the_copy(bench: Bench, tmp_path
 
 
 @pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="no mkfs.ext4 here")
-def test_a_reflink_fails_where_the_file_system_cannot(tmp_path: Path):
+def test_a_reflink_fails_where_the_file_system_cannot(tmp_path: Path) -> None:
     with mounted("ext4", tmp_path) as home, ServerProcess(home / "data") as server:
         create_database(server)
         bench = Bench(

@@ -53,7 +53,7 @@ def the_gate_is_open_afterwards(steps: Steps) -> Iterator[None]:
     assert steps.state == "none"
 
 
-def test_a_snapshot_in_eight_processes(steps: Steps, tmp_path: Path):
+def test_a_snapshot_in_eight_processes(steps: Steps, tmp_path: Path) -> None:
     environment = {**os.environ, "JETWIRE_URL": steps.url, "JETWIRE_TOKEN": steps.token}
 
     def step(*words: object) -> Any:
@@ -72,14 +72,14 @@ def test_a_snapshot_in_eight_processes(steps: Steps, tmp_path: Path):
     assert step("status")["state"] == "none"
 
 
-def test_who_has_no_token_gets_nowhere(steps: Steps):
+def test_who_has_no_token_gets_nowhere(steps: Steps) -> None:
     for token in ("", "wrong"):
         for words in (("prepare",), ("freeze", 1), ("renew", 1, 1), ("thaw", 1), ("abort", 1), ("truncate", 1), ("end", 1), ("status",)):
             Steps(steps.url, token)(*words, code=8)
     Steps("tcp://127.0.0.1:1", "")("prepare", code=7)
 
 
-def test_what_a_server_refuses_is_4_and_leaves_what_is_there(steps: Steps):
+def test_what_a_server_refuses_is_4_and_leaves_what_is_there(steps: Steps) -> None:
     assert "nobody" in steps("prepare", "--instance", "nobody", code=4)["error"]["message"]
     assert steps.state == "none"
     snap = steps("prepare")["snapId"]
@@ -89,7 +89,7 @@ def test_what_a_server_refuses_is_4_and_leaves_what_is_there(steps: Steps):
 
 
 @pytest.mark.parametrize("lease", [-1, -(2**63), 600_001, 2**63, 10**30])
-def test_leases_that_make_no_sense(steps: Steps, lease: int):
+def test_leases_that_make_no_sense(steps: Steps, lease: int) -> None:
     beyond_any_integer = lease == 10**30
     snap = steps("prepare")["snapId"]
     assert steps("freeze", snap, f"--lease-ms={lease}", code=2 if beyond_any_integer else 4)["error"]["message"]
@@ -100,13 +100,13 @@ def test_leases_that_make_no_sense(steps: Steps, lease: int):
     assert steps("thaw", snap)["held"]
 
 
-def test_a_manifest_that_cannot_be_written_undoes_the_freeze(steps: Steps, tmp_path: Path):
+def test_a_manifest_that_cannot_be_written_undoes_the_freeze(steps: Steps, tmp_path: Path) -> None:
     snap = steps("prepare")["snapId"]
     assert "manifest" in steps("freeze", snap, "--manifest", tmp_path / "nowhere" / "m.json", code=4)["error"]["message"]
     assert steps.state == "none"
 
 
-def test_a_freeze_that_ran_out_is_3_once(steps: Steps):
+def test_a_freeze_that_ran_out_is_3_once(steps: Steps) -> None:
     for last in ("thaw", "end"):
         snap = steps("prepare")["snapId"]
         steps("freeze", snap, "--lease-ms", 300)
@@ -121,11 +121,11 @@ UNKNOWN = [("renew", 4711, 5), ("thaw", 4711), ("abort", 4711), ("truncate", 471
 
 
 @pytest.mark.parametrize("words", UNKNOWN, ids=lambda words: words[0])
-def test_a_session_that_is_none(steps: Steps, words: tuple[object, ...]):
+def test_a_session_that_is_none(steps: Steps, words: tuple[object, ...]) -> None:
     assert steps(*words, code=1)["error"]["name"] == "JET_errOSSnapshotInvalidSnapId"
 
 
-def test_steps_in_the_wrong_order_change_nothing(steps: Steps):
+def test_steps_in_the_wrong_order_change_nothing(steps: Steps) -> None:
     wrong: dict[str, list[tuple[Any, ...]]] = {
         "prepared": [("thaw",), ("renew", 5), ("truncate",)],
         "frozen": [("freeze",), ("truncate",), ("end",)],
@@ -141,6 +141,6 @@ def test_steps_in_the_wrong_order_change_nothing(steps: Steps):
 
 
 @pytest.mark.parametrize("words", [("prepare", "--kind", "small"), ("freeze",), ("freeze", "one"), ("renew", 1)])
-def test_words_that_make_no_sense(steps: Steps, words: tuple[object, ...]):
+def test_words_that_make_no_sense(steps: Steps, words: tuple[object, ...]) -> None:
     done = CliRunner().invoke(app, ["--url", steps.url, "--token", steps.token, "snapshot", *map(str, words)])
     assert (done.exit_code, bool(done.stderr)) == (2, True)

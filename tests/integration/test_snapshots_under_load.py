@@ -9,7 +9,7 @@ from tests.crash import snapshots
 SNAPSHOTS = 3
 
 
-def test_copies_under_load_hold_exactly_what_was_frozen():
+def test_copies_under_load_hold_exactly_what_was_frozen() -> None:
     result = snapshots.run(1, SNAPSHOTS)
     assert result.failures == []
     assert result.snapshots == SNAPSHOTS
@@ -18,5 +18,5 @@ def test_copies_under_load_hold_exactly_what_was_frozen():
 
 
 @pytest.mark.parametrize("judge", snapshots.JUDGES)
-def test_control_a_copy_made_while_the_gate_is_open_is_caught_by_each_judge(judge: str):
+def test_control_a_copy_made_while_the_gate_is_open_is_caught_by_each_judge(judge: str) -> None:
     assert snapshots.run(1, 1, gate_is_open=True, judges=(judge,)).failures

@@ -17,17 +17,17 @@ spec.loader.exec_module(generate)
 
 
 @pytest.mark.parametrize("path", list(generate.pages()), ids=lambda p: p.name)
-def test_generated_pages_are_current(path: Path):
+def test_generated_pages_are_current(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == generate.pages()[path], "run docs/generate.py"
 
 
-def test_every_page_of_the_site_is_there():
+def test_every_page_of_the_site_is_there() -> None:
     named = re.findall(r": ([\w-]+\.md)$", (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert named
     assert [name for name in named if not (DOCS / name).exists()] == []
 
 
-def test_links_between_pages_lead_somewhere():
+def test_links_between_pages_lead_somewhere() -> None:
     broken = [
         f"{page.name}: {target}"
         for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]

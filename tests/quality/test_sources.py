@@ -42,7 +42,7 @@ def imports(source: str) -> set[str]:
     return found
 
 
-def test_only_the_file_layer_opens_files_for_writing():
+def test_only_the_file_layer_opens_files_for_writing() -> None:
     guilty = {
         str(path.relative_to(SERVER)): lines
         for path in SERVER.rglob("*.py")
@@ -55,17 +55,17 @@ def test_only_the_file_layer_opens_files_for_writing():
     "line",
     ["open('x', 'wb')", "open('x', mode='a')", "os.open('x', os.O_RDWR)", "Path('x').write_text('')", "aiofiles.open('x', 'w')"],
 )
-def test_the_rule_about_writing_sees_every_spelling(line: str):
+def test_the_rule_about_writing_sees_every_spelling(line: str) -> None:
     assert opens_for_writing(line) == [1]
 
 
-def test_only_the_page_store_imports_lmdb():
+def test_only_the_page_store_imports_lmdb() -> None:
     users = {str(p.relative_to(SERVER)) for p in SERVER.rglob("*.py") if "lmdb" in imports(p.read_text())}
     assert users <= {"store/embedded/pages.py"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_is_one_idea(path: Path):
+def test_a_file_is_one_idea(path: Path) -> None:
     if "data" in path.parts or path.name in ("generate.py", "methods.py"):
         return
     lines = len(path.read_text().splitlines())

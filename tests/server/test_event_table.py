@@ -33,7 +33,7 @@ class Bench:
             file.close()
 
 
-async def test_entries_survive_a_restart_and_go_on_counting():
+async def test_entries_survive_a_restart_and_go_on_counting() -> None:
     first = Bench()
     await first.table.start()
     first.emit(3)
@@ -46,7 +46,7 @@ async def test_entries_survive_a_restart_and_go_on_counting():
     await second.table.stop()
 
 
-async def test_nothing_is_written_while_frozen_and_nothing_is_lost():
+async def test_nothing_is_written_while_frozen_and_nothing_is_lost() -> None:
     bench = Bench()
     await bench.table.start()
     bench.frozen = True
@@ -62,7 +62,7 @@ async def test_nothing_is_written_while_frozen_and_nothing_is_lost():
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
-async def test_a_torn_last_line_is_dropped_and_written_over(cut: int):
+async def test_a_torn_last_line_is_dropped_and_written_over(cut: int) -> None:
     first = Bench()
     await first.table.start()
     first.emit(2)
@@ -81,7 +81,7 @@ async def test_a_torn_last_line_is_dropped_and_written_over(cut: int):
     await third.table.stop()
 
 
-async def test_the_file_is_bounded(monkeypatch: pytest.MonkeyPatch):
+async def test_the_file_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "EVENTS_BYTES_MAX", 4_000)
     monkeypatch.setattr(limits, "EVENTS_KEPT", 10)
     bench = Bench()
@@ -97,7 +97,7 @@ async def test_the_file_is_bounded(monkeypatch: pytest.MonkeyPatch):
     await again.table.stop()
 
 
-async def test_listeners_hear_entries_with_their_numbers():
+async def test_listeners_hear_entries_with_their_numbers() -> None:
     bench = Bench()
     heard: list[int] = []
     stop = bench.table.listen(lambda e: heard.append(e.seq))

@@ -2,7 +2,9 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -13,25 +15,25 @@ from jetwire_server.files.local import LocalFiles
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> Iterator[AsyncFiles]:
     with ThreadPoolExecutor(2) as executor:
         yield AsyncFiles(LocalFiles(tmp_path), executor)
     failpoints.disarm()
 
 
-async def test_a_file_is_streamed_in_pieces(files):
+async def test_a_file_is_streamed_in_pieces(files: AsyncFiles) -> None:
     await files.call(files.files.replace, "a", b"0123456789")
     assert [piece async for piece in files.chunks("a", 4)] == [b"0123", b"4567", b"89"]
 
 
-async def test_errors_come_through_as_they_are(files):
+async def test_errors_come_through_as_they_are(files: AsyncFiles) -> None:
     with pytest.raises(JetError) as caught:
         await files.call(files.files.open, "absent")
     assert caught.value.code == Err.FileNotFound
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_cancelled_call_ends_after_its_write(files, fails):
+async def test_a_cancelled_call_ends_after_its_write(files: AsyncFiles, fails: bool) -> None:
     started, go_on = threading.Event(), threading.Event()
 
     def stall() -> None:

@@ -1,6 +1,9 @@
 """What both kinds of files promise, asked of both."""
 
 import errno
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,23 +15,23 @@ from jetwire_server.files.memory import MemoryFiles
 
 
 @pytest.fixture(params=["local", "memory"])
-def files(request, tmp_path) -> Files:
+def files(request: pytest.FixtureRequest, tmp_path: Path) -> Files:
     return LocalFiles(tmp_path) if request.param == "local" else MemoryFiles()
 
 
 @pytest.fixture(autouse=True)
-def _clean():
+def _clean() -> Iterator[None]:
     yield
     failpoints.disarm()
 
 
-def code_of(call, *args, **kwargs) -> int:
+def code_of(call: Callable[..., object], *args: Any, **kwargs: Any) -> int:
     with pytest.raises(JetError) as caught:
         call(*args, **kwargs)
     return caught.value.code
 
 
-def test_what_is_written_is_read_and_reads_end_at_the_end(files):
+def test_what_is_written_is_read_and_reads_end_at_the_end(files: Files) -> None:
     file = files.open("a", create=True)
     file.write(0, b"hello")
     file.write(3, bytearray(b"p!"))
@@ -39,7 +42,7 @@ def test_what_is_written_is_read_and_reads_end_at_the_end(files):
     assert file.read(11, 5) == b""
 
 
-def test_many_parts_are_written_in_order(files):
+def test_many_parts_are_written_in_order(files: Files) -> None:
     file = files.open("a", create=True)
     parts = [str(n).encode() for n in range(3000)]
     file.writev(2, parts)
@@ -47,7 +50,7 @@ def test_many_parts_are_written_in_order(files):
     assert file.read(0, 1 << 20) == b"\0\0" + b"".join(parts)
 
 
-def test_allocation_grows_with_zeros_and_never_shrinks(files):
+def test_allocation_grows_with_zeros_and_never_shrinks(files: Files) -> None:
     file = files.open("a", create=True)
     file.write(0, b"x")
     file.allocate(5000)
@@ -58,7 +61,7 @@ def test_allocation_grows_with_zeros_and_never_shrinks(files):
     assert file.read(0, 9) == b"x\0\0"
 
 
-def test_a_file_must_exist_or_be_created(files):
+def test_a_file_must_exist_or_be_created(files: Files) -> None:
     assert code_of(files.open, "a") == Err.FileNotFound
     assert code_of(files.open, "a", create=True, read_only=True) == Err.FileNotFound
     assert code_of(files.open, "d/a", create=True) == Err.FileNotFound
@@ -66,7 +69,7 @@ def test_a_file_must_exist_or_be_created(files):
     assert files.open("a", create=True).read(0, 9) == b"kept"
 
 
-def test_a_file_opened_to_be_read_is_not_written(files):
+def test_a_file_opened_to_be_read_is_not_written(files: Files) -> None:
     files.open("a", create=True).write(0, b"kept")
     file = files.open("a", read_only=True)
     assert code_of(file.write, 0, b"lost") == Err.FileAccessDenied
@@ -76,14 +79,14 @@ def test_a_file_opened_to_be_read_is_not_written(files):
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../a", "d/../../a", "a//b", "a/", "./a", "a\0b", "d/./a"])
-def test_no_path_leaves_the_root(files, path):
+def test_no_path_leaves_the_root(files: Files, path: str) -> None:
     for call in (files.open, files.exists, files.list, files.remove, files.make_directory, files.sync_directory):
         assert code_of(call, path) == Err.InvalidPath
     assert code_of(files.rename, path, "x") == Err.InvalidPath
     assert code_of(files.replace, path, b"") == Err.InvalidPath
 
 
-def test_directories_are_made_with_their_parents_and_listed(files):
+def test_directories_are_made_with_their_parents_and_listed(files: Files) -> None:
     files.make_directory("")
     files.make_directory("d/e")
     files.make_directory("d/e")
@@ -102,7 +105,7 @@ def test_directories_are_made_with_their_parents_and_listed(files):
     assert code_of(files.open, "d") == Err.InvalidPath
 
 
-def test_removal_of_files_and_empty_directories(files):
+def test_removal_of_files_and_empty_directories(files: Files) -> None:
     files.make_directory("d")
     file = files.open("d/f", create=True)
     assert code_of(files.remove, "d") == Err.FileAccessDenied
@@ -114,7 +117,7 @@ def test_removal_of_files_and_empty_directories(files):
     assert files.list() == []
 
 
-def test_a_rename_replaces_its_target_and_open_files_follow(files):
+def test_a_rename_replaces_its_target_and_open_files_follow(files: Files) -> None:
     files.make_directory("d")
     files.open("old", create=True).write(0, b"old")
     file = files.open("new", create=True)
@@ -132,7 +135,7 @@ def test_a_rename_replaces_its_target_and_open_files_follow(files):
     assert code_of(files.sync_directory, "d") == Err.FileNotFound
 
 
-def test_replace_leaves_nothing_aside(files):
+def test_replace_leaves_nothing_aside(files: Files) -> None:
     files.replace("a", b"a longer first version")
     files.replace("a", b"second")
     assert files.open("a").read(0, 99) == b"second"
@@ -140,7 +143,7 @@ def test_replace_leaves_nothing_aside(files):
 
 
 @pytest.mark.parametrize("place", ["files.before_write", "files.before_sync", "files.before_rename"])
-def test_a_replace_that_fails_keeps_the_old_content(files, place):
+def test_a_replace_that_fails_keeps_the_old_content(files: Files, place: str) -> None:
     files.replace("a", b"old")
     failpoints.arm_from_environment(f"{place}=error")
     assert code_of(files.replace, "a", b"new") == Err.DiskIO
@@ -148,7 +151,7 @@ def test_a_replace_that_fails_keeps_the_old_content(files, place):
     assert files.list() == ["a"]
 
 
-def test_a_failed_sync_is_never_tried_again(files):
+def test_a_failed_sync_is_never_tried_again(files: Files) -> None:
     file = files.open("a", create=True)
     file.write(0, b"x")
     file.sync()
@@ -169,8 +172,8 @@ def test_a_failed_sync_is_never_tried_again(files):
         (errno.EMFILE, Err.OutOfFileHandles),
     ],
 )
-def test_errors_carry_the_engines_names_and_the_path(files, number, code):
-    def fail():
+def test_errors_carry_the_engines_names_and_the_path(files: Files, number: int, code: Err) -> None:
+    def fail() -> None:
         raise OSError(number, "failpoint")
 
     file = files.open("a", create=True)

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -12,20 +14,20 @@ from jetwire_server.files.local import LocalFiles
 
 
 @pytest.fixture
-def clock():
+def clock() -> ManualClock:
     return ManualClock()
 
 
 @pytest.fixture
-def gate(clock):
+def gate(clock: ManualClock) -> Gate:
     return Gate(clock)
 
 
-async def freeze(gate, clock, seconds=10.0, drain=1.0):
+async def freeze(gate: Gate, clock: ManualClock, seconds: float = 10.0, drain: float = 1.0) -> None:
     await gate.freeze(clock.boot() + seconds, drain_until=clock.boot() + drain)
 
 
-async def until(condition, seconds=5.0):
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     for _ in range(int(seconds / 0.005)):
         if condition():
             return
@@ -33,8 +35,8 @@ async def until(condition, seconds=5.0):
     raise AssertionError("it did not happen")
 
 
-def in_thread(gate, done):
-    def work():
+def in_thread(gate: Gate, done: list[str]) -> threading.Thread:
+    def work() -> None:
         with gate.permit("thread"):
             done.append("thread")
 
@@ -43,19 +45,19 @@ def in_thread(gate, done):
     return thread
 
 
-async def on_loop(gate, done):
+async def on_loop(gate: Gate, done: list[str]) -> None:
     async with gate.permit("loop"):
         done.append("loop")
 
 
-async def test_an_open_gate_lets_writers_in_and_names_them(gate):
+async def test_an_open_gate_lets_writers_in_and_names_them(gate: Gate) -> None:
     with gate.permit("log"):
         async with gate.permit("backup"):
             assert gate.holders() == ["backup", "log"]
     assert gate.holders() == []
 
 
-async def test_while_frozen_threads_and_loop_wait_and_the_thaw_lets_them_in(gate, clock):
+async def test_while_frozen_threads_and_loop_wait_and_the_thaw_lets_them_in(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock)
     done: list[str] = []
     thread, task = in_thread(gate, done), asyncio.create_task(on_loop(gate, done))
@@ -71,7 +73,7 @@ async def test_while_frozen_threads_and_loop_wait_and_the_thaw_lets_them_in(gate
     assert verdict == Verdict(held=True, held_ms=2500, permits_waited=2)
 
 
-async def test_a_passed_deadline_opens_the_gate_though_nobody_thaws(gate, clock):
+async def test_a_passed_deadline_opens_the_gate_though_nobody_thaws(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock, seconds=3)
     done: list[str] = []
     thread, task = in_thread(gate, done), asyncio.create_task(on_loop(gate, done))
@@ -87,13 +89,13 @@ async def test_a_passed_deadline_opens_the_gate_though_nobody_thaws(gate, clock)
     assert gate.thaw() == Verdict(held=False), "it answers the time-out once"
 
 
-async def test_the_thaw_makes_the_same_test_when_nobody_looked_before(gate, clock):
+async def test_the_thaw_makes_the_same_test_when_nobody_looked_before(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock, seconds=3)
     clock.advance(3)
     assert gate.thaw().timed_out
 
 
-async def test_a_thread_passes_after_the_deadline_while_the_loop_is_blocked(gate, clock):
+async def test_a_thread_passes_after_the_deadline_while_the_loop_is_blocked(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock, seconds=3)
     done: list[str] = []
     thread = in_thread(gate, done)
@@ -103,7 +105,7 @@ async def test_a_thread_passes_after_the_deadline_while_the_loop_is_blocked(gate
     assert done == ["thread"]
 
 
-async def test_a_renewed_freeze_holds_to_its_new_deadline(gate, clock):
+async def test_a_renewed_freeze_holds_to_its_new_deadline(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock, seconds=3)
     clock.advance(2)
     assert gate.renew(clock.boot() + 5)
@@ -115,7 +117,7 @@ async def test_a_renewed_freeze_holds_to_its_new_deadline(gate, clock):
     assert gate.thaw().timed_out
 
 
-async def test_a_freeze_waits_for_holders_and_lets_no_new_one_in_meanwhile(gate, clock):
+async def test_a_freeze_waits_for_holders_and_lets_no_new_one_in_meanwhile(gate: Gate, clock: ManualClock) -> None:
     with gate.permit("log"):
         freezing = asyncio.create_task(freeze(gate, clock))
         await until(lambda: gate.closing)
@@ -126,7 +128,7 @@ async def test_a_freeze_waits_for_holders_and_lets_no_new_one_in_meanwhile(gate,
     assert gate.look()
 
 
-async def test_a_freeze_that_cannot_drain_names_the_holders_and_leaves_the_gate_open(gate, clock):
+async def test_a_freeze_that_cannot_drain_names_the_holders_and_leaves_the_gate_open(gate: Gate, clock: ManualClock) -> None:
     with gate.permit("log"), gate.permit("checkpoint"):
         freezing = asyncio.create_task(freeze(gate, clock, drain=1))
         await until(lambda: gate.closing)
@@ -139,7 +141,7 @@ async def test_a_freeze_that_cannot_drain_names_the_holders_and_leaves_the_gate_
             assert allowed
 
 
-async def test_a_holder_that_leaves_too_late_does_not_make_the_freeze(gate, clock):
+async def test_a_holder_that_leaves_too_late_does_not_make_the_freeze(gate: Gate, clock: ManualClock) -> None:
     permit = gate.permit("log")
     with permit:
         freezing = asyncio.create_task(freeze(gate, clock, drain=1))
@@ -151,7 +153,7 @@ async def test_a_holder_that_leaves_too_late_does_not_make_the_freeze(gate, cloc
     assert not gate.look()
 
 
-async def test_a_late_riser_does_not_take_the_next_freeze_for_its_own(gate, clock):
+async def test_a_late_riser_does_not_take_the_next_freeze_for_its_own(gate: Gate, clock: ManualClock) -> None:
     with gate.permit("log"):
         first = asyncio.create_task(freeze(gate, clock, drain=1))
         await until(lambda: gate.closing)
@@ -165,7 +167,7 @@ async def test_a_late_riser_does_not_take_the_next_freeze_for_its_own(gate, cloc
 
 
 @pytest.mark.parametrize("drained", [False, True])
-async def test_a_cancelled_freeze_leaves_the_gate_open(gate, clock, drained):
+async def test_a_cancelled_freeze_leaves_the_gate_open(gate: Gate, clock: ManualClock, drained: bool) -> None:
     permit = gate.permit("log")
     permit.__enter__()
     freezing = asyncio.create_task(freeze(gate, clock))
@@ -178,7 +180,7 @@ async def test_a_cancelled_freeze_leaves_the_gate_open(gate, clock, drained):
     assert not gate.closing
 
 
-async def test_a_cancelled_waiter_holds_nothing(gate, clock):
+async def test_a_cancelled_waiter_holds_nothing(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock)
     task = asyncio.create_task(on_loop(gate, []))
     await asyncio.sleep(0.01)
@@ -190,7 +192,7 @@ async def test_a_cancelled_waiter_holds_nothing(gate, clock):
     assert not gate._sleepers
 
 
-async def test_a_second_freeze_is_refused_and_a_thaw_without_one_holds_nothing(gate, clock):
+async def test_a_second_freeze_is_refused_and_a_thaw_without_one_holds_nothing(gate: Gate, clock: ManualClock) -> None:
     assert gate.thaw() == Verdict(held=False)
     await freeze(gate, clock)
     with pytest.raises(JetError) as caught:
@@ -199,7 +201,7 @@ async def test_a_second_freeze_is_refused_and_a_thaw_without_one_holds_nothing(g
     assert gate.thaw().held
 
 
-async def test_an_unanswered_time_out_is_not_mistaken_for_the_end_of_a_later_freeze(gate, clock):
+async def test_an_unanswered_time_out_is_not_mistaken_for_the_end_of_a_later_freeze(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock, seconds=3)
     clock.advance(3)
     with gate.permit("log"):
@@ -211,12 +213,12 @@ async def test_an_unanswered_time_out_is_not_mistaken_for_the_end_of_a_later_fre
     assert gate.thaw() == Verdict(held=False)
 
 
-async def test_a_latched_gate_gives_no_permit_ever_and_wakes_who_waits(gate, clock):
+async def test_a_latched_gate_gives_no_permit_ever_and_wakes_who_waits(gate: Gate, clock: ManualClock) -> None:
     await freeze(gate, clock)
     task = asyncio.create_task(on_loop(gate, []))
     failures: list[int] = []
 
-    def work():
+    def work() -> None:
         try:
             with gate.permit("thread"):
                 pass
@@ -242,7 +244,7 @@ async def test_a_latched_gate_gives_no_permit_ever_and_wakes_who_waits(gate, clo
         await freeze(gate, clock)
 
 
-async def test_a_latch_while_draining_ends_the_freeze(gate, clock):
+async def test_a_latch_while_draining_ends_the_freeze(gate: Gate, clock: ManualClock) -> None:
     with gate.permit("log"):
         freezing = asyncio.create_task(freeze(gate, clock))
         await until(lambda: gate.closing)
@@ -253,7 +255,7 @@ async def test_a_latch_while_draining_ends_the_freeze(gate, clock):
     assert not gate.look()
 
 
-async def test_what_is_written_while_frozen_is_counted_and_spoils_the_verdict(gate, clock, tmp_path):
+async def test_what_is_written_while_frozen_is_counted_and_spoils_the_verdict(gate: Gate, clock: ManualClock, tmp_path: Path) -> None:
     """The control of every "0 bytes" in other tests: a writer without a permit does not go unseen."""
     files = LocalFiles(tmp_path, watch=gate.wrote)
     file = files.open("edb.log", create=True)
@@ -272,7 +274,7 @@ async def test_what_is_written_while_frozen_is_counted_and_spoils_the_verdict(ga
 
 
 @pytest.mark.parametrize("change", ["create", "remove", "rename", "truncate", "make_directory"])
-async def test_a_change_of_names_or_lengths_while_frozen_is_seen_too(gate, clock, tmp_path, change):
+async def test_a_change_of_names_or_lengths_while_frozen_is_seen_too(gate: Gate, clock: ManualClock, tmp_path: Path, change: str) -> None:
     files = LocalFiles(tmp_path, watch=gate.wrote)
     file = files.open("a", create=True)
     await freeze(gate, clock)
@@ -287,7 +289,7 @@ async def test_a_change_of_names_or_lengths_while_frozen_is_seen_too(gate, clock
     assert (verdict.held, verdict.bytes_written) == (False, 0)
 
 
-async def test_reading_and_syncing_while_frozen_is_not_writing(gate, clock, tmp_path):
+async def test_reading_and_syncing_while_frozen_is_not_writing(gate: Gate, clock: ManualClock, tmp_path: Path) -> None:
     files = LocalFiles(tmp_path, watch=gate.wrote)
     file = files.open("a", create=True)
     await freeze(gate, clock)
@@ -298,7 +300,7 @@ async def test_reading_and_syncing_while_frozen_is_not_writing(gate, clock, tmp_
     assert gate.thaw().held
 
 
-async def test_many_writers_and_freezes_no_write_ever_lies_inside_a_freeze(clock):
+async def test_many_writers_and_freezes_no_write_ever_lies_inside_a_freeze(clock: ManualClock) -> None:
     """Real threads; each write checks, under its permit, that the gate is not frozen."""
     gate = Gate(clock)
     stop = threading.Event()

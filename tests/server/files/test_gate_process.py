@@ -43,7 +43,7 @@ def words(child: subprocess.Popen[str]) -> list[str]:
     return child.stdout.readline().split()
 
 
-def test_a_blocked_event_loop_does_not_hold_the_freeze():
+def test_a_blocked_event_loop_does_not_hold_the_freeze() -> None:
     with start(lease=0.3, block=1.5) as child:
         _, deadline = words(child)
         _, written = words(child)
@@ -51,7 +51,7 @@ def test_a_blocked_event_loop_does_not_hold_the_freeze():
     assert 0 <= float(written) - float(deadline) < 0.4
 
 
-def test_a_stopped_process_is_open_again_as_soon_as_it_runs():
+def test_a_stopped_process_is_open_again_as_soon_as_it_runs() -> None:
     with start(lease=0.3, block=0.0) as child:
         _, deadline = words(child)
         child.send_signal(signal.SIGSTOP)
@@ -64,7 +64,7 @@ def test_a_stopped_process_is_open_again_as_soon_as_it_runs():
     assert resumed <= float(written) < resumed + 0.4
 
 
-def test_the_control_a_freeze_whose_deadline_is_far_does_hold_the_writer():
+def test_the_control_a_freeze_whose_deadline_is_far_does_hold_the_writer() -> None:
     with start(lease=30, block=0.0) as child:
         assert words(child)[0] == "frozen"
         with pytest.raises(subprocess.TimeoutExpired):

@@ -5,6 +5,9 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,19 +17,19 @@ from jetwire_server.files.local import LocalFiles
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> LocalFiles:
     made = LocalFiles(tmp_path / "root")
     made.make_directory("")
     return made
 
 
-def code_of(call, *args, **kwargs) -> int:
+def code_of(call: Callable[..., object], *args: Any, **kwargs: Any) -> int:
     with pytest.raises(JetError) as caught:
         call(*args, **kwargs)
     return caught.value.code
 
 
-def test_a_link_out_of_the_root_is_refused_everywhere(files, tmp_path):
+def test_a_link_out_of_the_root_is_refused_everywhere(files: LocalFiles, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "f").write_bytes(b"secret")
@@ -47,27 +50,27 @@ def test_a_link_out_of_the_root_is_refused_everywhere(files, tmp_path):
     assert sorted(os.listdir(outside)) == ["f"]
 
 
-def test_a_planted_pipe_does_not_stop_the_server(files):
+def test_a_planted_pipe_does_not_stop_the_server(files: LocalFiles) -> None:
     os.mkfifo(f"{files.root}/pipe")
     assert code_of(files.open, "pipe", read_only=True) == Err.InvalidPath
     assert code_of(files.open, "pipe", create=True) == Err.InvalidPath
 
 
-def test_a_root_behind_a_link_is_fine(tmp_path):
+def test_a_root_behind_a_link_is_fine(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     os.symlink(tmp_path / "real", tmp_path / "link")
     LocalFiles(tmp_path / "link").replace("a", b"x")
     assert (tmp_path / "real" / "a").read_bytes() == b"x"
 
 
-def test_new_files_and_directories_are_for_the_owner_alone(files):
+def test_new_files_and_directories_are_for_the_owner_alone(files: LocalFiles) -> None:
     files.make_directory("d")
     files.replace("d/a", b"x")
     assert os.stat(files.real_path("d")).st_mode & 0o777 == 0o700
     assert os.stat(files.real_path("d/a")).st_mode & 0o777 == 0o600
 
 
-def test_short_writes_and_reads_are_continued(files, monkeypatch):
+def test_short_writes_and_reads_are_continued(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     data = [os.urandom(size) for size in (10, 1, 0, 300, 77)]
     pwrite, pwritev, pread = os.pwrite, os.pwritev, os.pread
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: pwrite(fd, bytes(data[:7]), offset))
@@ -79,13 +82,13 @@ def test_short_writes_and_reads_are_continued(files, monkeypatch):
     assert file.read(0, 1000) == b"".join(data) + b"and forty more bytes, as in any long write"
 
 
-def test_a_disk_that_takes_nothing_is_an_error_not_a_loop(files, monkeypatch):
+def test_a_disk_that_takes_nothing_is_an_error_not_a_loop(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: 0)
     assert code_of(files.open("a", create=True).write, 0, b"x") == Err.DiskIO
 
 
-def test_allocation_without_the_system_call_writes_zeros(files, monkeypatch):
-    def unsupported(*_):
+def test_allocation_without_the_system_call_writes_zeros(files: LocalFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsupported(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "no")
 
     monkeypatch.setattr(os, "posix_fallocate", unsupported)
@@ -97,8 +100,10 @@ def test_allocation_without_the_system_call_writes_zeros(files, monkeypatch):
 
 
 @pytest.mark.parametrize("zeros", [False, True])
-def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(files, monkeypatch, zeros):
-    def unsupported(*_):
+def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(
+    files: LocalFiles, monkeypatch: pytest.MonkeyPatch, zeros: bool
+) -> None:
+    def unsupported(*_: object) -> None:
         raise OSError(errno.EOPNOTSUPP, "no")
 
     if zeros:
@@ -116,12 +121,12 @@ def test_a_file_over_the_limit_is_disk_full_and_the_allocation_is_taken_back(fil
     assert file.size() == 4
 
 
-def test_a_root_is_made_with_its_parents(tmp_path):
+def test_a_root_is_made_with_its_parents(tmp_path: Path) -> None:
     LocalFiles(tmp_path / "a" / "b" / "c").make_directory("d")
     assert (tmp_path / "a" / "b" / "c" / "d").is_dir()
 
 
-def test_the_real_path_of_a_file_that_is_not_there_yet(files):
+def test_the_real_path_of_a_file_that_is_not_there_yet(files: LocalFiles) -> None:
     assert files.real_path("new.edb") == f"{files.root}/new.edb"
     assert files.real_path("") == files.root
 
@@ -136,7 +141,7 @@ with DirectoryLock(LocalFiles(sys.argv[1])):
 """
 
 
-def test_a_second_process_is_refused_with_the_pid_of_the_first(files):
+def test_a_second_process_is_refused_with_the_pid_of_the_first(files: LocalFiles) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, files.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
@@ -175,11 +180,11 @@ MOUNTS = r"""
         ("/workshop", "ext4"),
     ],
 )
-def test_the_file_system_of_a_path(path, kind):
+def test_the_file_system_of_a_path(path: str, kind: str) -> None:
     assert file_system(path, MOUNTS) == kind
 
 
-def test_a_network_file_system_is_refused_by_name_with_advice():
+def test_a_network_file_system_is_refused_by_name_with_advice() -> None:
     with pytest.raises(JetError, match=r"nfs4.*use a directory on a local disk") as caught:
         refuse_network_file_system("/mnt/share one/db", MOUNTS)
     assert caught.value.code == Err.FileAccessDenied

@@ -2,8 +2,10 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import lmdb
 import pytest
@@ -13,9 +15,10 @@ from jetwire_server.files.memory import Instant, MemoryFiles
 from tests.support.powercut import Image, PageFile, PageInstant, Scene, images
 
 SAMPLES = 40
+Act = Callable[[Files], object]
 
 
-def every_instant(act, content=None, **options) -> list[Instant]:
+def every_instant(act: Act, content: dict[str, bytes] | None = None, **options: Any) -> list[Instant]:
     """Runs `act` on files in memory; the instants before each step, and the last one."""
     instants: list[Instant] = []
     files = MemoryFiles(content, step=lambda what, path: instants.append(files.instant()), **options)
@@ -24,12 +27,12 @@ def every_instant(act, content=None, **options) -> list[Instant]:
     return instants
 
 
-def every_image(act, content=None, seed=1, **options) -> list[Image]:
+def every_image(act: Act, content: dict[str, bytes] | None = None, seed: int = 1, **options: Any) -> list[Image]:
     rng = Random(seed)
     return [image for instant in every_instant(act, content, **options) for image in images(instant, rng, SAMPLES)]
 
 
-def test_what_was_synced_is_in_every_image_and_the_rest_in_some():
+def test_what_was_synced_is_in_every_image_and_the_rest_in_some() -> None:
     files = MemoryFiles()
     file = files.open("a", create=True)
     files.sync_directory()
@@ -43,7 +46,7 @@ def test_what_was_synced_is_in_every_image_and_the_rest_in_some():
     assert len(set(found)) > 20
 
 
-def test_torn_writes_follow_sectors_and_later_writes_may_be_there_without_earlier_ones():
+def test_torn_writes_follow_sectors_and_later_writes_may_be_there_without_earlier_ones() -> None:
     files = MemoryFiles({"a": bytes(16_384)})
     file = files.open("a")
     file.write(0, b"1" * 8_192)
@@ -57,7 +60,7 @@ def test_torn_writes_follow_sectors_and_later_writes_may_be_there_without_earlie
     assert any(data.count(b"1") % 4096 for data in found), "torn at 512"
 
 
-def test_two_writes_in_one_sector_are_never_seen_the_second_without_the_first():
+def test_two_writes_in_one_sector_are_never_seen_the_second_without_the_first() -> None:
     files = MemoryFiles({"a": bytes(512)})
     file = files.open("a")
     file.write(0, b"1" * 100)
@@ -66,7 +69,7 @@ def test_two_writes_in_one_sector_are_never_seen_the_second_without_the_first():
     assert found == {bytes(200), b"1" * 100 + bytes(100), b"1" * 100 + b"2" * 100}
 
 
-def test_a_growing_file_may_be_found_long_with_zeros_in_it_or_short():
+def test_a_growing_file_may_be_found_long_with_zeros_in_it_or_short() -> None:
     files = MemoryFiles({"a": b""})
     file = files.open("a")
     file.write(0, b"x" * 2_048)
@@ -75,7 +78,7 @@ def test_a_growing_file_may_be_found_long_with_zeros_in_it_or_short():
     assert {b"", b"x" * 2_048, b"x" * 2_048 + bytes(2_048), bytes(4_096)} <= found
 
 
-def test_names_are_lost_until_their_directory_is_synced():
+def test_names_are_lost_until_their_directory_is_synced() -> None:
     files = MemoryFiles({"old": b"1"})
     file = files.open("new", create=True)
     file.write(0, b"2")
@@ -87,7 +90,7 @@ def test_names_are_lost_until_their_directory_is_synced():
     assert {tuple(sorted(image.files)) for image in images(files.instant(), Random(5), SAMPLES)} == {("new", "older")}
 
 
-def test_a_rename_between_directories_needs_both_synced_and_is_never_half_done():
+def test_a_rename_between_directories_needs_both_synced_and_is_never_half_done() -> None:
     files = MemoryFiles({"a": b"1"}, directories=frozenset({"d"}))
     files.rename("a", "d/a")
     files.sync_directory("d")
@@ -96,7 +99,7 @@ def test_a_rename_between_directories_needs_both_synced_and_is_never_half_done()
     assert {tuple(image.files) for image in images(files.instant(), Random(6), SAMPLES)} == {("d/a",)}
 
 
-def test_a_synced_name_takes_with_it_what_its_path_was_before():
+def test_a_synced_name_takes_with_it_what_its_path_was_before() -> None:
     files = MemoryFiles({"a": b"1"}, directories=frozenset({"d"}))
     files.rename("a", "d/a")
     files.remove("d/a")
@@ -104,7 +107,7 @@ def test_a_synced_name_takes_with_it_what_its_path_was_before():
     assert {tuple(image.files) for image in images(files.instant(), Random(6), SAMPLES)} == {()}
 
 
-def test_replace_leaves_the_old_or_the_new_at_every_instant():
+def test_replace_leaves_the_old_or_the_new_at_every_instant() -> None:
     def act(files: Files) -> None:
         files.replace("chk", b"new" * 1000)
 
@@ -115,7 +118,7 @@ def test_replace_leaves_the_old_or_the_new_at_every_instant():
 
 
 @pytest.mark.parametrize("mistake", ["no sync", "lying sync", "in place"])
-def test_the_control_a_careless_replace_is_caught(mistake):
+def test_the_control_a_careless_replace_is_caught(mistake: str) -> None:
     def act(files: Files) -> None:
         if mistake == "in place":
             files.open("chk").write(0, b"new" * 1000)
@@ -173,18 +176,18 @@ def durable_at_every_instant(sync_works: bool) -> list[tuple[int, list[int]]]:
     return result
 
 
-def test_a_log_with_checksums_keeps_every_acknowledged_frame_in_order():
+def test_a_log_with_checksums_keeps_every_acknowledged_frame_in_order() -> None:
     result = durable_at_every_instant(sync_works=True)
     assert len(result) > 300
     assert all(found == list(range(len(found))) and len(found) >= acknowledged for acknowledged, found in result)
     assert any(len(found) > acknowledged for acknowledged, found in result)
 
 
-def test_the_control_without_sync_acknowledged_frames_are_lost():
+def test_the_control_without_sync_acknowledged_frames_are_lost() -> None:
     assert any(len(found) < acknowledged for acknowledged, found in durable_at_every_instant(sync_works=False))
 
 
-def test_a_seed_gives_the_same_images_again():
+def test_a_seed_gives_the_same_images_again() -> None:
     def act(files: Files) -> None:
         files.open("b", create=True).write(0, b"x" * 9_000)
         files.replace("a", b"y" * 9_000)
@@ -193,7 +196,7 @@ def test_a_seed_gives_the_same_images_again():
     assert [(image.how, image.files) for image in first] == [(image.how, image.files) for image in second]
 
 
-def test_an_image_opens_in_memory_and_on_a_disk(tmp_path):
+def test_an_image_opens_in_memory_and_on_a_disk(tmp_path: Path) -> None:
     image = Image("test", {"a": b"1", "d/b": b"2"}, frozenset({"d", "empty"}))
     files = image.open()
     assert (files.list(), files.open("d/b").read(0, 9)) == (["a", "d", "empty"], b"2")
@@ -213,7 +216,8 @@ def lmdb_content(path: Path) -> dict[bytes, bytes]:
 
 def lmdb_commits(path: Path, seed: int) -> list[tuple[dict[bytes, bytes], dict[bytes, bytes], PageInstant]]:
     """Random commits; for each the content before, after, and the file in the middle of it."""
-    rng, content, made = Random(seed), {}, []
+    rng, made = Random(seed), []
+    content: dict[bytes, bytes] = {}
     with open_lmdb(path) as environment:
         page = PageFile(path)
         for _ in range(8):
@@ -231,7 +235,7 @@ def lmdb_commits(path: Path, seed: int) -> list[tuple[dict[bytes, bytes], dict[b
     return made
 
 
-def test_an_lmdb_file_cut_in_the_middle_of_a_commit_holds_the_old_or_the_new_content(tmp_path):
+def test_an_lmdb_file_cut_in_the_middle_of_a_commit_holds_the_old_or_the_new_content(tmp_path: Path) -> None:
     rng, kinds = Random(9), set()
     for before, after, instant in lmdb_commits(tmp_path / "a.edb", seed=9):
         assert instant.data
@@ -244,7 +248,7 @@ def test_an_lmdb_file_cut_in_the_middle_of_a_commit_holds_the_old_or_the_new_con
     assert kinds == {True, False}
 
 
-def test_the_control_a_meta_page_before_its_data_pages_is_caught(tmp_path):
+def test_the_control_a_meta_page_before_its_data_pages_is_caught(tmp_path: Path) -> None:
     caught = 0
     for before, after, instant in lmdb_commits(tmp_path / "a.edb", seed=10)[2:]:
         _, data = instant.dishonest()
@@ -256,7 +260,7 @@ def test_the_control_a_meta_page_before_its_data_pages_is_caught(tmp_path):
     assert caught
 
 
-def test_a_scene_joins_log_and_pages_of_one_instant():
+def test_a_scene_joins_log_and_pages_of_one_instant() -> None:
     files = MemoryFiles({"log": b""})
     files.open("log").write(0, b"L" * 2_000)
     page = PageInstant(b"0" * 16_384, b"0" * 8_192 + b"1" * 8_192, (2, 3), (), 4_096)

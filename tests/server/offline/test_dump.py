@@ -64,14 +64,14 @@ def content(data: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_the_same_as_a_client_is_told_and_nothing_changes(killed: tuple[Path, dict[str, str]], form: str):
+def test_the_same_as_a_client_is_told_and_nothing_changes(killed: tuple[Path, dict[str, str]], form: str) -> None:
     data, client_says = killed
     before = content(data)
     assert run("dump", data, "t", "-f", form) == client_says[form]
     assert content(data) == before, "control of this comparison: test_recovery_would_change_the_files"
 
 
-def test_recovery_would_change_the_files(killed: tuple[Path, dict[str, str]], tmp_path: Path):
+def test_recovery_would_change_the_files(killed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     subprocess.run(["cp", "-a", killed[0], copy], check=True)
     before = content(copy)
@@ -79,7 +79,7 @@ def test_recovery_would_change_the_files(killed: tuple[Path, dict[str, str]], tm
     assert content(copy) != before
 
 
-def test_tables_index_and_columns(killed: tuple[Path, dict[str, str]]):
+def test_tables_index_and_columns(killed: tuple[Path, dict[str, str]]) -> None:
     data, _ = killed
     assert [json.loads(line) for line in run("dump", data).splitlines()] == [
         {"database": "a.edb", "table": "empty"},
@@ -92,7 +92,7 @@ def test_tables_index_and_columns(killed: tuple[Path, dict[str, str]]):
     assert run("dump", data, "empty", "-d", "a.edb") == ""
 
 
-def test_what_the_files_say_of_themselves(killed: tuple[Path, dict[str, str]]):
+def test_what_the_files_say_of_themselves(killed: tuple[Path, dict[str, str]]) -> None:
     data, _ = killed
     before = content(data)
     heads = [json.loads(line) for line in run("dump", data, "--headers").splitlines()]
@@ -105,7 +105,7 @@ def test_what_the_files_say_of_themselves(killed: tuple[Path, dict[str, str]]):
     assert content(data) == before
 
 
-def test_refusals(killed: tuple[Path, dict[str, str]], tmp_path: Path):
+def test_refusals(killed: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     data, _ = killed
     assert "table nope" in run("dump", data, "nope", code=2)
     assert "has no column nope; it has" in run("dump", data, "t", "--columns", "nope", code=2)
@@ -120,7 +120,7 @@ def test_refusals(killed: tuple[Path, dict[str, str]], tmp_path: Path):
     assert "is a file" in run("dump", windows, code=2)
 
 
-def test_a_pipe_that_closes(killed: tuple[Path, dict[str, str]]):
+def test_a_pipe_that_closes(killed: tuple[Path, dict[str, str]]) -> None:
     command = f"{sys.executable} -m jetwire_server dump {killed[0]} t | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("{")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
-from jetwire_server.files.memory import MemoryFiles
+from jetwire_server.files.memory import MemoryFile, MemoryFiles
 from jetwire_server.limits import LOG_LAZY_SYNC_SECONDS_MAX
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
@@ -55,7 +56,7 @@ async def test_reports_come_in_log_order_durable_and_lazy_mixed() -> None:
     told: list[int] = []
     places: list[Placed] = []
 
-    def reporter(number: int):
+    def reporter(number: int) -> Callable[[Placed | JetError], None]:
         def report(placed: Placed | JetError) -> None:
             assert isinstance(placed, Placed)
             told.append(number)
@@ -140,7 +141,7 @@ async def test_a_full_disk_is_met_at_the_roll_and_named() -> None:
     class Full(MemoryFiles):
         full = False
 
-        def open(self, path: str, *, create: bool = False, read_only: bool = False):
+        def open(self, path: str, *, create: bool = False, read_only: bool = False) -> MemoryFile:
             if self.full and create:
                 raise JetError(Err.DiskFull, path)
             return super().open(path, create=create, read_only=read_only)

@@ -52,26 +52,26 @@ def writer(server: ServerProcess, request: pytest.FixtureRequest) -> Writer:
     return Writer(server, f"{request.node.originalname[:40]}.edb")
 
 
-def test_a_lazy_commit_is_told(writer: Writer):
+def test_a_lazy_commit_is_told(writer: Writer) -> None:
     commit = writer.commit(grbit=["CommitLazyFlush"])
     assert writer.told(0.6) == [{"instance": writer.instance, "commitIdSeen": commit, "grbit": 0}]
 
 
-def test_commits_in_quick_succession_share_one(writer: Writer):
+def test_commits_in_quick_succession_share_one(writer: Writer) -> None:
     commits = [writer.commit(durableCommit=60_000) for _ in range(10)]
     told = [one["commitIdSeen"] for one in writer.told(1.0)]
     assert told[-1] == commits[-1]
     assert len(told) < len(commits)
 
 
-def test_it_is_told_within_the_time_asked_for(writer: Writer):
+def test_it_is_told_within_the_time_asked_for(writer: Writer) -> None:
     began = time.monotonic()
     commit = writer.commit(durableCommit=1)
     assert json.loads(writer.lines.line())["params"]["commitIdSeen"] == commit
     assert time.monotonic() - began < 5, "loose: the machine is shared"
 
 
-def test_durable_commits_and_other_connections_are_told_nothing(server: ServerProcess, writer: Writer):
+def test_durable_commits_and_other_connections_are_told_nothing(server: ServerProcess, writer: Writer) -> None:
     assert writer.commit() is not None
     assert writer.told(0.4) == []
     with server.connect() as other:
@@ -82,7 +82,7 @@ def test_durable_commits_and_other_connections_are_told_nothing(server: ServerPr
     assert len(writer.told(0.4)) == 1
 
 
-def test_a_connection_that_closes_first(server: ServerProcess, writer: Writer):
+def test_a_connection_that_closes_first(server: ServerProcess, writer: Writer) -> None:
     writer.commit(grbit=["CommitLazyFlush"])
     writer.lines.close()
     with server.connect() as lines:

@@ -69,7 +69,7 @@ def code(caught: pytest.ExceptionInfo[JetError]) -> Err:
     return Err(caught.value.code)
 
 
-async def test_the_documented_sequence(bench: Bench):
+async def test_the_documented_sequence(bench: Bench) -> None:
     snap = bench.service.prepare()
     frozen = await bench.service.freeze(snap)
     assert bench.frozen() == [True, True]
@@ -90,27 +90,27 @@ async def test_the_documented_sequence(bench: Bench):
     ("grbit", "event"),
     [(0, 2005), (P.IncrementalSnapshot, 2008), (P.CopySnapshot, 2009), (P.CopySnapshot | P.IncrementalSnapshot, 2010)],
 )
-async def test_each_kind_of_prepare_logs_its_event(bench: Bench, grbit: int, event: int):
+async def test_each_kind_of_prepare_logs_its_event(bench: Bench, grbit: int, event: int) -> None:
     bench.service.prepare(int(grbit))
     assert bench.ids() == [event]
 
 
 @pytest.mark.parametrize("grbit", [16, 1 << 31, -1])
-async def test_unknown_prepare_bits(bench: Bench, grbit: int):
+async def test_unknown_prepare_bits(bench: Bench, grbit: int) -> None:
     with pytest.raises(JetError) as caught:
         bench.service.prepare(grbit)
     assert code(caught) == Err.InvalidParameter
     assert bench.service.status().state == "none"
 
 
-async def test_a_second_prepare_is_refused(bench: Bench):
+async def test_a_second_prepare_is_refused(bench: Bench) -> None:
     bench.service.prepare()
     with pytest.raises(JetError) as caught:
         bench.service.prepare()
     assert code(caught) == Err.OSSnapshotInvalidSequence
 
 
-async def test_prepare_instance_narrows_the_session(bench: Bench):
+async def test_prepare_instance_narrows_the_session(bench: Bench) -> None:
     snap = bench.service.prepare()
     bench.service.prepare_instance(snap, 2)
     await bench.service.freeze(snap)
@@ -118,7 +118,7 @@ async def test_prepare_instance_narrows_the_session(bench: Bench):
     await bench.service.abort(snap)
 
 
-async def test_explicit_prepare_starts_empty_and_an_empty_freeze_succeeds(bench: Bench):
+async def test_explicit_prepare_starts_empty_and_an_empty_freeze_succeeds(bench: Bench) -> None:
     snap = bench.service.prepare(int(P.ExplicitPrepare))
     frozen = await bench.service.freeze(snap)
     assert frozen.instances == []
@@ -126,7 +126,7 @@ async def test_explicit_prepare_starts_empty_and_an_empty_freeze_succeeds(bench:
     assert (await bench.service.thaw(snap)).held
 
 
-async def test_an_instance_joins_only_once(bench: Bench):
+async def test_an_instance_joins_only_once(bench: Bench) -> None:
     snap = bench.service.prepare(int(P.ExplicitPrepare))
     bench.service.prepare_instance(snap, 1)
     with pytest.raises(JetError) as caught:
@@ -134,7 +134,7 @@ async def test_an_instance_joins_only_once(bench: Bench):
     assert code(caught) == Err.OSSnapshotNotAllowed
 
 
-async def test_an_instance_that_came_later_stays_out(bench: Bench):
+async def test_an_instance_that_came_later_stays_out(bench: Bench) -> None:
     late = FakeInstance(3, bench.clock)
     snap = bench.service.prepare()
     bench.instances.append(late)
@@ -143,7 +143,7 @@ async def test_an_instance_that_came_later_stays_out(bench: Bench):
     await bench.service.abort(snap)
 
 
-async def test_the_deadline_opens_the_gate_and_thaw_tells(bench: Bench):
+async def test_the_deadline_opens_the_gate_and_thaw_tells(bench: Bench) -> None:
     snap = bench.service.prepare(CONTINUE)
     await bench.service.freeze(snap)
     bench.clock.advance(TIMEOUT_MS / 1000)
@@ -165,14 +165,14 @@ async def test_the_deadline_opens_the_gate_and_thaw_tells(bench: Bench):
     assert code(caught) == Err.OSSnapshotInvalidSnapId
 
 
-async def test_a_moment_before_the_deadline_still_holds(bench: Bench):
+async def test_a_moment_before_the_deadline_still_holds(bench: Bench) -> None:
     snap = bench.service.prepare()
     await bench.service.freeze(snap)
     bench.clock.advance(TIMEOUT_MS / 1000 - 0.001)
     assert (await bench.service.thaw(snap)).held
 
 
-async def test_end_after_a_time_out_answers_it_once(bench: Bench):
+async def test_end_after_a_time_out_answers_it_once(bench: Bench) -> None:
     snap = bench.service.prepare(CONTINUE)
     await bench.service.freeze(snap, lease_ms=10)
     bench.clock.advance(1)
@@ -184,7 +184,7 @@ async def test_end_after_a_time_out_answers_it_once(bench: Bench):
     assert code(caught) == Err.OSSnapshotInvalidSnapId
 
 
-async def test_a_timed_out_session_does_not_block_the_next_prepare(bench: Bench):
+async def test_a_timed_out_session_does_not_block_the_next_prepare(bench: Bench) -> None:
     first = bench.service.prepare()
     await bench.service.freeze(first, lease_ms=10)
     bench.clock.advance(1)
@@ -197,7 +197,7 @@ async def test_a_timed_out_session_does_not_block_the_next_prepare(bench: Bench)
     assert (await bench.service.thaw(second)).held
 
 
-async def test_a_timeout_of_zero_expires_at_once(bench: Bench):
+async def test_a_timeout_of_zero_expires_at_once(bench: Bench) -> None:
     bench.timeout_ms = 0
     snap = bench.service.prepare()
     with pytest.raises(JetError):
@@ -206,7 +206,7 @@ async def test_a_timeout_of_zero_expires_at_once(bench: Bench):
 
 
 @pytest.mark.parametrize("lease_ms", [-1, 600_001, 2**63])
-async def test_impossible_leases_are_refused_and_the_session_stays(bench: Bench, lease_ms: int):
+async def test_impossible_leases_are_refused_and_the_session_stays(bench: Bench, lease_ms: int) -> None:
     snap = bench.service.prepare()
     with pytest.raises(JetError) as caught:
         await bench.service.freeze(snap, lease_ms=lease_ms)
@@ -215,7 +215,7 @@ async def test_impossible_leases_are_refused_and_the_session_stays(bench: Bench,
     await bench.service.thaw(snap)
 
 
-async def test_renew_moves_the_deadline_but_never_past_the_hard_maximum(bench: Bench):
+async def test_renew_moves_the_deadline_but_never_past_the_hard_maximum(bench: Bench) -> None:
     snap = bench.service.prepare()
     await bench.service.freeze(snap, lease_ms=1000)
     for _ in range(800):
@@ -233,7 +233,7 @@ async def test_renew_moves_the_deadline_but_never_past_the_hard_maximum(bench: B
     assert code(caught) == Err.OSSnapshotTimeOut
 
 
-async def test_renew_outside_a_freeze(bench: Bench):
+async def test_renew_outside_a_freeze(bench: Bench) -> None:
     snap = bench.service.prepare()
     with pytest.raises(JetError) as caught:
         bench.service.renew(snap, 1000)
@@ -244,7 +244,7 @@ async def test_renew_outside_a_freeze(bench: Bench):
 
 
 @pytest.mark.parametrize("grbit", [0, CONTINUE])
-async def test_abort_of_a_frozen_session_thaws_and_logs_2007(bench: Bench, grbit: int):
+async def test_abort_of_a_frozen_session_thaws_and_logs_2007(bench: Bench, grbit: int) -> None:
     snap = bench.service.prepare(grbit)
     await bench.service.freeze(snap)
     await bench.service.abort(snap)
@@ -254,7 +254,7 @@ async def test_abort_of_a_frozen_session_thaws_and_logs_2007(bench: Bench, grbit
     assert bench.service.status().state == "none"
 
 
-async def test_a_failed_freeze_opens_every_gate_and_can_only_be_ended(bench: Bench):
+async def test_a_failed_freeze_opens_every_gate_and_can_only_be_ended(bench: Bench) -> None:
     bench.instances[1].seal_error = JetError(Err.DiskIO, "the sync failed")
     snap = bench.service.prepare()
     with pytest.raises(JetError) as caught:
@@ -269,7 +269,7 @@ async def test_a_failed_freeze_opens_every_gate_and_can_only_be_ended(bench: Ben
     assert bench.service.status().state == "none"
 
 
-async def test_an_obstacle_is_named(bench: Bench):
+async def test_an_obstacle_is_named(bench: Bench) -> None:
     bench.instances[0].in_the_way = "a streaming backup is in progress"
     snap = bench.service.prepare()
     with pytest.raises(JetError, match="streaming backup") as caught:
@@ -278,7 +278,7 @@ async def test_an_obstacle_is_named(bench: Bench):
     assert bench.frozen() == [False, False]
 
 
-async def test_writers_that_do_not_leave_are_named_and_the_session_stays_prepared(bench: Bench):
+async def test_writers_that_do_not_leave_are_named_and_the_session_stays_prepared(bench: Bench) -> None:
     snap = bench.service.prepare()
     with bench.instances[1].gate.permit("checkpoint of a.edb"):
         freezing = asyncio.create_task(bench.service.freeze(snap, max_drain_ms=100))
@@ -296,7 +296,7 @@ async def test_writers_that_do_not_leave_are_named_and_the_session_stays_prepare
     assert (await bench.service.thaw(snap)).held
 
 
-async def test_abort_while_freezing_wins(bench: Bench):
+async def test_abort_while_freezing_wins(bench: Bench) -> None:
     snap = bench.service.prepare()
     with bench.instances[1].gate.permit("slow"):
         freezing = asyncio.create_task(bench.service.freeze(snap))
@@ -309,7 +309,7 @@ async def test_abort_while_freezing_wins(bench: Bench):
     assert bench.service.status().state == "none"
 
 
-async def test_a_cancelled_freeze_leaves_the_gates_open(bench: Bench):
+async def test_a_cancelled_freeze_leaves_the_gates_open(bench: Bench) -> None:
     snap = bench.service.prepare()
     with bench.instances[1].gate.permit("slow"):
         freezing = asyncio.create_task(bench.service.freeze(snap))
@@ -320,7 +320,7 @@ async def test_a_cancelled_freeze_leaves_the_gates_open(bench: Bench):
     assert bench.frozen() == [False, False]
 
 
-async def test_bytes_written_while_frozen_break_the_verdict(bench: Bench):
+async def test_bytes_written_while_frozen_break_the_verdict(bench: Bench) -> None:
     """The control: a writer without a permit must not pass as a freeze that held."""
     snap = bench.service.prepare()
     await bench.service.freeze(snap)
@@ -334,7 +334,7 @@ async def test_bytes_written_while_frozen_break_the_verdict(bench: Bench):
     ("grbit", "truncate", "events"),
     [(0, ALL_DATABASES, [224, 224]), (0, 0, [225, 225])],
 )
-async def test_truncation_after_the_thaw(bench: Bench, grbit: int, truncate: int, events: list[int]):
+async def test_truncation_after_the_thaw(bench: Bench, grbit: int, truncate: int, events: list[int]) -> None:
     snap = bench.service.prepare(CONTINUE | grbit)
     await bench.service.freeze(snap)
     await bench.service.thaw(snap)
@@ -345,7 +345,7 @@ async def test_truncation_after_the_thaw(bench: Bench, grbit: int, truncate: int
     assert bench.ids()[-1] == 2006
 
 
-async def test_missing_logs_are_reported_at_truncation(bench: Bench):
+async def test_missing_logs_are_reported_at_truncation(bench: Bench) -> None:
     from jetwire_server.snapshot.participant import Truncation
 
     bench.instances[0].truncation = Truncation(1, 4, 2)
@@ -357,7 +357,7 @@ async def test_missing_logs_are_reported_at_truncation(bench: Bench):
     assert bench.events[-3:] == [(227, "i1"), (224, "i1"), (225, "i2")]
 
 
-async def test_a_copy_truncates_nothing_and_leaves_no_stamp(bench: Bench):
+async def test_a_copy_truncates_nothing_and_leaves_no_stamp(bench: Bench) -> None:
     snap = bench.service.prepare(CONTINUE | int(P.CopySnapshot))
     await bench.service.freeze(snap)
     await bench.service.thaw(snap)
@@ -368,7 +368,7 @@ async def test_a_copy_truncates_nothing_and_leaves_no_stamp(bench: Bench):
     assert bench.instances[0].full is None
 
 
-async def test_an_incremental_snapshot_needs_a_full_one_and_no_circular_logging(bench: Bench):
+async def test_an_incremental_snapshot_needs_a_full_one_and_no_circular_logging(bench: Bench) -> None:
     incremental = int(P.IncrementalSnapshot)
     snap = bench.service.prepare(incremental)
     with pytest.raises(JetError) as caught:
@@ -389,7 +389,7 @@ async def test_an_incremental_snapshot_needs_a_full_one_and_no_circular_logging(
     assert code(caught) == Err.InvalidBackup
 
 
-async def test_the_digests_come_in_the_background(bench: Bench):
+async def test_the_digests_come_in_the_background(bench: Bench) -> None:
     snap = bench.service.prepare()
     frozen = await bench.service.freeze(snap)
     assert frozen.manifest.to_wire()["instances"][0]["databases"] == ({"name": "a.edb"},)
@@ -400,7 +400,7 @@ async def test_the_digests_come_in_the_background(bench: Bench):
     await bench.service.abort(snap)
 
 
-async def test_a_server_that_died_while_frozen_says_so_after_its_restart(bench: Bench):
+async def test_a_server_that_died_while_frozen_says_so_after_its_restart(bench: Bench) -> None:
     snap = bench.service.prepare()
     await bench.service.freeze(snap)
     after = Bench(bench.files)
@@ -417,7 +417,7 @@ async def test_a_server_that_died_while_frozen_says_so_after_its_restart(bench: 
     assert again.service.prepare() > snap
 
 
-async def test_a_restart_after_the_thaw_knows_nothing(bench: Bench):
+async def test_a_restart_after_the_thaw_knows_nothing(bench: Bench) -> None:
     snap = bench.service.prepare()
     await bench.service.freeze(snap)
     await bench.service.thaw(snap)
@@ -428,7 +428,7 @@ async def test_a_restart_after_the_thaw_knows_nothing(bench: Bench):
     assert code(caught) == Err.OSSnapshotInvalidSnapId
 
 
-async def test_a_bound_session_dies_with_its_connection_and_no_other_does(bench: Bench):
+async def test_a_bound_session_dies_with_its_connection_and_no_other_does(bench: Bench) -> None:
     mine, other = object(), object()
     snap = bench.service.prepare()
     await bench.service.freeze(snap, owner=mine)
@@ -443,7 +443,7 @@ async def test_a_bound_session_dies_with_its_connection_and_no_other_does(bench:
     await bench.service.thaw(unbound)
 
 
-async def test_a_session_bound_at_prepare_dies_with_its_connection_in_every_state(bench: Bench):
+async def test_a_session_bound_at_prepare_dies_with_its_connection_in_every_state(bench: Bench) -> None:
     """Before, only a freeze could be bound: who died between Prepare and Freeze blocked everybody until an operator came."""
     mine = object()
     bench.service.prepare(owner=mine)
@@ -467,7 +467,7 @@ async def test_a_session_bound_at_prepare_dies_with_its_connection_in_every_stat
     ],
     ids=lambda v: "-".join(v) if isinstance(v, tuple) else "",
 )
-async def test_a_session_that_nobody_speaks_of_is_aborted(bench: Bench, steps: tuple[str, ...], patience: float):
+async def test_a_session_that_nobody_speaks_of_is_aborted(bench: Bench, steps: tuple[str, ...], patience: float) -> None:
     snap = bench.service.prepare(CONTINUE)
     for step in steps:
         if step == "refused":
@@ -492,7 +492,7 @@ async def test_a_session_that_nobody_speaks_of_is_aborted(bench: Bench, steps: t
     bench.service.prepare()
 
 
-async def test_a_forgotten_session_is_noticed_without_anybody_looking():
+async def test_a_forgotten_session_is_noticed_without_anybody_looking() -> None:
     clock = ManualClock()
 
     def live() -> None:
@@ -507,7 +507,7 @@ async def test_a_forgotten_session_is_noticed_without_anybody_looking():
     await asyncio.to_thread(live)
 
 
-async def test_a_freeze_lasts_as_long_as_its_lease_however_silent_all_are(bench: Bench):
+async def test_a_freeze_lasts_as_long_as_its_lease_however_silent_all_are(bench: Bench) -> None:
     snap = bench.service.prepare()
     bench.timeout_ms = limits.FREEZE_MS_MAX
     await bench.service.freeze(snap)
@@ -516,7 +516,7 @@ async def test_a_freeze_lasts_as_long_as_its_lease_however_silent_all_are(bench:
     assert (await bench.service.thaw(snap)).held
 
 
-async def test_reserved_bits(bench: Bench):
+async def test_reserved_bits(bench: Bench) -> None:
     snap = bench.service.prepare()
     for call in (bench.service.freeze, bench.service.thaw, bench.service.abort):
         with pytest.raises(JetError) as caught:

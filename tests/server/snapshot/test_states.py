@@ -25,7 +25,7 @@ CELLS = [(row[0], call, word) for row in ROWS for call, word in zip(CALLS, row[1
 
 
 @pytest.mark.parametrize(("state", "call", "word"), CELLS, ids=lambda v: getattr(v, "name", v))
-def test_each_cell(state: str, call: Call, word: str):
+def test_each_cell(state: str, call: Call, word: str) -> None:
     found = TABLE[State(state), call]
     expected = {
         "!": (None, Err.OSSnapshotInvalidSequence),
@@ -35,6 +35,6 @@ def test_each_cell(state: str, call: Call, word: str):
     assert (found.next, found.error) == expected
 
 
-def test_the_table_is_whole():
+def test_the_table_is_whole() -> None:
     assert set(TABLE) == {(state, call) for state in State for call in Call}
     assert len(CELLS) == len(TABLE)
