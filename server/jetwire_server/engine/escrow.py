@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.record_size import RecordSizes
-from jetwire_server.engine.zeroed import AT_ZERO, mark
+from jetwire_server.engine.zeroed import AT_ZERO, marking
 from jetwire_server.store.interface import Transaction
 
 
@@ -35,12 +35,15 @@ class Escrow(RecordSizes):
     def _adding(self, columnid: int, delta: int) -> Callable[[Transaction], Awaitable[None]]:
         """The same update once more, where the record is still there."""
         tree, bookmark, codec = self.plan.rows.tree, self.bookmark, self.plan.codec
+        place_of_mark = marking(self, columnid) if self._acts_at_zero(columnid) else None
 
         async def again(txn: Transaction) -> None:
             row = await txn.get(tree, bookmark)
             place = None if row is None else codec.fixed_offset(row, columnid)
             if place is not None:
                 txn.add(tree, bookmark, *place, delta)
+                if place_of_mark is not None:
+                    place_of_mark(txn)
 
         return again
 
@@ -60,13 +63,16 @@ class Escrow(RecordSizes):
         before = txn.add(rows.tree, self.bookmark, offset, size, delta)
         self._row = None
         mine = txn.added(rows.tree, self.bookmark, offset)
+        others_at_it = False
         if mine is None:  # this session put the row: nobody else can have added
             raw, others = before, 0
         else:
             others = self._others_add(offset)
+            if self._acts_at_zero(columnid):
+                others_at_it = self._others_at_it()
             raw = await self._published(columnid, before - (mine - delta)) + mine - delta + others
-        if self.plan.columns[columnid].column.grbit & AT_ZERO and (raw + delta == 0 or raw - others + delta == 0 or others):
-            mark(txn, self, columnid)
+        if self._acts_at_zero(columnid) and (raw + delta == 0 or others_at_it):
+            marking(self, columnid)(txn)
         return _wrapped(raw, bits)
 
     async def _published(self, columnid: int, otherwise: int) -> int:
@@ -77,6 +83,15 @@ class Escrow(RecordSizes):
         finally:
             await now.rollback()
         return otherwise if row is None else int(self.plan.codec.get(row, columnid) or 0)
+
+    def _acts_at_zero(self, columnid: int) -> bool:
+        return bool(self.plan.columns[columnid].column.grbit & AT_ZERO)
+
+    def _others_at_it(self) -> bool:
+        """Whether another session has an open transaction that added to this record: what it adds to may yet be undone, in part."""
+        place = self.plan.rows.tree, self.bookmark
+        self.session.added_to.add(place)
+        return any(s is not self.session and place in s.added_to for s in self.session.instance.sessions.values())
 
     def _others_add(self, offset: int) -> int:
         """What other sessions have added and not committed."""

@@ -9,7 +9,7 @@ from jetwire_protocol.data.flags import CreateIndexGrbit, CreateTableColumnIndex
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine import autoincrement
-from jetwire_server.engine.catalog import check_name
+from jetwire_server.engine.catalog import check_name, fold
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.hints import DENSITIES, check_hints
@@ -239,7 +239,12 @@ class TableCalls(IndexCalls):
             if table.grbit & C.TableCreateSystemTable:
                 raise JetError(Err.PermissionDenied, f"table {name}")
             txn.lock_schema(table.tree, exclusive=True)
-            handle.database.catalog.rename(txn, table, replace(table, name=new_name))
+            catalog = handle.database.catalog
+            catalog.rename(txn, table, replace(table, name=new_name))
+            if table.grbit & C.TableCreateTemplateTable:
+                for derived in await catalog.tables(txn):
+                    if derived.template is not None and fold(derived.template) == fold(name):
+                        catalog.replace(txn, derived, replace(derived, template=new_name))
             self.schema_changed(handle.database.slot)
 
     async def delete_table(self, dbid: int, name: str, grbit: int = 0) -> None:

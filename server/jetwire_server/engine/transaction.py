@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
-from jetwire_server.store.interface import Commit, Savepoint, Transaction, UnpublishedTree
+from jetwire_server.store.interface import Commit, Savepoint, Transaction, Tree, UnpublishedTree
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
@@ -123,6 +123,7 @@ class TransactionLevels:
         self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
         self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
         self.lasting: list[tuple[int, Callable[[Transaction], Awaitable[None]]]] = []  # what a rollback of that level must do again
+        self.added_to: set[tuple[Tree, bytes]] = set()  # records to whose sums, that act at zero, the transaction has added
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
     # -- state ------------------------------------------------------------------------------------------------
@@ -393,6 +394,8 @@ class TransactionLevels:
         self.level = 0
         self.read_only = False
         self._marks.clear()
+        if self.added_to:
+            self.added_to.clear()
         if self.adopted:  # those that were committed are no longer free to be freed
             self.unused += self.adopted
             self.adopted.clear()

@@ -7,6 +7,7 @@ looks. Marks have keys of their own, so that sessions that add to one sum do not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Cbtyp
@@ -24,11 +25,16 @@ _BATCH = 500
 _OBJID, _COLUMN = slice(0, 6), slice(6, 10)
 
 
-def mark(txn: Transaction, cursor: Place, columnid: int) -> None:
-    """A sum of the cursor's record may be zero once this transaction has committed."""
-    number = cursor.session.instance.engine.new_handle()
-    key = cursor.table.objid.to_bytes(6, "big") + columnid.to_bytes(4, "big") + txn.snapshot.to_bytes(8, "big") + number.to_bytes(8, "big")
-    txn.put(tree_id(cursor.database.slot, ZEROED_TREE), key, cursor.bookmark)
+def marking(cursor: Place, columnid: int) -> Callable[[Transaction], None]:
+    """What tells that a sum of the cursor's record may be zero once a transaction has committed: called with that transaction."""
+    engine, bookmark = cursor.session.instance.engine, cursor.bookmark
+    tree = tree_id(cursor.database.slot, ZEROED_TREE)
+    column = cursor.table.objid.to_bytes(6, "big") + columnid.to_bytes(4, "big")
+
+    def mark(txn: Transaction) -> None:
+        txn.put(tree, column + txn.snapshot.to_bytes(8, "big") + engine.new_handle().to_bytes(8, "big"), bookmark)
+
+    return mark
 
 
 async def copy_marks(reader: Transaction, from_slot: int, writer: Transaction, to_slot: int, objids: dict[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,15 +10,17 @@ import pytest
 
 from jetwire_protocol.data.flags import (
     AddColumnGrbit,
+    ColInfo,
     Coltyp,
     Conditionalcolumn,
     CreateIndexGrbit,
     CreateTableColumnIndexGrbit,
     OpenTableGrbit,
     Prep,
+    TblInfo,
 )
 from jetwire_protocol.data.parameters import Param
-from jetwire_protocol.errors import Err, Wrn
+from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.indexes import IndexCreate, UnicodeIndex
@@ -25,7 +28,7 @@ from jetwire_server.engine.schema import TupleLimits
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from tests.server.engine.refusals import refused, refused_now
-from tests.server.engine.tables_for_tests import all_of
+from tests.server.engine.tables_for_tests import all_of, get
 
 A, C, I, O = AddColumnGrbit, CreateTableColumnIndexGrbit, CreateIndexGrbit, OpenTableGrbit  # noqa: E741
 LONG = ColumnCreate("", Coltyp.Long)
@@ -155,6 +158,36 @@ async def test_read_only_cursors_change_no_schema(session: Session, dbid: int, t
 
 
 # -- templates ------------------------------------------------------------------------------------------------------------
+async def test_a_template_that_is_renamed_has_its_new_name_in_the_tables_derived_from_it(
+    session: Session, other: Session, dbid: int
+) -> None:
+    template = TableCreate("base", columns=(ColumnCreate("id", Coltyp.Long),), grbit=int(C.TableCreateTemplateTable))
+    for create in (template, TableCreate("kid", template="BASE"), TableCreate("stranger")):
+        (await session.create_table_column_index(dbid, create)).cursor.close()
+    kid = await session.open_table(dbid, "kid")
+    theirs = await other.open_table(await other.open_database("test.edb"), "kid")
+
+    async def told(cursor: Cursor) -> tuple[Any, Any]:
+        info: Any = await cursor.session.get_table_column_info(cursor, "id", ColInfo.Base)
+        return await cursor.session.get_table_info(cursor, TblInfo.TemplateTableName), info["baseTableName"]
+
+    await session.begin_transaction()
+    await session.rename_table(dbid, "base", "Ground")
+    assert (await told(kid), await told(theirs)) == (("Ground", "Ground"), ("base", "base"))
+    await session.rollback()
+    assert await told(kid) == ("base", "base")
+    await session.rename_table(dbid, "Base", "Ground")
+    assert (await told(kid), await told(theirs)) == (("Ground", "Ground"), ("Ground", "Ground"))
+    catalog = await session.open_table(dbid, "MSysObjects")
+    templates = {await get(catalog, "TemplateTable")}
+    with suppress(JetError):
+        while True:
+            await catalog.move(1)
+            templates.add(await get(catalog, "TemplateTable"))
+    assert templates == {None, "Ground"}
+    (await session.create_table_column_index(dbid, TableCreate("second", template="ground"))).cursor.close()
+
+
 async def test_templates(session: Session, dbid: int) -> None:
     made = await session.create_table_column_index(
         dbid,

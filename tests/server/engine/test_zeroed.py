@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Cbtyp, Coltyp
+from jetwire_protocol.data.flags import AddColumnGrbit, Cbtyp, Coltyp, EscrowUpdateGrbit
 from jetwire_protocol.data.flags import DefragmentGrbit as D
 from jetwire_server import limits
 from jetwire_server.clock import ManualClock
@@ -90,6 +90,35 @@ async def test_a_rolled_back_sum_leaves_nothing(session: Session, other: Session
     await session.rollback()
     assert await finish_zeroed(session) == 1  # theirs alone made it zero
     assert await all_of(await session.open_table(dbid, "z")) == [2, 3]
+
+
+async def test_what_cancels_out_may_be_undone_by_half(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
+    cursor = await counting(session, dbid, DELETE)
+    theirs = await other.open_table(other_dbid, "z")
+    await other.begin_transaction()
+    await add(theirs, 1, 1)
+    await other.begin_transaction()
+    await add(theirs, 1, -1)  # all of it together: nothing
+    await added(cursor, 1, -2)
+    await other.rollback()
+    await other.commit_transaction()  # 1 + 1 - 2
+    assert await finish_zeroed(session) == 1
+    assert await all_of(cursor) == [2, 3]
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+async def test_a_sum_that_no_rollback_undoes_may_be_zero(session: Session, dbid: int, levels: int) -> None:
+    cursor = await counting(session, dbid, DELETE)
+    for _ in range(levels):
+        await session.begin_transaction()
+    key(cursor, 1)
+    await cursor.seek(1)
+    await cursor.escrow_update(ids(cursor)["refs"], -1, int(EscrowUpdateGrbit.EscrowNoRollback))
+    await session.rollback()
+    if levels == 2:
+        await session.commit_transaction()
+    assert await finish_zeroed(session) == 1
+    assert await all_of(cursor) == [2, 3]
 
 
 async def test_a_record_somebody_adds_to_waits(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
