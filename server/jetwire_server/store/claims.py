@@ -12,7 +12,7 @@ from jetwire_server import limits
 from jetwire_server.store.home import AdoptableTree, Home
 from jetwire_server.store.interface import Tree
 from jetwire_server.store.locks import ADD, Owner, Sharing
-from jetwire_server.store.timeline import Base
+from jetwire_server.store.timeline import Base, value_in
 from jetwire_server.store.writeset import Entry
 
 
@@ -47,7 +47,7 @@ class Claims:
             while version is not None:
                 if version[0] <= snapshot:
                     if version[0] > self.pages.base:
-                        return version[1]
+                        return value_in(version, key)
                     break  # the pages have this one, or a newer one that was let go here
                 version = version[2]
         if self.adopted and tree in self.adopted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jetwire_server.store.interface import Row, Tree
+from jetwire_server.store.timeline import value_in
 from jetwire_server.store.writeset import Deltas, made_whole
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ def _versions_alone(transaction: StoreTransaction, tree: Tree, keys: list[bytes]
     found = transaction.versions_of(tree)
     assert found is not None
     versions, snapshot, base = found.versions, transaction.snapshot, transaction.pages.base
-    newest = [(key, value) for key in keys if base < (version := versions[key])[0] <= snapshot and (value := version[1]) is not None]
+    newest = [
+        (key, value)
+        for key in keys
+        if base < (version := versions[key])[0] <= snapshot
+        and (value := version[1] if type(version[1]) is bytes else value_in(version, key)) is not None
+    ]
     if len(newest) == len(keys):  # nearly always so
         return newest
     merged: dict[bytes, bytes] = {}
@@ -69,11 +75,12 @@ def _lay_versions(transaction: StoreTransaction, tree: Tree, keys: list[bytes], 
         return
     versions = found.versions
     for key in keys:
-        number, value, older, _ = versions[key]
-        while number > snapshot and older is not None:
-            number, value, older, _ = older
-        if not base < number <= snapshot:
+        version = versions[key]
+        while version[0] > snapshot and version[2] is not None:
+            version = version[2]
+        if not base < version[0] <= snapshot:
             continue  # the pages have what this snapshot sees
+        value = value_in(version, key)
         if value is not None:
             merged[key] = value
         else:

@@ -15,6 +15,7 @@ from jetwire_server.store.snapshots import Snapshots
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.timeline import NoPages, Timeline, Usage
 from jetwire_server.store.transaction import StoreTransaction
+from jetwire_server.store.writeset import Entry
 
 SCRATCH_SLOT = 0xFFFF
 
@@ -129,7 +130,7 @@ class MemoryStore:
     def _seal(self, transaction: StoreTransaction) -> Commit:
         number = self._published + 1
         for tree, unpublished in transaction.adopted.items():
-            rows = dict(unpublished.chunk(None, None, False, 1 << 62))
+            rows: dict[bytes, Entry] = dict(unpublished.chunk(None, None, False, 1 << 62))
             self.timeline.publish(number, tree, rows, self.current)
         for tree, entries in transaction.writes.items():
             again = self.timeline.publish(number, tree, entries, self.current)

@@ -3,11 +3,16 @@
 A version is a tuple `(number, value, older, by_add)`, newest first; `value` is None for a deletion. A snapshot reads the
 newest version with a number at or below its own, unless the pages it looks at hold that one or a newer (their `base`).
 The timeline is changed on one thread only, in log order, and never in the middle of a read.
+
+Many new keys of one commit share a version, whose `value` is the dictionary of theirs: a bulk load makes no object a row
+that the collector would have to look at, and comes and goes without a loop in Python. Such a version has nothing older,
+and nothing newer: what is put on top of it is put on top of one of the key's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from jetwire_server import limits
@@ -15,7 +20,8 @@ from jetwire_server.store.interface import Row, Tree
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.writeset import Deltas, Entry, made_whole
 
-Version = tuple[int, bytes | None, Any, bool]  # the third is an older Version or None
+Version = tuple[int, bytes | dict[bytes, bytes] | None, Any, bool]  # the third is an older Version or None
+SHARED_ROWS = 20  # of one commit and tree, from which on they share a version
 VERSION_OVERHEAD_BYTES = 250  # measured: two bytes objects, a tuple, a dictionary slot and a place in the order
 
 
@@ -82,8 +88,10 @@ class Usage:
         self.due = min(limits.VERSION_BYTES_CHECKPOINT, limit // 12)
 
 
-def version_bytes(key: bytes, value: bytes | None) -> int:
-    return VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
+def value_in(version: Version, key: bytes) -> bytes | None:
+    """What a version of this key says; None: a deletion."""
+    value = version[1]
+    return value[key] if type(value) is dict else value  # type: ignore[return-value]  # mypy does not narrow by `type`
 
 
 class Timeline:
@@ -100,10 +108,16 @@ class Timeline:
             found = self.trees[tree] = TreeVersions()
         return found
 
-    def publish(self, number: int, tree: Tree, entries: Mapping[bytes, Entry], pages: Base) -> list[bytes]:
-        """Puts one commit's writes to a tree on top; returns the keys that had a version before."""
+    def publish(self, number: int, tree: Tree, entries: dict[bytes, Entry], pages: Base) -> list[bytes]:
+        """Puts one commit's writes to a tree on top; returns the keys that had a version before.
+
+        From here on `entries` belongs to the timeline: nobody changes it.
+        """
         versions_of_tree = self.trees.get(tree) or self.tree(tree)
         versions = versions_of_tree.versions
+        if len(entries) >= SHARED_ROWS and set(map(type, entries.values())) == {bytes} and versions.keys().isdisjoint(entries):
+            self._share(number, versions_of_tree, entries)
+            return []
         weight = VERSION_OVERHEAD_BYTES * len(entries)
         ordered = versions_of_tree.keys.ordered
         fresh: list[bytes] = []
@@ -112,6 +126,8 @@ class Timeline:
             older = versions.get(key)
             if older is not None:
                 again.append(key)
+                if type(older[1]) is dict:
+                    older = (older[0], older[1][key], None, False)  # the others' values must not live as long as this one
             elif ordered:
                 fresh.append(key)
             if type(entry) is bytes:
@@ -131,6 +147,15 @@ class Timeline:
         self.usage.used += weight
         return again
 
+    def _share(self, number: int, found: TreeVersions, entries: dict[bytes, Any]) -> None:
+        """New keys with values."""
+        found.versions.update(dict.fromkeys(entries, (number, entries, None, False)))
+        if found.keys.ordered:
+            found.keys.added(list(entries))
+        weight = VERSION_OVERHEAD_BYTES * len(entries) + sum(map(len, entries)) + sum(map(len, entries.values()))
+        self.bytes += weight
+        self.usage.used += weight
+
     def newest(self, tree: Tree, key: bytes, pages: Base) -> bytes | None:
         """The newest published value, above the pages or in them."""
         found = self.trees.get(tree)
@@ -139,10 +164,10 @@ class Timeline:
                 return None
             version = found.versions.get(key)
             if version is not None and version[0] > pages.base:
-                return version[1]
+                return value_in(version, key)
         return pages.get(tree, key)
 
-    def trim(self, tree: Tree, keys: Iterable[bytes], floor: int | None, snapshots: Sequence[int]) -> list[bytes]:
+    def trim(self, tree: Tree, keys: Sequence[bytes], floor: int | None, snapshots: Sequence[int]) -> list[bytes]:
         """Lets go of versions that nobody can ask for; returns the keys of which older versions are still kept.
 
         Versions above `floor` stay (the pages lack them); `floor` None means that there are no pages, so the newest
@@ -153,23 +178,29 @@ class Timeline:
         if found is None:
             return []
         versions = found.versions
+        pages_have = -1 if floor is None else floor
         freed = gone = 0
         kept: list[bytes] = []
-        pages_have = floor if floor is not None and not snapshots else -1
+        shared = shared_by_all(versions, keys)
+        if shared is not None and shared[0] <= pages_have:
+            if snapshots and shared[0] <= snapshots[-1]:
+                return list(keys)
+            rows: Any = shared[1]
+            gone = len(keys)
+            freed = VERSION_OVERHEAD_BYTES * gone + sum(map(len, keys)) + sum(map(len, map(rows.__getitem__, keys)))
+            deque(map(versions.__delitem__, keys), 0)
+            keys = ()
         for key in keys:
             chain = versions.get(key)
             if chain is None:
                 continue
-            if chain[0] <= pages_have:  # all of it
-                del versions[key]
-                gone += 1
-                overhead = VERSION_OVERHEAD_BYTES + len(key)
-                while chain is not None:
-                    _, value, chain, _ = chain
-                    freed += overhead if value is None else overhead + len(value)
-                continue
             if chain[3] and snapshots and snapshots[0] < chain[0]:
                 kept.append(key)
+                continue
+            if chain[0] <= pages_have and (not snapshots or (chain[2] is None and chain[0] > snapshots[-1])):  # all of it
+                del versions[key]
+                gone += 1
+                freed += _weight(key, chain)
                 continue
             trimmed = _needed(chain, chain[0] - 1 if floor is None else floor, snapshots)
             if trimmed is not None and floor is None and trimmed[1] is None and trimmed[2] is None:
@@ -212,7 +243,21 @@ def _walk(chain: Version | None) -> Iterator[Version]:
 
 
 def _weight(key: bytes, chain: Version | None) -> int:
-    return sum(version_bytes(key, version[1]) for version in _walk(chain))
+    weight = 0
+    for version in _walk(chain):
+        value = value_in(version, key)
+        weight += VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
+    return weight
+
+
+def shared_by_all(versions: dict[bytes, Version], keys: Sequence[bytes]) -> Version | None:
+    """The version that all these keys share, if they do."""
+    if not keys:
+        return None
+    first = versions.get(keys[0])
+    if first is None or type(first[1]) is not dict:
+        return None
+    return first if [*map(versions.get, keys)].count(first) == len(keys) else None
 
 
 def _needed(chain: Version, floor: int, snapshots: Sequence[int]) -> Version | None:

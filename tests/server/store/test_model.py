@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.store import timeline
 from jetwire_server.store.interface import Savepoint, Store, tree_id, tree_slot
 from jetwire_server.store.memory import MemoryStore
 from jetwire_server.store.transaction import StoreTransaction
@@ -35,6 +36,7 @@ VALUES = st.integers(0, 9).map(lambda n: n.to_bytes(4, "little") + b"v%d" % n)
 BOUNDS = st.none() | KEYS
 Data = dict[bytes, bytes]
 REFUSED = "refused"
+SHARED_ROWS = timeline.SHARED_ROWS
 
 
 def summed(value: bytes, delta: int) -> bytes:
@@ -86,8 +88,9 @@ class StoreModel(RuleBasedStateMachine):
     kind = "memory"
     sessions = Bundle("sessions")
 
-    @initialize()
-    def open(self) -> None:
+    @initialize(rows=st.sampled_from([1, 2, SHARED_ROWS]))
+    def open(self, rows: int) -> None:
+        timeline.SHARED_ROWS = rows  # of a commit, from which on they share a version: here commits are small
         self.loop = asyncio.new_event_loop()
         self.directory = tempfile.mkdtemp()
         self.store: Store = self.run(KINDS[self.kind].open(self.directory))
@@ -102,6 +105,7 @@ class StoreModel(RuleBasedStateMachine):
         return self.loop.run_until_complete(coroutine)
 
     def teardown(self) -> None:
+        timeline.SHARED_ROWS = SHARED_ROWS
         if hasattr(self, "store"):
             self.settle()
             for session in self.live:
@@ -374,7 +378,7 @@ async def begin_of_the_future(store: MemoryStore) -> StoreTransaction:
 BEGIN = MemoryStore.begin
 
 
-class TestMemory(StoreModel.TestCase):  # type: ignore[name-defined,misc]
+class TestMemory(StoreModel.TestCase):  # type: ignore[valid-type,misc]
     pass
 
 
@@ -390,13 +394,13 @@ class LossyModel(StoreModel):
     kind = "lossy"
 
 
-class TestLossy(LossyModel.TestCase):  # type: ignore[name-defined,misc]
+class TestLossy(LossyModel.TestCase):  # type: ignore[valid-type,misc]
     settings = settings(StoreModel.TestCase.settings, max_examples=40)
 
 
-class TestEmbedded(EmbeddedModel.TestCase):  # type: ignore[name-defined,misc]
+class TestEmbedded(EmbeddedModel.TestCase):  # type: ignore[valid-type,misc]
     settings = settings(StoreModel.TestCase.settings, max_examples=40)
 
 
-class TestCrashing(CrashingModel.TestCase):  # type: ignore[name-defined,misc]
+class TestCrashing(CrashingModel.TestCase):  # type: ignore[valid-type,misc]
     settings = settings(StoreModel.TestCase.settings, max_examples=40)

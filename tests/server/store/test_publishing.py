@@ -15,7 +15,7 @@ from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Commit, Tree, tree_id
 from tests.server.store.kill_child import open_store
 
-ROWS = SLICE_ROWS * 20
+ROWS = SLICE_ROWS * 6
 
 
 async def opened(directory: Path) -> tuple[EmbeddedStore, Tree]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
-from jetwire_server.store.timeline import Timeline, TreeVersions, Version
+from jetwire_server.store.timeline import Timeline, TreeVersions, Version, shared_by_all, value_in
 from jetwire_server.store.writeset import Entry
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Checkpoint:
         self._unsaved_bytes = 0
         self._uncollected = 0  # bytes of versions since the collector looked at the youngest objects
         self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
-        self._retained: dict[Tree, set[bytes]] = {}  # older versions are kept for old snapshots
+        self._retained: dict[Tree, dict[bytes, None]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
         self._unmarked = 0  # rounds since the checkpoint file was written
@@ -335,7 +336,7 @@ class Checkpoint:
                 some = keys[start : start + TRIM_KEYS]
                 kept = owner.timeline.trim(tree, some, owner.generations.current.base, owner.generations.old_snapshots())
                 if kept:
-                    self._retained.setdefault(tree, set()).update(kept)
+                    self._retained.setdefault(tree, {}).update(dict.fromkeys(kept))
                 await asyncio.sleep(0)
 
     async def _trim_retained(self) -> None:
@@ -380,23 +381,37 @@ def _sorted(keys: list[bytes]) -> list[bytes]:
 
 def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
     """Adds the keys as they were at commit `up_to` to the group; answers what they weigh. The checkpoint's hot loop."""
-    prefix, add, deletes = group.prefix, group.rows.append, group.deletes
-    digest = weight = 0
+    prefix = group.prefix
+    shared = shared_by_all(versions, keys)
+    if shared is not None:
+        values: Any = shared[1]
+        number_bytes = shared[0].to_bytes(NUMBER_BYTES, "little")
+        bodies = [number_bytes + value for value in map(values.__getitem__, keys)]
+    else:
+        keys, bodies = _as_they_were(group, versions, keys, up_to)
+    fulls = [prefix + key for key in keys]
+    checksums = [*map(crc32c, bodies, map(crc32c, fulls))]
+    ends = struct.iter_unpack(f"{CRC_BYTES}s", struct.pack(f"<{len(checksums)}I", *checksums))
+    group.rows += zip(fulls, [body + end for body, (end,) in zip(bodies, ends, strict=True)], strict=True)
+    group.digest += sum(checksums)
+    return sum(map(len, bodies))
+
+
+def _as_they_were(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> tuple[list[bytes], list[bytes]]:
+    """The keys that were there, and what stands before their checksums; the others are the group's deletes."""
+    there: list[bytes] = []
+    bodies: list[bytes] = []
     last, number_bytes = -1, b""
     for key in keys:
-        number, value, older, _ = versions[key]
-        while number > up_to:
-            number, value, older, _ = older
-        full = prefix + key
+        version = versions[key]
+        while version[0] > up_to:
+            version = version[2]
+        value = value_in(version, key)
         if value is None:
-            deletes.append(full)
+            group.deletes.append(group.prefix + key)
             continue
-        if number != last:
-            last, number_bytes = number, number.to_bytes(NUMBER_BYTES, "little")
-        body = number_bytes + value
-        crc = crc32c(body, crc32c(full))
-        digest += crc
-        weight += len(body)
-        add((full, body + crc.to_bytes(CRC_BYTES, "little")))
-    group.digest += digest
-    return weight
+        if version[0] != last:
+            last, number_bytes = version[0], version[0].to_bytes(NUMBER_BYTES, "little")
+        there.append(key)
+        bodies.append(number_bytes + value)
+    return there, bodies

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jetwire_server.store.embedded.journal import Pending, PendingCommit
     from jetwire_server.store.embedded.store import EmbeddedStore
 
-SLICE_ROWS = 500
+SLICE_ROWS = 5_000
 LARGE_ROWS = 2 * SLICE_ROWS
 """Rows that one turn of the loop publishes, and above how many a commit is large."""
 

@@ -35,7 +35,7 @@ from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Tree, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
-from jetwire_server.store.timeline import Timeline, Usage
+from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import COMMITTING, StoreTransaction
 
 VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
@@ -206,7 +206,7 @@ class EmbeddedStore:
             while version is not None and version[0] > self.published:
                 version = version[2]  # of a large commit that is on its way
             if version is not None and version[0] > pages.base:
-                return version[1], False
+                return value_in(version, key), False
         return pages.get(tree, key), True
 
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
