@@ -103,3 +103,4 @@ BACKUP_SILENT_SECONDS = 900.0  # a backup whose caller says nothing for so long 
 # -- the straight road ------------------------------------------------------------------------------------------------
 CONFLICT_WAIT_SECONDS = 0.5  # a PutRecords of its own transaction waits so long, all in all, for commits on their way
 CONFLICT_TRIES_MAX = 64  # and for no more of them than this
+STRAIGHT_ROWS_MAX = 1_000  # records of a scan; who wants more pays little for the general road

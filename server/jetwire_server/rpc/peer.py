@@ -16,7 +16,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.jsonrpc import NO_ID, Call, Message, Refusal, RpcError
 from jetwire_protocol.validate import Params
 from jetwire_server.metrics import Counter, Gauge
-from jetwire_server.rpc import straight
+from jetwire_server.rpc import straight, straight_scan
 from jetwire_server.rpc.answers import PENDING, Answer, Deliver, Gathered
 from jetwire_server.rpc.dispatch import Entry, failure
 from jetwire_server.rpc.eager import Waiting, begin
@@ -91,6 +91,11 @@ class Peer:
             elif straight.PUT in head and straight.put_records(self, data):
                 CALLS.value += 1
                 return PENDING
+            elif straight_scan.BATCH in head:
+                answer = straight_scan.scan(self, data)
+                if answer is not None and len(answer) <= self._result_bytes_max:
+                    CALLS.value += 1
+                    return answer
         message = jsonrpc.decode(data, self.limits)
         if type(message) is Call:
             return self._start(message, self._send_late)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
 
 HEAD: Final = 64  # bytes of a message in which its method's name is looked for
-DEPTH: Final = 4  # of the deepest such message
+DEPTH: Final = 6  # of the deepest such message, a Batch's
 GET, PUT = b'"GetRecord"', b'"PutRecords"'
 
 
@@ -75,7 +75,7 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
         if not data.isascii():
             data.decode()
         params = call.params
-        cursor = _cursor(peer, "GetRecord", params.sesid, params.tableid)
+        cursor = cursor_for(peer, ("GetRecord",), params.sesid, params.tableid)
         if cursor is None or cursor.at.maker is None:
             return None
         segments = cursor.at.maker.spec.segments
@@ -103,7 +103,7 @@ def put_records(peer: Peer, data: bytes) -> bool:
         if not data.isascii():
             data.decode()
         params = call.params
-        cursor = _cursor(peer, "PutRecords", params.sesid, params.tableid)
+        cursor = cursor_for(peer, ("PutRecords",), params.sesid, params.tableid)
         if cursor is None:
             return False
         records = reader_of(cursor.plan).read(params.records)
@@ -112,12 +112,15 @@ def put_records(peer: Peer, data: bytes) -> bool:
     return records is not None and Writing(peer, data, call.id, cursor, records, params.mode, params.grbit).begin()
 
 
-def _cursor(peer: Peer, method: str, sesid: int, tableid: int) -> Cursor | None:
-    """The cursor that a call names, if this peer may use it now."""
-    entry = peer.table.get(method)
+def cursor_for(peer: Peer, methods: tuple[str, ...], sesid: int, tableid: int) -> Cursor | None:
+    """The cursor that a call names, if this peer may use it now for these methods."""
+    table, role = peer.table, peer.role
     session = peer.sessions.get(sesid)
-    if entry is None or peer.role not in entry.roles or session is None or not peer.lanes.free((sesid,)):
+    if session is None or not table or not peer.lanes.free((sesid,)):
         return None
+    for method in methods:
+        if role not in table[method].roles:
+            return None
     cursor: Cursor | None = session.cursors.get(tableid)
     return cursor
 

@@ -220,6 +220,10 @@ class Store(Protocol):
         """What a transaction that began now would get, and whether the pages were asked for it."""
         ...
 
+    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
+        """At most `limit` rows from the key `low` on, as a transaction that began now would scan them, and how many the pages gave."""
+        ...
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         """If the key is held by a commit that is on its way: calls once, when that has ended either way. False: it is not.
 

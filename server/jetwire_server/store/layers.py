@@ -25,8 +25,12 @@ def scan_layers(transaction: StoreTransaction, tree: Tree, low: bytes | None, hi
             transaction.from_pages += len(rows)
         else:
             rows = adopted.chunk(low, high, reverse, want)
-        above = found.keys.run(low, high, reverse, want) if found is not None else []
-        mine = transaction.own_keys(tree, low, high, reverse, want)
+        # Beyond the last of these nothing is known of the pages yet: what lies there above them would be taken in vain.
+        least, most = low, high
+        if len(rows) == want:
+            least, most = (rows[-1][0], high) if reverse else (low, rows[-1][0] + b"\0")
+        above = found.keys.run(least, most, reverse, want) if found is not None else []
+        mine = transaction.own_keys(tree, least, most, reverse, want)
         # A layer that filled its stretch may go on: beyond the nearest such end nothing is known yet.
         ends = [layer[-1] for layer in (above, mine) if len(layer) == want]
         if len(rows) >= want:

@@ -117,6 +117,13 @@ class MemoryStore:
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
         return self.timeline.newest(tree, key, self.current), False
 
+    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
+        txn = self.begin_now()
+        try:
+            return txn.rows(tree, low, None, False, limit), 0
+        finally:
+            txn.rollback_now()
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         return False  # a commit is over as soon as it begins
 

@@ -227,6 +227,10 @@ class StoreTransaction(Claims):
     async def scan(
         self, tree: Tree, low: bytes | None = None, high: bytes | None = None, *, reverse: bool = False, limit: int = 1000
     ) -> list[Row]:
+        return self.rows(tree, low, high, reverse, limit)
+
+    def rows(self, tree: Tree, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
+        """`scan`, for the store itself."""
         own = self.writes.get(tree)
         found = self._trees.get(tree)
         if self.dropped and tree in self.dropped:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ import pytest
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine import straight as engine_road
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.straight_scan import scan_from
 from jetwire_server.events import EventLog
 from jetwire_server.rpc import handlers as handlers  # registers them
-from jetwire_server.rpc import straight
+from jetwire_server.rpc import straight, straight_scan
 from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import Gatekeeper
@@ -61,7 +63,8 @@ class Twins:
 
     def __init__(self, peer: Peer, answers: asyncio.Queue[bytes], sesid: int, dbid: int, dice: random.Random) -> None:
         self.peer, self.answers, self.sesid, self.dbid, self.dice = peer, answers, sesid, dbid, dice
-        self.taken = self.made = 0
+        self.made: Counter[str] = Counter()
+        self.taken: Counter[str] = Counter()
         self.tables: list[int] = []
         self.columns: dict[str, str] = {}
         self.values: dict[str, list[Any]] = {}
@@ -134,9 +137,34 @@ class Twins:
         if dice.random() < 0.4:
             key = [dice.choice(ORDINARY[self.columns[name]]) for name in self.keys[:-1]] + [dice.randrange(12)]
             return "GetRecord", {"key": key[: dice.choice([9, 9, 9, 1])]}
+        if dice.random() < 0.4:
+            return "Batch", {"calls": self.scan()}
         mode = dice.choice(["insert"] * 4 + ["replace"] * 4 + ["upsert", "delete", "merge"])
         count = dice.choice([1, 1, 1, 1, 0, 2, 3])
         return "PutRecords", {"records": [self.record() for _ in range(count)], "mode": mode, "grbit": dice.choice([0, 1])}
+
+    def scan(self) -> list[dict[str, Any]]:
+        """So many records from a key on, or nearly so."""
+        dice = self.dice
+        key = [dice.choice(ORDINARY[self.columns[name]]) for name in self.keys[:-1]] + [dice.randrange(-1, 13)]
+        calls = [{"method": "MakeKey", "params": {"data": value, "grbit": [] if place else ["NewKey"]}} for place, value in enumerate(key)]
+        calls.append({"method": "Seek", "params": {"grbit": ["SeekGE"]}})
+        calls.append({"method": "GetRecords", "params": {"limit": dice.choice([1, 1, 2, 3, 5, 100, 5000])}})
+        odd = dice.random()
+        if odd < 0.05:
+            calls.remove(dice.choice(calls))
+        elif odd < 0.1:
+            calls[-1]["params"] |= dice.choice([{"direction": "backward"}, {"columns": ["id"]}, {"limit": 0}, {"limit": -1}])
+        elif odd < 0.15:
+            calls[-2]["params"] = {"grbit": dice.choice([["SeekGT"], ["SeekLE"], 8, 9, ["SeekGE", "SetIndexRange"], ["nothing"]])}
+        elif odd < 0.2:
+            calls[0]["params"] = {
+                **calls[0]["params"],
+                **dice.choice([{"grbit": 1}, {"grbit": 0}, {"data": None}, {"data": ""}, {"grbit": [["NewKey"]]}]),
+            }
+        elif odd < 0.25:
+            calls.append(dice.choice(calls))
+        return calls
 
     async def turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         method, params = self.call()
@@ -150,24 +178,30 @@ class Twins:
                     self._count(patch)
                 if transaction:
                     await self.ask("BeginTransaction", sesid=self.sesid)
-                answers.append(await self.ask(method, sesid=self.sesid, tableid=table, **params))
+                answers.append(await self.say(method, table, params))
                 place = await self.ask("GetBookmark", sesid=self.sesid, tableid=table)
                 if transaction:
                     await self.ask("CommitTransaction", sesid=self.sesid)
             answers[-1]["place"] = place.get("result", place.get("error", {}).get("code"))
         assert answers[0] == answers[1], (method, params)
 
-    def _count(self, patch: pytest.MonkeyPatch) -> None:
-        for name in ("get_record", "put_records"):
-            road = getattr(straight, name)
+    async def say(self, method: str, table: int, params: dict[str, Any]) -> dict[str, Any]:
+        cursor = {"sesid": self.sesid, "tableid": table}
+        if method != "Batch":
+            return await self.ask(method, **cursor, **params)
+        return await self.ask("Batch", calls=[{**call, "params": {**cursor, **call["params"]}} for call in params["calls"]])
 
-            def counted(peer: Peer, data: bytes, road: Any = road) -> Any:
-                self.made += 1
-                out = road(peer, data)
-                self.taken += bool(out)
+    def _count(self, patch: pytest.MonkeyPatch) -> None:
+        for road, name in ((straight, "get_record"), (straight, "put_records"), (straight_scan, "scan")):
+            take = getattr(road, name)
+
+            def counted(peer: Peer, data: bytes, take: Any = take, name: str = name) -> Any:
+                self.made[name] += 1
+                out = take(peer, data)
+                self.taken[name] += bool(out)
                 return out
 
-            patch.setattr(straight, name, counted)
+            patch.setattr(road, name, counted)
 
     def cursor(self, number: int) -> Cursor:
         found: Cursor = self.peer.sessions[self.sesid].cursors[self.tables[number]]
@@ -210,11 +244,13 @@ async def drive(peer: tuple[Peer, asyncio.Queue[bytes], int], seed: int, monkeyp
 
 
 async def test_both_roads_say_and_write_the_same(peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch) -> None:
-    made = taken = 0
+    made: Counter[str] = Counter()
+    taken: Counter[str] = Counter()
     for seed in range(25):
         twins = await drive(peer, seed, monkeypatch)
         made, taken = made + twins.made, taken + twins.taken
-    assert taken > made / 8, "the straight road was hardly taken: nothing was compared"
+    for road in ("get_record", "put_records", "scan"):
+        assert taken[road] > made[road] / 12, f"the straight road of {road} was hardly taken: nothing was compared"
 
 
 async def test_control_a_straight_road_that_forgets_an_index_is_found(
@@ -234,6 +270,20 @@ async def test_control_a_straight_road_that_forgets_an_index_is_found(
         except AssertionError:
             found += 1
     assert found
+
+
+async def test_control_a_scan_that_leaves_the_cursor_behind_is_found(
+    peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(cursor: Cursor, key: Any, limit: int, int64_strings: bool) -> Any:
+        state, at, bookmark, row = cursor.state, cursor.key, cursor.bookmark, cursor._row
+        out = scan_from(cursor, key, limit, int64_strings)
+        cursor.state, cursor.key, cursor.bookmark, cursor._row = state, at, bookmark, row
+        return out
+
+    monkeypatch.setattr(straight_scan, "scan_from", forgetful)
+    with pytest.raises(AssertionError):
+        await drive(peer, 2, monkeypatch)
 
 
 # -- another's commit on its way --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Tree, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import COMMITTING, StoreTransaction
@@ -208,6 +208,13 @@ class EmbeddedStore:
             if version is not None and version[0] > pages.base:
                 return value_in(version, key), False
         return pages.get(tree, key), True
+
+    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
+        txn = self.begin_now(True)
+        try:
+            return txn.rows(tree, low, None, False, limit), txn.from_pages
+        finally:
+            txn.rollback_now()
 
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         holder = self.key_locks.holder(tree, key)
