@@ -31,7 +31,7 @@ MOVES = frozenset({Prep.InsertCopyDeleteOriginal, Prep.InsertCopyReplaceOriginal
 class CopyBuffer:
     """A record being prepared."""
 
-    __slots__ = ("adopted", "base", "bookmark", "changes", "intrinsic", "level", "prep", "separate", "stored")
+    __slots__ = ("adopted", "base", "bookmark", "changes", "intrinsic", "level", "prep", "put_in_row", "separate", "stored")
 
     def __init__(self, prep: int, base: bytes | None = None, bookmark: bytes = b"", stored: dict[int, Any] | None = None) -> None:
         self.prep = prep
@@ -43,6 +43,7 @@ class CopyBuffer:
         self.separate: set[int] = set()  # columns whose values are to lie beside the row, whatever their size
         self.intrinsic: set[int] = set()  # and those that are not
         self.adopted: list[UnpublishedTree] = []  # what the transaction has taken over of its long values
+        self.put_in_row: list[UnpublishedTree] = []  # had values that are short in the end: nobody's, once the record is written
 
     def get(self, columnid: int, defaults: dict[int, Any]) -> Any:
         changes = self.changes

@@ -239,7 +239,7 @@ class Setting(Preparing):
         out = dict(values)
         counters = self.database.counters(self.session.instance)
         kept: set[int] = set()
-        buffer.adopted = []
+        buffer.adopted, buffer.put_in_row = [], []
         for columnid, value in values.items():
             column = self.plan.columns[columnid].column
             if column.coltyp not in LONG:
@@ -258,6 +258,8 @@ class Setting(Preparing):
                         and self._is_value(column, member)
                     ):
                         made.append(from_bytes(column, await member.read(txn)))
+                        if member.spill is not None:
+                            buffer.put_in_row.append(member.spill)
                         continue
                     draft = member
                     member = await draft.save(txn, counters)

@@ -43,6 +43,7 @@ class Updates(Setting):
         self.buffer = None
         if buffer.adopted and session.level:
             session.adopted += buffer.adopted
+        session.unused += buffer.put_in_row
         if callbacks:
             callbacks.tell(self, Cbtyp.AfterInsert if inserts else Cbtyp.AfterReplace)
         return bookmark

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jetwire_protocol.data.flags import Coltyp, Prep, SetColumnGrbit
+from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, Prep, SetColumnGrbit
 from jetwire_protocol.errors import Err
 from jetwire_server import limits
 from jetwire_server.clock import ManualClock
@@ -25,9 +25,10 @@ from jetwire_server.engine.session import Session
 from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
+from jetwire_server.store.interface import Store, UnpublishedTree
 from jetwire_server.store.memory import MemoryStore
 from tests.server.engine.on_files import crash_image, engine_on, started
-from tests.server.engine.tables_for_tests import ids, key, refuses
+from tests.server.engine.tables_for_tests import FIRST, ids, key, refuses
 
 APPEND, OVERWRITE, SIZE = (int(bit) for bit in (SetColumnGrbit.SetAppendLV, SetColumnGrbit.SetOverwriteLV, SetColumnGrbit.SetSizeLV))
 MIB = 1 << 20
@@ -269,3 +270,70 @@ async def test_the_space_of_a_value_that_came_to_nothing_is_used_again(tmp_path:
         sizes.append(instance.store.database_bytes(1))
     assert sizes[-1] < 3 * 8 * MIB, sizes
     await instance.term()
+
+
+# -- every tree of a draft is a record's in the end, or free ---------------------------------------------------------------
+class Watched:
+    """A store whose unpublished trees are remembered, and whether they were freed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.trees: list[UnpublishedTree] = []
+        self.freed: list[UnpublishedTree] = []
+
+    async def new_unpublished(self, slot: int) -> UnpublishedTree:
+        tree = await self._store.new_unpublished(slot)
+        whole = tree.free
+
+        async def free() -> None:
+            self.freed.append(tree)
+            await whole()
+
+        tree.free = free  # type: ignore[method-assign]
+        self.trees.append(tree)
+        return tree
+
+
+LAST_WORDS: dict[str, Callable[[Cursor, int], Awaitable[None]]] = {
+    "a short text": lambda cursor, column: cursor.set_column(column, "short"),
+    "NULL": lambda cursor, column: cursor.set_column(column, None),
+    "cut short": lambda cursor, column: cursor.set_column(column, 10, SIZE),
+    "cut to nothing": lambda cursor, column: cursor.set_column(column, 0, SIZE),
+    "the default": lambda cursor, column: cursor.set_column(column, None, int(SetColumnGrbit.SetRevertToDefaultValue)),
+    "another long one": lambda cursor, column: cursor.set_column(column, "y" * 30_000),
+}
+
+
+@pytest.mark.parametrize("how", LAST_WORDS)
+@pytest.mark.parametrize("prep", [Prep.Insert, Prep.Replace, Prep.InsertCopy])
+async def test_a_draft_that_is_replaced_before_its_update_leaves_no_tree(
+    session: Session, dbid: int, monkeypatch: pytest.MonkeyPatch, how: str, prep: Prep
+) -> None:
+    monkeypatch.setattr(limits, "LONG_VALUE_STREAM_BYTES", 20_000)
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("text", Coltyp.LongText, cp=1252), ColumnCreate("n", Coltyp.Long))
+    table = TableCreate("t", columns=columns, indexes=(IndexCreate("byN", ("+n",), int(CreateIndexGrbit.IndexUnique)),))
+    (await session.create_table_column_index(dbid, table)).cursor.close()
+    cursor = await session.open_table(dbid, "t")
+    watched = cursor.store = Watched(session.instance.store)
+    text, n = ids(cursor)["text"], ids(cursor)["n"]
+    for number in (1, 2):
+        await cursor.prepare_update(Prep.Insert)
+        await cursor.set_column(n, number)
+        await cursor.set_column(text, "z" * 50_000)
+        await cursor.update()
+    await cursor.move(FIRST)
+    kept = len(watched.trees)
+    await session.begin_transaction()
+    await cursor.prepare_update(prep)
+    for _ in range(4):
+        await cursor.set_column(text, b"x" * 30_000, APPEND)
+    await cursor.set_column(n, 2)
+    await LAST_WORDS[how](cursor, text)
+    with refuses(Err.KeyDuplicate):
+        await cursor.update()  # it stays prepared, with all it has
+    await cursor.set_column(n, 3)
+    await cursor.update()
+    await session.commit_transaction()
+    await session.end_session()
+    assert len(watched.trees) > kept
+    assert [tree for tree in watched.trees[kept:] if tree not in watched.freed] == []  # of one that is a record's that changes nothing
