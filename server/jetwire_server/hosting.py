@@ -21,6 +21,7 @@ from jetwire_server.files.paths import plain
 from jetwire_server.redo.names import LogNames
 from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FreezeMemo
+from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.snapshot.service import SnapshotService
 from jetwire_server.store.embedded.assemble import Storage, assemble
 from jetwire_server.store.interface import Store
@@ -102,9 +103,10 @@ class Hosting:
             circular=bool(parameters.get(Param.CircularLog)),
             version_bytes_max=_version_bytes_max(parameters),
         )
+        refuse_mixed(storage.files, storage.log.names)
         storage.gate.when_latched(instance.storage_failed)
         self._storages[instance.handle] = storage
-        self._participants[instance.handle] = InstanceParticipant(instance, storage.store, storage.log, {instance.name: storage.files})
+        self._participants[instance.handle] = InstanceParticipant(instance, storage.store, storage.log, storage.files)
         return storage.store
 
     def _running(self) -> list[InstanceParticipant]:

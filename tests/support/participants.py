@@ -49,7 +49,7 @@ class FakeInstance:
     def commits_waiting(self) -> int:
         return self.waiting
 
-    async def mark(self, snap_id: int, marker_id: str, time: float) -> None:
+    async def mark(self, snap_id: int, marker_id: str, time: float, *, logs_only: bool) -> None:
         assert not self.gate.look(), "marked after the gate closed"
         self.log.append("mark")
 

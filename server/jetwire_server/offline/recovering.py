@@ -15,6 +15,7 @@ from jetwire_server.redo.generation import read_header
 from jetwire_server.redo.position import Position
 from jetwire_server.snapshot.digest import digest_database
 from jetwire_server.snapshot.participant import DatabaseDigest
+from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.store.embedded.assemble import Storage, assemble
 from jetwire_server.store.embedded.check import Fault
 
@@ -34,6 +35,7 @@ class Recovered:
 async def recovered(place: Place, clock: Clock) -> AsyncIterator[Storage]:
     """The instance after recovery; at the end everything is moved into the pages and closed cleanly."""
     settle_unfinished(place.files)
+    refuse_mixed(place.files, place.names)
     storage = assemble(str(place.root), clock, names=place.names, file_kb=log_file_kb(place.files, place))
     await storage.store.start()
     try:

@@ -21,17 +21,15 @@ import msgspec
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
 from jetwire_server.files.local import LocalFiles
-from jetwire_server.files.whole import read_if_there
 from jetwire_server.offline.checking import Progress, check_instance
 from jetwire_server.offline.copying import scratch_copy
 from jetwire_server.offline.places import Place, instances_at
 from jetwire_server.offline.recovering import digests, recovered, scrubbed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
-from jetwire_server.snapshot import marker
-from jetwire_server.snapshot.instance import check_roots
 from jetwire_server.snapshot.manifest import InstanceRow, Manifest
 from jetwire_server.snapshot.participant import DatabaseDigest
+from jetwire_server.snapshot.roots import read_marker, refuse_mixed
 
 RECORD_SUFFIX = ".verified.jsonl"
 
@@ -77,34 +75,45 @@ def _expected(places: list[Place], manifests: Sequence[Manifest], result: Result
     if not manifests:
         result.notes.append("no manifest was given: the copy is checked, but compared with nothing")
         return {}
-    markers = {place.name: _sealed(place) for place in places}
+    markers = {place.name: _marked(place) for place in places}
     for manifest in manifests:
         rows = {row.name: row for row in manifest.instances}
         if len(places) == 1 and len(rows) == 1:  # a copy of one instance may have any name
             rows = {places[0].name: next(iter(rows.values()))}
-        if not any(markers[name] == manifest.marker for name in rows if name in markers):
+        if not any(manifest.marker in markers[name].values() for name in rows if name in markers):
             continue
         for name in rows:
             if name not in markers:
                 result.problems.append(f"instance {name} is in the manifest, but not in the copy")
-            elif markers[name] != manifest.marker:
-                result.problems.append(f"{name} does not bear the marker of this snapshot: it was copied at another time")
+                continue
+            for root, marked in markers[name].items():
+                if marked != manifest.marker:
+                    what = f"{name}/{root}" if root else name
+                    result.problems.append(f"{what} does not bear the marker of this snapshot: it was copied at another time")
         return rows
     wanted = ", ".join(manifest.marker for manifest in manifests)
     result.problems.append(f"no instance here bears the marker of the manifest ({wanted}): this is a copy of something else")
     return {}
 
 
-def _sealed(place: Place) -> str | None:
-    sealed = marker.read(read_if_there(place.files, marker.FILE_NAME), place.name).sealed
-    return sealed.marker_id if sealed else None
+def _marked(place: Place) -> dict[str, str | None]:
+    """Which snapshot's marker each root of a copy bears: the roots are those that any marker names."""
+    found: dict[str, str | None] = {}
+    wanted = {"", place.names.directory}
+    while wanted - set(found):
+        root = min(wanted - set(found))
+        sealed = read_marker(place.files, root).sealed
+        found[root] = sealed.marker_id if sealed else None
+        if sealed and not sealed.logs_only:
+            wanted |= set(sealed.roots)
+    return found
 
 
 async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, progress: Progress, result: Result) -> None:
     say = result.problems.append
     before = len(result.problems)
     try:
-        check_roots({place.name: place.files})
+        refuse_mixed(place.files, place.names)
         if row is not None:
             for problem in (*_compare_files(place, row), *_compare_log(place, row)):
                 say(problem)

@@ -74,7 +74,7 @@ class Freezing:
         now = self._clock.now()
         written = await asyncio.gather(
             self._memo.remember(session.id, int(session.grbit), session.timeout_ms),
-            *(p.mark(session.id, marker_id, now) for p in session.participants),
+            *(p.mark(session.id, marker_id, now, logs_only=session.incremental) for p in session.participants),
             return_exceptions=True,
         )
         for failure in filter(None, written):

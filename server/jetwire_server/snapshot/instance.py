@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from jetwire_protocol.data.parameters import Param
-from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.failpoints import hit
 from jetwire_server.files.gate import Gate
@@ -20,6 +19,7 @@ from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.digest import digest_database
 from jetwire_server.snapshot.participant import DatabaseDigest, FileEntry, InstanceInfo, LogRange, Pinned, Stamp, Truncation
+from jetwire_server.snapshot.roots import marker_path, read_marker, roots_of
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Transaction
 
@@ -37,17 +37,6 @@ def position_text(position: Position) -> str:
     return f"{position.generation:X}:{position.sector:X}:{position.byte:X}"
 
 
-def check_roots(roots: Mapping[str, Files]) -> None:
-    """Refuses roots that were never on disk together: parts of different snapshots, put back side by side."""
-    odd = marker.odd_ones({name: marker.read(read_if_there(files, marker.FILE_NAME), name) for name, files in roots.items()})
-    if odd:
-        raise JetError(
-            Err.BadRestoreTargetInstance,
-            f"{', '.join(odd)} comes from another snapshot than the rest: restore all roots of one snapshot",
-            roots=odd,
-        )
-
-
 class PinnedDigests:
     """See `participant.Pinned`."""
 
@@ -63,14 +52,13 @@ class PinnedDigests:
 
 
 class InstanceParticipant:
-    """See `participant.Participant`. `roots` are the directories that the instance lives on, its own first."""
+    """See `participant.Participant`. `files` is the instance's directory."""
 
-    def __init__(self, instance: Instance, store: EmbeddedStore, log: Log, roots: Mapping[str, Files]) -> None:
+    def __init__(self, instance: Instance, store: EmbeddedStore, log: Log, files: Files) -> None:
         self._instance = instance
         self._store = store
         self._log = log
-        self._roots = roots
-        self._files = next(iter(roots.values()))
+        self._files = files
         # An aborted freeze may leave its thread behind: it and the next freeze's must not write one file at a time.
         self._marking = threading.Lock()
         self._newest_mark = ""
@@ -105,46 +93,47 @@ class InstanceParticipant:
         return self._store.commits_waiting
 
     # -- freezing ---------------------------------------------------------------------------------------------
-    async def mark(self, snap_id: int, marker_id: str, time: float) -> None:
-        new = marker.Marker(snap_id, marker_id, time, position_text(self._log.end), str(self._log.incarnation), len(self._roots))
+    async def mark(self, snap_id: int, marker_id: str, time: float, *, logs_only: bool) -> None:
+        position = position_text(self._log.end)
+        roots = tuple(roots_of(self._log.names, (file.path for file in self._store.files.values() if not file.read_only)))
         self._newest_mark = marker_id
-        await asyncio.to_thread(self._mark, new)
+        await asyncio.to_thread(self._mark, marker.Marker(snap_id, marker_id, time, position, self._log.incarnation, roots, logs_only))
 
     def _mark(self, new: marker.Marker) -> None:
         with self._marking, self.gate.permit("snapshot marker"):
             if self._newest_mark != new.marker_id:
                 return
-            if len(self._roots) > 1:  # a single root has none that it could disagree with
-                for name, files in self._roots.items():
-                    old = marker.read(read_if_there(files, marker.FILE_NAME), name)
-                    files.replace(marker.FILE_NAME, marker.first_round(old, new))
+            if len(new.roots) > 1:  # a single root has none that it could disagree with
+                for root in new.roots:
+                    self._files.replace(marker_path(root), marker.first_round(read_marker(self._files, root), new))
             hit("snapshot.between_markers")
-            for files in self._roots.values():
-                files.replace(marker.FILE_NAME, marker.second_round(new))
+            for root in new.roots:
+                self._files.replace(marker_path(root), marker.second_round(new))
 
     async def seal(self) -> None:
         await self._log.settle()
 
     def files(self, *, logs_only: bool) -> list[FileEntry]:
-        """What a copy must hold: logs, checkpoint, marker, and the databases unless only logs are wanted."""
-        databases = set(self._store.databases().values())
-        return [entry for entry in self._walk() if not (logs_only and entry.path in databases)]
+        """What a copy must hold: logs, checkpoint, markers, and the databases unless only logs are wanted."""
+        return list(self._walk([] if logs_only else sorted(self._store.databases().values())))
 
-    def _walk(self) -> Iterator[FileEntry]:
-        databases = sorted(self._store.databases().values())
-        names = self._files.list()
-        own = [n for n in names if self._is_log_file(n) or n in (marker.FILE_NAME, STAMP_FILE)]
-        for path in [*own, *databases]:
+    def _walk(self, databases: Sequence[str]) -> Iterator[FileEntry]:
+        marked = map(marker_path, roots_of(self._log.names, databases))
+        own = [path for path in (STAMP_FILE, *marked) if self._files.exists(path)]
+        for path in [*sorted(self._log_files()), *own, *databases]:
             file = self._files.open(path, read_only=True)
             try:
                 yield FileEntry(path, file.size())
             finally:
                 file.close()
 
-    def _is_log_file(self, name: str) -> bool:
+    def _log_files(self) -> Iterator[str]:
         names = self._log.names
         known = (names.current, names.prepared, names.checkpoint)
-        return not name.endswith(ASIDE) and (name in known or names.number(name) is not None)
+        for name in self._files.list(names.directory):
+            path = names.path(name)
+            if not name.endswith(ASIDE) and (path in known or names.number(name) is not None):
+                yield path
 
     def log_range(self) -> LogRange:
         generations = self._log.generations()

@@ -93,7 +93,7 @@ class Participant(Protocol):
         """The last full snapshot that ended well and still covers every attached database."""
         ...
 
-    async def mark(self, snap_id: int, marker_id: str, time: float) -> None:
+    async def mark(self, snap_id: int, marker_id: str, time: float, *, logs_only: bool) -> None:
         """Writes the marker to every root of the instance, durably, before the gate closes (`marker.py`)."""
         ...
 

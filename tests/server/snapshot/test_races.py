@@ -14,6 +14,7 @@ from jetwire_server.clock import ManualClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.files.whole import read_if_there
+from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import Position
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.instance import InstanceParticipant
@@ -34,7 +35,7 @@ class Held:
         self.reached, self.go = asyncio.Event(), asyncio.Event()
         self._left = 1  # the first caller alone
 
-        async def wait(*_: object) -> None:
+        async def wait(*_: object, **__: object) -> None:
             if self._left:
                 self._left -= 1
                 self.reached.set()
@@ -44,7 +45,9 @@ class Held:
 
 
 @pytest.mark.parametrize("step", ["mark", "seal"])
-async def test_an_aborted_freeze_that_wakes_late_leaves_the_next_one_alone(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str):
+async def test_an_aborted_freeze_that_wakes_late_leaves_the_next_one_alone(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     """It opened the next session's gates, or closed them once more under its own name, and removed its memo."""
     held = Held(bench, step, monkeypatch)
     late = asyncio.create_task(bench.service.freeze(bench.service.prepare()))
@@ -61,7 +64,7 @@ async def test_an_aborted_freeze_that_wakes_late_leaves_the_next_one_alone(bench
     assert (await bench.service.thaw(snap)).held
 
 
-async def test_an_aborted_freeze_that_wakes_late_closes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_an_aborted_freeze_that_wakes_late_closes_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     held = Held(bench, "mark", monkeypatch)
     late = asyncio.create_task(bench.service.freeze(bench.service.prepare()))
     await held.reached.wait()
@@ -73,7 +76,7 @@ async def test_an_aborted_freeze_that_wakes_late_closes_nothing(bench: Bench, mo
     assert not bench.files.exists(FILE_NAME)
 
 
-async def test_a_lease_that_ends_before_the_freeze_is_complete_is_a_time_out(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_a_lease_that_ends_before_the_freeze_is_complete_is_a_time_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It answered as if it were frozen; the thaw alone told."""
 
     async def slow() -> None:
@@ -87,7 +90,7 @@ async def test_a_lease_that_ends_before_the_freeze_is_complete_is_a_time_out(ben
     assert bench.frozen() == [False, False]
 
 
-async def test_a_caller_who_hangs_up_in_the_middle_of_a_thaw_leaves_no_session(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_a_caller_who_hangs_up_in_the_middle_of_a_thaw_leaves_no_session(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The session stayed thawed for ever, and blocked every other."""
     held = Held(bench, "let_out", monkeypatch)
     bench.instances[0].waiting = 1
@@ -108,7 +111,7 @@ async def test_a_caller_who_hangs_up_in_the_middle_of_a_thaw_leaves_no_session(b
     bench.service.prepare()
 
 
-async def test_the_end_of_a_session_that_timed_out_long_ago_takes_nothing_from_the_one_in_force(bench: Bench):
+async def test_the_end_of_a_session_that_timed_out_long_ago_takes_nothing_from_the_one_in_force(bench: Bench) -> None:
     """It stopped the watch of the session in force, whose time-out nobody noticed then."""
     old = bench.service.prepare()
     await bench.service.freeze(old, lease_ms=100)
@@ -134,7 +137,7 @@ class FailingRemove(MemoryFiles):
 
 
 @pytest.mark.parametrize("call", ["abort", "thaw", "failed freeze"])
-async def test_a_memo_that_cannot_be_removed_leaves_no_session_half_way(call: str):
+async def test_a_memo_that_cannot_be_removed_leaves_no_session_half_way(call: str) -> None:
     """Whoever called got the error, and the session stayed where it was, frozen in name."""
     bench = Bench(files=FailingRemove())
     snap = bench.service.prepare()
@@ -156,7 +159,7 @@ async def test_a_memo_that_cannot_be_removed_leaves_no_session_half_way(call: st
 
 
 # -- the memo -----------------------------------------------------------------------------------------------------------
-async def test_a_late_clear_does_not_take_the_next_session_s_memo():
+async def test_a_late_clear_does_not_take_the_next_session_s_memo() -> None:
     files = MemoryFiles()
     memo = FreezeMemo(files)
     await memo.remember(1, 0, 500)
@@ -178,7 +181,7 @@ class SlowReplace(MemoryFiles):
         super().replace(path, data)
 
 
-async def test_a_freeze_that_is_cancelled_while_its_memo_is_written_leaves_none():
+async def test_a_freeze_that_is_cancelled_while_its_memo_is_written_leaves_none() -> None:
     """The clear came before the thread had written: after a restart a freeze was said to be lost that never was."""
     files = SlowReplace()
     memo = FreezeMemo(files)
@@ -206,20 +209,20 @@ class CountingFiles(MemoryFiles):
 
 
 def participant(files: MemoryFiles) -> InstanceParticipant:
-    log: Any = SimpleNamespace(end=Position(1, 2, 3), incarnation=7)
-    store: Any = SimpleNamespace(gate=Gate(ManualClock()))
-    return InstanceParticipant(SimpleNamespace(handle=1, name="i"), store, log, {"i": files})  # type: ignore[arg-type]
+    log: Any = SimpleNamespace(end=Position(1, 2, 3), incarnation=7, names=LogNames())
+    store: Any = SimpleNamespace(gate=Gate(ManualClock()), files={})
+    return InstanceParticipant(SimpleNamespace(handle=1, name="i"), store, log, files)  # type: ignore[arg-type]
 
 
-async def test_an_aborted_freeze_s_marker_does_not_come_after_the_next_one_s():
+async def test_an_aborted_freeze_s_marker_does_not_come_after_the_next_one_s() -> None:
     """Its thread goes on when its caller is gone, and wrote the old marker over the new one, or half of each."""
     files = CountingFiles()
     one = participant(files)
     with one._marking:  # the first thread is on its way
-        first = asyncio.create_task(one.mark(1, "old", 1.0))
+        first = asyncio.create_task(one.mark(1, "old", 1.0, logs_only=False))
         await asyncio.sleep(0.01)
         first.cancel()
-        second = asyncio.create_task(one.mark(2, "new", 2.0))
+        second = asyncio.create_task(one.mark(2, "new", 2.0, logs_only=False))
         await asyncio.sleep(0.01)
     await asyncio.gather(first, second, return_exceptions=True)
     sealed = marker.read(read_if_there(files, marker.FILE_NAME), "i").sealed
@@ -228,7 +231,7 @@ async def test_an_aborted_freeze_s_marker_does_not_come_after_the_next_one_s():
     assert files.replaced == 1
 
 
-async def test_a_freeze_that_fails_at_its_last_step_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_a_freeze_that_fails_at_its_last_step_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first instance's snapshot stayed open for ever, and with it every version that anybody wrote since."""
 
     async def fail() -> None:
@@ -241,7 +244,7 @@ async def test_a_freeze_that_fails_at_its_last_step_keeps_no_state_pinned(bench:
     assert bench.frozen() == [False, False]
 
 
-async def test_an_aborted_freeze_that_wakes_late_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+async def test_an_aborted_freeze_that_wakes_late_keeps_no_state_pinned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     pin = bench.instances[1].pin
     reached, go = asyncio.Event(), asyncio.Event()
 
@@ -263,7 +266,7 @@ async def test_an_aborted_freeze_that_wakes_late_keeps_no_state_pinned(bench: Be
     assert [one.closed for instance in bench.instances for one in instance.pinned] == [True, True]
 
 
-async def test_a_freeze_that_held_lets_go_of_its_state_when_the_digests_are_there(bench: Bench):
+async def test_a_freeze_that_held_lets_go_of_its_state_when_the_digests_are_there(bench: Bench) -> None:
     snap = bench.service.prepare(CONTINUE)
     await bench.service.freeze(snap)
     for _ in range(5):

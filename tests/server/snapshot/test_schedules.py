@@ -61,7 +61,7 @@ class Member(FakeInstance):
         if self.chance.random() < failing:
             raise JetError(Err.DiskIO, "by chance")
 
-    async def mark(self, snap_id: int, marker_id: str, time: float) -> None:
+    async def mark(self, snap_id: int, marker_id: str, time: float, *, logs_only: bool) -> None:
         async with self.gate.permit("snapshot marker"):
             await self._slowly(0.05)
             self.write()
@@ -165,7 +165,8 @@ class World:
             await asyncio.sleep(0.005)
 
     def _later(self, snap: int, call: Call) -> None:
-        work = {Call.FREEZE: self._freeze, Call.ABORT: self.service.abort}[call]
+        works: dict[Call, Callable[[int], Awaitable[None]]] = {Call.FREEZE: self._freeze, Call.ABORT: self.service.abort}
+        work = works[call]
         self._begin(self._call(snap, call, lambda: work(snap)))
 
     def _state(self, snap: int) -> State:
@@ -294,7 +295,7 @@ def play(seeds: range) -> Counter[str]:
     return verdicts
 
 
-def test_random_schedules_keep_the_rules():
+def test_random_schedules_keep_the_rules() -> None:
     verdicts = play(range(SCHEDULES))
     assert verdicts["held"] > SCHEDULES / 10, verdicts  # or the schedules try nothing
     assert verdicts["lost"] > SCHEDULES / 20, verdicts
@@ -312,13 +313,13 @@ def nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gate, "wrote", lambda gate, size: None)
 
 
-def test_control_a_gate_that_ignores_its_deadline_is_caught(monkeypatch: pytest.MonkeyPatch):
+def test_control_a_gate_that_ignores_its_deadline_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     deadlines_are_ignored(monkeypatch)
     with pytest.raises(AssertionError, match="past the deadline"):
         play(range(50))
 
 
-def test_control_a_gate_that_does_not_count_is_caught(monkeypatch: pytest.MonkeyPatch):
+def test_control_a_gate_that_does_not_count_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing_is_counted(monkeypatch)
     with pytest.raises(AssertionError, match="held, but written to"):
         play(range(100, 50 * SCHEDULES))  # the first that notices is soon after
