@@ -3,7 +3,8 @@
 A risky line calls `hit("redo.before_sync")`. Normally that is one dictionary look-up in an empty dictionary. A test
 arms a place with a function; a child process arms places from the environment variable `JETWIRE_FAILPOINTS`
 (`name=kill`, `name=kill:3` for the third hit, `name=error`; `name=pause:0.5` says so on stderr and sleeps, once, in
-whatever runs there; `name=slow:0.1` sleeps every time), which the tests alone set.
+whatever runs there; `name=stop` says so and stops the process until somebody continues it; `name=slow:0.1` sleeps every
+time), which the tests alone set.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ def _pause(name: str, seconds: float) -> None:
     time.sleep(seconds)
 
 
+def _stop(name: str) -> None:
+    os.write(2, f"failpoint {name}\n".encode())
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _slow(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -75,5 +81,5 @@ def arm_from_environment(text: str) -> None:
         if verb == "slow":
             arm(name, partial(_slow, float(count)))
             continue
-        action = {"kill": _kill, "error": _fail}[verb]
-        arm(name, _after(int(count or 1), action))
+        actions: dict[str, Callable[[], None]] = {"kill": _kill, "error": _fail, "stop": partial(_stop, name)}
+        arm(name, _after(int(count or 1), actions[verb]))

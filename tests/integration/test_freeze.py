@@ -23,14 +23,15 @@ JETWIRE = [sys.executable, "-m", "jetwire"]
 
 
 class Load:
-    """Commits as fast as it can, and knows when each was begun and when it was acknowledged."""
+    """Commits as fast as it can, or with pauses, and knows when each was begun and when it was acknowledged."""
 
-    def __init__(self, server: ServerProcess, name: str) -> None:
+    def __init__(self, server: ServerProcess, name: str, pause_seconds: float = 0.0) -> None:
         self.begun: dict[str, float] = {}
         self.done: dict[str, float] = {}
         self._stop = threading.Event()
         self._lines = server.connect()
         self._name = name
+        self._pause_seconds = pause_seconds
         instance = self._lines.call("Hello")["instances"][0]["instance"]
         self._sesid = self._lines.call("BeginSession", instance=instance)["sesid"]
         self._lines.ask("AttachDatabase", sesid=self._sesid, database="load.edb")
@@ -47,6 +48,7 @@ class Load:
             self.done[name] = time.monotonic()
             self._lines.call("CloseTable", sesid=self._sesid, tableid=answer["result"]["tableid"])
             number += 1
+            time.sleep(self._pause_seconds)
 
     def wait_for_its_end(self) -> None:
         """Of a load whose server died: nothing more is acknowledged after this."""
@@ -118,7 +120,9 @@ def digest_of(server: ServerProcess) -> dict[str, object]:
     return database
 
 
-def test_a_copy_taken_while_frozen_recovers_to_exactly_the_acknowledged_commits(server: ServerProcess, loads: list[Load], tmp_path: Path):
+def test_a_copy_taken_while_frozen_recovers_to_exactly_the_acknowledged_commits(
+    server: ServerProcess, loads: list[Load], tmp_path: Path
+) -> None:
     with server.connect() as lines:
         for round_ in range(3):
             snap = prepare(lines, grbit=4)
@@ -147,7 +151,7 @@ def test_a_copy_taken_while_frozen_recovers_to_exactly_the_acknowledged_commits(
             assert frozen["manifest"]["snapId"] == snap
 
 
-def test_the_waiting_commits_are_all_answered_after_the_thaw(server: ServerProcess, loads: list[Load]):
+def test_the_waiting_commits_are_all_answered_after_the_thaw(server: ServerProcess, loads: list[Load]) -> None:
     with server.connect() as lines:
         snap = prepare(lines)
         lines.call("OSSnapshotFreeze", snapId=snap)
@@ -163,7 +167,7 @@ def test_the_waiting_commits_are_all_answered_after_the_thaw(server: ServerProce
         assert all(len(load.done) > count for load, count in before.items())
 
 
-def test_a_commit_and_a_thaw_on_one_connection_do_not_lock_each_other_out(server: ServerProcess):
+def test_a_commit_and_a_thaw_on_one_connection_do_not_lock_each_other_out(server: ServerProcess) -> None:
     with server.connect() as lines:
         instance = lines.call("Hello")["instances"][0]["instance"]
         sesid = lines.call("BeginSession", instance=instance)["sesid"]
@@ -186,7 +190,7 @@ def test_a_commit_and_a_thaw_on_one_connection_do_not_lock_each_other_out(server
             assert "result" in answers["c0"]
 
 
-def test_a_stopped_server_cannot_hold_the_freeze_past_its_deadline(server: ServerProcess, loads: list[Load]):
+def test_a_stopped_server_cannot_hold_the_freeze_past_its_deadline(server: ServerProcess, loads: list[Load]) -> None:
     with server.connect() as lines:
         snap = prepare(lines)
         lines.call("OSSnapshotFreeze", snapId=snap, leaseMs=500)
@@ -203,7 +207,7 @@ def test_a_stopped_server_cannot_hold_the_freeze_past_its_deadline(server: Serve
         assert lines.error("OSSnapshotThaw", snapId=snap) == "JET_errOSSnapshotInvalidSnapId"
 
 
-def test_a_server_killed_while_frozen_says_after_its_restart_that_the_freeze_was_lost(server: ServerProcess):
+def test_a_server_killed_while_frozen_says_after_its_restart_that_the_freeze_was_lost(server: ServerProcess) -> None:
     with server.connect() as lines:
         snap = prepare(lines)
         lines.call("OSSnapshotFreeze", snapId=snap)
@@ -216,7 +220,7 @@ def test_a_server_killed_while_frozen_says_after_its_restart_that_the_freeze_was
         assert 2004 in events
 
 
-def test_a_server_stopped_while_frozen_says_after_its_restart_that_the_freeze_was_lost(server: ServerProcess):
+def test_a_server_stopped_while_frozen_says_after_its_restart_that_the_freeze_was_lost(server: ServerProcess) -> None:
     """Told to end (SIGTERM), not killed: it writes nothing on its way out, and the next start is as after a crash."""
     with server.connect() as lines:
         snap = prepare(lines)
@@ -240,7 +244,7 @@ def is_open(server: ServerProcess) -> bool:
         return bool(lines.call("SnapshotStatus")["state"] == "none")
 
 
-def test_the_orchestrated_run_is_consistent(server: ServerProcess, loads: list[Load], tmp_path: Path):
+def test_the_orchestrated_run_is_consistent(server: ServerProcess, loads: list[Load], tmp_path: Path) -> None:
     done = run(server, "--manifest", str(tmp_path / "m.json"), "--truncate", "--exec", "cp", "-a", str(server.data), str(tmp_path / "copy"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["servers"][0]["verdict"]["held"]
@@ -263,14 +267,14 @@ def test_the_orchestrated_run_is_consistent(server: ServerProcess, loads: list[L
         (["--server", "tcp://127.0.0.1:1", "--exec", "true"], 4),
     ],
 )
-def test_every_failure_has_its_exit_code_and_leaves_the_gate_open(server: ServerProcess, arguments: list[str], code: int):
+def test_every_failure_has_its_exit_code_and_leaves_the_gate_open(server: ServerProcess, arguments: list[str], code: int) -> None:
     done = run(server, *arguments)
     assert done.returncode == code, (done.stdout, done.stderr)
     assert is_open(server)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_orchestrator_that_is_told_to_end_or_killed_leaves_nothing_frozen(server: ServerProcess, number: signal.Signals):
+def test_an_orchestrator_that_is_told_to_end_or_killed_leaves_nothing_frozen(server: ServerProcess, number: signal.Signals) -> None:
     command = [*JETWIRE, "--url", server.addresses["tcp"], "snapshot", "run", "--exec", "sleep", "30"]
     orchestrator = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     with server.connect() as lines:
