@@ -71,6 +71,7 @@ class Place:
         self._chunk_i = 0
         self._chunk_forward = True
         self._chunk_size = 0
+        self._found = (-1, b"", b"")  # by Seek in an ordinary call: the store's number then, bookmark, row
         self._schema_held = -1  # the transaction that holds the table's schema lock for this cursor
 
     # -- what others ask ----------------------------------------------------------------------------------------
@@ -154,6 +155,13 @@ class Place:
         value, from_pages = session.instance.store.newest(tree, key)
         session.count_reads(1, from_pages)
         return value
+
+    def _newest_record(self) -> bytes | None:
+        """The record it is on, in an ordinary call."""
+        number, bookmark, row = self._found
+        if bookmark is self.bookmark and self.store.unchanged(number):
+            return row
+        return self._newest(self.plan.rows.tree, self.bookmark)
 
     @property
     def updatable(self) -> bool:

@@ -103,10 +103,10 @@ class Retrieval(Updates):
     async def retrieve_all(self) -> dict[int, Any]:
         """All values of the current record that are not NULL, by column id, long ones included: the fastest way."""
         if self.state == ON and self.ordinary:
-            row = self._newest(self.plan.rows.tree, self.bookmark)
+            row = self._newest_record()
             if row is None:
                 raise JetError(Err.RecordDeleted)
-            if not self.plan.has_long:
+            if not self.plan.has_long or not self.plan.codec.references(row):
                 self._chunk = []
                 return self.plan.codec.decode(row)
         return await self._read(self._all)

@@ -9,7 +9,7 @@ from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.navigation import Navigation
 from jetwire_server.engine.place import GAP, ON
-from jetwire_server.engine.values import MANY, successor
+from jetwire_server.engine.values import MANY, PRIMARY, successor
 from jetwire_server.store.interface import Row, Transaction
 
 _KEY_BITS = all_bits(MakeKeyGrbit)
@@ -28,7 +28,8 @@ class Seeking(Navigation):
 
     def make_key(self, value: Any, grbit: int = 0) -> None:
         """The value of the search key's next column."""
-        self.session.check()
+        if self.session.refusal is not None:
+            self.session.check()
         if grbit & ~_KEY_BITS:
             raise JetError(Err.InvalidGrbit)
         self.search.add(value, grbit)
@@ -85,16 +86,31 @@ class Seeking(Navigation):
         """To the entry that stands in the named relation to the search key. Warns SeekNotEqual and UniqueKey."""
         relation = grbit & _RELATIONS
         self.cancel_update()
+        if grbit == _EQ and self.at.kind != MANY and self.search.prepared and self.ordinary:
+            self._seek_newest()
+            return
         if not relation or relation & relation - 1 or grbit & ~(_RELATIONS | _SET_RANGE | _CHECK_UNIQUE):
             raise JetError(Err.InvalidParameter if not relation or relation & relation - 1 else Err.InvalidGrbit)
         self.session.check()
         key, complete = self.take_key()
         self._drop_range()
-        if grbit == _EQ and self.at.kind != MANY and self.ordinary:
-            value = self._newest(self.at.tree, key)
-            self._land(key, None if value is None else (key, value))
-        else:
-            await self._read(self._seek, key, complete, grbit)
+        await self._read(self._seek, key, complete, grbit)
+
+    def _seek_newest(self) -> None:
+        """To the one entry of a key, in an ordinary call. What it finds is remembered: the record is asked for next."""
+        search, at = self.search, self.at
+        key = search.data
+        search.reset()
+        self._drop_range()
+        number = self.store.published
+        value = self._newest(at.tree, key)
+        self._chunk = []
+        if value is None:
+            self._put_at(GAP, key)
+            raise JetError(Err.RecordNotFound)
+        self._put_on(key, value)
+        if at.kind == PRIMARY:
+            self._found = (number, key, value)
 
     async def _seek(self, txn: Transaction, key: bytes, complete: bool, grbit: int) -> None:
         self.moved_in = self.session.level

@@ -41,6 +41,7 @@ class KeyMaker:
         self.allows_some_nulls, self.allows_first_null = some, first
         self.allows_all_nulls = first and not grbit & CreateIndexGrbit.IndexIgnoreNull
         self.encoders = tuple(self._encoder(s) for s in spec.segments)
+        self.first_number = self._first_number()
         self.varying = self._varying_segments()
         self._plain = not any(s.tagged or s.multi_valued for s in spec.segments) and spec.tuples is None and not spec.conditions_null
         self.key: Callable[[Sequence[Any]], bytes] = self._compile_key()
@@ -140,6 +141,12 @@ class KeyMaker:
             return fixed.encoder(segment.coltyp, segment.descending, self.null(segment), self.dot_net_guid)
         room = self.key_most
         return lambda value: encode(value, room)[0]
+
+    def _first_number(self) -> fixed.Encode | None:
+        """Of an index that begins with a column of one size: that segment's encoder."""
+        segment = self.spec.segments[0]
+        size = fixed.BODY_SIZE.get(segment.coltyp)
+        return self._alone(segment, self.encoders[0]) if size is not None and size < self.key_most and self.spec.tuples is None else None
 
     # -- using
 

@@ -29,6 +29,7 @@ _PARTIAL: Final = int(MakeKeyGrbit.PartialColumnStartLimit | MakeKeyGrbit.Partia
 _END: Final = int(MakeKeyGrbit.FullColumnEndLimit | MakeKeyGrbit.PartialColumnEndLimit)
 _STRING, _SUBSTRING = int(MakeKeyGrbit.StrLimit), int(MakeKeyGrbit.SubStrLimit)
 _ANY_LIMIT: Final = _LIMITS | _STRING | _SUBSTRING
+_NOT_A_VALUE: Final = (TypeError, ValueError, AttributeError, OverflowError, struct.error)  # what encoders raise
 
 
 class SearchKey:
@@ -37,10 +38,11 @@ class SearchKey:
     `maker` may be None for a table without a primary index, which takes NormalizedKey only.
     """
 
-    __slots__ = ("columns", "cut", "data", "limit", "maker", "prepared")
+    __slots__ = ("_first_number", "columns", "cut", "data", "limit", "maker", "prepared")
 
     def __init__(self, maker: KeyMaker | None) -> None:
         self.maker = maker
+        self._first_number = maker.first_number if maker else None
         self.reset()
 
     def reset(self) -> None:
@@ -50,6 +52,8 @@ class SearchKey:
 
     def add(self, value: Any, grbit: int = 0) -> None:
         """The value of the next column. None, and an empty value without KeyDataZeroLength, are NULL."""
+        if type(value) is int and grbit == _NEW and self._first_number is not None and self._begin(value):
+            return
         flags = int(grbit)
         if flags & _NORMALIZED:
             self._take_normalized(value)
@@ -77,6 +81,18 @@ class SearchKey:
         self.columns += 1
         self.prepared = True
 
+    def _begin(self, number: int) -> bool:
+        """A new key that begins with a number, as most do; False if it is not one for this column."""
+        assert self._first_number is not None
+        try:
+            self.data = self._first_number(number)
+        except _NOT_A_VALUE:
+            return False
+        self.columns = 1
+        self.prepared = True
+        self.limit = self.cut = False
+        return True
+
     def _take_normalized(self, value: Any) -> None:
         if not isinstance(value, bytes):
             raise JetError(Err.InvalidParameter, "a normalized key is bytes")
@@ -94,7 +110,7 @@ class SearchKey:
         value = self._prepare(maker, segment, value, flags)
         try:
             part, self.cut = maker.encoders[self.columns](value, room)
-        except (TypeError, ValueError, AttributeError, OverflowError, struct.error) as error:
+        except _NOT_A_VALUE as error:
             raise JetError(Err.InvalidBufferSize, f"not a value of {segment.coltyp.name}: {error}") from None
         self.data += self._limited(segment, value, part, room + 1, flags) if flags & _ANY_LIMIT else part
 

@@ -16,7 +16,7 @@ from typing import Any
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.rows.columns import ABSENT, ColumnSpec, LongRef, compile_columns
 from jetwire_server.rows.json_view import JsonView
-from jetwire_server.rows.plans import DAMAGE, PlanCache, ReadPlan, damaged, guid_of
+from jetwire_server.rows.plans import DAMAGE, PlanCache, ReadPlan, Typed, damaged, guid_of
 from jetwire_server.rows.shape import SLOT_SIZES, Kind, pack_shape, shape_of
 from jetwire_server.rows.text import (
     decode_json,
@@ -44,10 +44,11 @@ class RowCodec:
         self._defaults = {i: c.default for i, c in self._columns.items() if c.default is not None}
         self._writers: PlanCache[WritePlan] = PlanCache()  # by the ids to write, in the order given
         self._shapes: PlanCache[bytes] = PlanCache()  # by the ids and kinds to write
-        # By shape: all, and those of rows that are nothing but texts, for which a look-up and two calls into C do.
+        # By shape: all, and those of rows that are nothing but texts, or texts and slots, for which a look-up and a few calls into C do.
         self._readers: PlanCache[ReadPlan] = PlanCache()
         self._plain_holes: PlanCache[tuple[bytes, ...]] = PlanCache()
         self._plain_named_holes: PlanCache[tuple[bytes, ...]] = PlanCache()
+        self._typed: PlanCache[Typed] = PlanCache()
         self._views: PlanCache[JsonView] = PlanCache()
         self._everything = JsonView(self._columns, None, False)
         self._plain_names = self._everything.plain_names.plans
@@ -154,6 +155,8 @@ class RowCodec:
                 if plan.plain:
                     self._plain_holes.keep(plan.layout.shape, plan.holes, weight)
                     self._plain_named_holes.keep(plan.layout.shape, plan.named_holes(self._names), weight)
+                elif (typed := plan.typed()) is not None:
+                    self._typed.keep(plan.layout.shape, typed, weight)
             return plan
         except DAMAGE as error:
             damaged(error)
@@ -165,7 +168,12 @@ class RowCodec:
         """
         try:
             size = row[0]
-            holes = self._plain_holes.plans.get(row[:size])
+            shape = row[:size]
+            typed = self._typed.plans.get(shape)
+            if typed is not None:
+                at, text, unpack, commas, decode, ids = typed
+                return dict(zip(ids, unpack(row, at) + decode(row[text:] % commas), strict=True))
+            holes = self._plain_holes.plans.get(shape)
             if holes is not None:
                 values: dict[int, Any] = decode_plain_texts(row[size:] % holes)
                 if len(values) == len(holes) - 1:

@@ -17,7 +17,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server.limits import ROW_PLANS_WEIGHT_MAX
 from jetwire_server.rows.columns import CompiledColumn
 from jetwire_server.rows.shape import SLOT_SIZES, Kind, shape_of, unpack_shape
-from jetwire_server.rows.text import encode_json, line_feeds
+from jetwire_server.rows.text import encode_json, line_feeds, tuple_decoder
 
 Plan = TypeVar("Plan")
 
@@ -107,6 +107,17 @@ def read_layout(row: bytes, columns: dict[int, CompiledColumn]) -> Layout:
     return Layout(shape, tuple(stored), offset, pieces)
 
 
+class Typed(NamedTuple):
+    """A shape whose values need no look of ours: two calls into C unpack the slots and decode the text, and check both."""
+
+    slots: int  # where they begin
+    text: int
+    unpack: Callable[[bytes, int], tuple[Any, ...]]
+    commas: tuple[bytes, ...]  # what makes the text a JSON array
+    decode: Callable[[bytes], tuple[Any, ...]]
+    ids: tuple[int, ...]  # of the slots, then of the text's values
+
+
 def slots_struct(layout: Layout) -> struct.Struct:
     """Unpacks the slots of the living columns, and skips the others."""
     return struct.Struct("<" + "".join(e.column.type.code if e.column else f"{SLOT_SIZES[e.kind]}x" for e in layout.slots()))
@@ -158,6 +169,24 @@ class ReadPlan:
         """`holes` with the columns' names."""
         texts = self.layout.texts()
         return (*((b"," if i else b"{") + encode_json(names[e.id]) + b":" for i, e in enumerate(texts)), b"}")
+
+    def typed(self) -> Typed | None:
+        """How rows of the usual kind are decoded: slots and single values in untagged columns, all of them of living columns."""
+        columns = [e.column for e in self.layout.texts() if e.kind == Kind.TEXT and e.column and not e.column.tagged]
+        kinds = tuple(c.type.python for c in columns)
+        if (
+            not kinds
+            or len(kinds) != self.layout.pieces
+            or not {str, bytes}.issuperset(kinds)
+            or self.guids
+            or self.has_gone
+            or self.defaults
+        ):
+            return None
+        slots = self.slots or struct.Struct("")
+        commas = (b"[", *[b","] * (len(kinds) - 1), b"]")
+        ids = (*self.slot_ids, *(c.id for c in columns))
+        return Typed(len(self.layout.shape), self.text, slots.unpack_from, commas, tuple_decoder(kinds), ids)
 
     @property
     def plain(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -28,6 +28,11 @@ _decode_values = msgspec.json.Decoder(dict[int, Any]).decode
 decode_plain_texts: Final = msgspec.json.Decoder(dict[int, str]).decode  # a text by id; raises ValueError for a lone surrogate
 decode_named_texts: Final = msgspec.json.Decoder(dict[str, str]).decode
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def tuple_decoder(kinds: tuple[type, ...]) -> Callable[[bytes], tuple[Any, ...]]:
+    """Decodes a JSON array of just so many values of these kinds (str, or bytes in base64); raises ValueError for anything else."""
+    return msgspec.json.Decoder(tuple[kinds]).decode  # type: ignore[valid-type]
 
 
 def join_pieces(pieces: Sequence[bytes]) -> bytes:

@@ -224,6 +224,15 @@ class Store(Protocol):
         """At most `limit` rows from the key `low` on, as a transaction that began now would scan them, and how many the pages gave."""
         ...
 
+    @property
+    def published(self) -> int:
+        """The number of the newest commit that `newest` sees."""
+        ...
+
+    def unchanged(self, since: int) -> bool:
+        """Whether what `newest` answered when `published` was `since` is still its answer. False also while the instance is unavailable."""
+        ...
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         """If the key is held by a commit that is on its way: calls once, when that has ended either way. False: it is not.
 

@@ -124,6 +124,13 @@ class MemoryStore:
         finally:
             txn.rollback_now()
 
+    @property
+    def published(self) -> int:
+        return self._published
+
+    def unchanged(self, since: int) -> bool:
+        return since == self._published
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         return False  # a commit is over as soon as it begins
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_left
 from typing import Any
 
@@ -39,6 +40,25 @@ def test_columns_one_after_another_make_the_key_of_the_row() -> None:
     segments = (LONG, TEXT, UNICODE, BINARY)
     row = [7, "abc", "def", b"ghi"]
     assert search(*((v, 0) for v in row), segments=segments).data == KeyMaker(KeySpec(segments)).key(row)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("coltyp", [C.Long, C.Short, C.UnsignedByte, C.Currency, C.IEEEDouble, C.Bit])
+@pytest.mark.parametrize("value", [0, 1, 255, 256, 1 << 31, -1, 1 << 63, 1 << 1100])
+def test_a_key_that_begins_with_a_number(coltyp: Coltyp, descending: bool, value: int) -> None:
+    segment = SegmentSpec(coltyp, descending)
+    for segments, more in ((segment,), ()), ((segment, TEXT), (("x", 0),)):
+        maker = KeyMaker(KeySpec(segments))
+        try:
+            row_key = maker.key([value, *(v for v, _ in more)])
+        except (struct.error, OverflowError):
+            made = SearchKey(maker)
+            with pytest.raises(JetError) as caught:
+                made.add(value, NEW)
+            assert (caught.value.code, made.prepared) == (Err.InvalidBufferSize, False)
+        else:
+            assert search((value, 0), *more, segments=segments).data == row_key
+    assert search((value & 1, M.FullColumnEndLimit), segments=(segment,)).limit
 
 
 def test_empty_is_null_unless_told_otherwise() -> None:

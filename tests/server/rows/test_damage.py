@@ -67,6 +67,25 @@ def test_the_control_is_no_damage() -> None:
     assert damage_of(WHOLE) == 0
 
 
+def test_slots_and_text_that_say_other_things_than_the_shape() -> None:
+    """Rows of the usual kind are decoded in two steps, after each of which there could be too little or too much."""
+    CODEC.decode(WHOLE)  # from here on its shape is known
+    text = WHOLE.index(b"%")
+    wrong = [
+        WHOLE[:text],
+        WHOLE[: text - 1],
+        WHOLE[:-2],
+        WHOLE + b'"x"%b',
+        WHOLE[:text] + b'%b5%b"AAAA"%b',
+        WHOLE[:text] + b'%b"name"%b"AAA"%b',
+    ]
+    for row in wrong:
+        with pytest.raises(JetError) as caught:
+            CODEC.decode(row)
+        assert caught.value.code == Err.RecordFormatConversionFailed
+    assert CODEC.decode(WHOLE[:text] + b'%b"\\ud800"%b"AAAA"%b') == {1: 1, 128: "\ud800", 129: b"\0\0\0"}
+
+
 @relaxed
 @given(st.binary(max_size=40).filter(no_width))
 @example(b"")

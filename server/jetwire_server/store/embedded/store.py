@@ -216,6 +216,9 @@ class EmbeddedStore:
         finally:
             txn.rollback_now()
 
+    def unchanged(self, since: int) -> bool:
+        return since == self.published and not self._problems and not self.gate.latched
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         holder = self.key_locks.holder(tree, key)
         if type(holder) is not StoreTransaction or holder.state != COMMITTING or self.gate.closing:
