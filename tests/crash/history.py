@@ -21,7 +21,8 @@ class State:
 
     def written(self, rows: dict[tuple[str, int, bytes], bytes | None]) -> State:
         """After a commit of these rows; None deletes."""
-        attached, fresh = dict(self.attached), set()
+        attached = dict(self.attached)
+        fresh: set[str | tuple[str, int]] = set()  # what has been copied
         for (path, number, key), value in rows.items():
             if path not in fresh:
                 fresh.add(path)

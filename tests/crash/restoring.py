@@ -28,6 +28,7 @@ from jetwire_server import failpoints
 from jetwire_server.backup import restore as restoring
 from jetwire_server.backup.directory import backup_instance
 from jetwire_server.backup.inplace import restore_instance
+from jetwire_server.backup.manifest import BackupFile
 from jetwire_server.backup.restore import Until
 from jetwire_server.clock import SystemClock
 from jetwire_server.events import EventLog
@@ -156,7 +157,7 @@ def streams(seed: int, harms: int, *, checksums: bool = True) -> Result:
     return result
 
 
-def _copy_unchecked(source: LocalFiles, target: LocalFiles, wanted: restoring.BackupFile) -> None:
+def _copy_unchecked(source: LocalFiles, target: LocalFiles, wanted: BackupFile) -> None:
     restoring.copy_file(source, wanted.path, target, wanted.path)
 
 

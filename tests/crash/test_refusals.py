@@ -21,6 +21,8 @@ from jetwire_server import limits
 from jetwire_server.files.directory_lock import refuse_network_file_system
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo import checkpoint, generation
+from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.position import SECTOR_BYTES
 from jetwire_server.store.embedded import contents, structure
 from jetwire_server.store.embedded.layout import seal
 from jetwire_server.store.interface import tree_id
@@ -67,16 +69,16 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # -- harms: (directory, another instance's directory) ------------------------------------------------------------------
 def newer_log(root: Path, _: Path) -> None:
     data = (root / "edb.log").read_bytes()
-    header = generation.decode_header(data[: generation.SECTOR_BYTES], "edb.log")
+    header = generation.decode_header(data[:SECTOR_BYTES], "edb.log")
     known, generation.FORMAT = generation.FORMAT, 99
     try:
-        (root / "edb.log").write_bytes(header.encode() + data[generation.SECTOR_BYTES :])
+        (root / "edb.log").write_bytes(header.encode() + data[SECTOR_BYTES:])
     finally:
         generation.FORMAT = known
 
 
 def newer_checkpoint(root: Path, _: Path) -> None:
-    files, names = LocalFiles(root), checkpoint.LogNames()
+    files, names = LocalFiles(root), LogNames()
     found = checkpoint.load_checkpoint(files, names)
     assert found is not None
     known, checkpoint.FORMAT = checkpoint.FORMAT, 99

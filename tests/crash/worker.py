@@ -43,7 +43,7 @@ Rows = dict[tuple[int, bytes], bytes]  # (slot, key) of tree 1
 
 def said(messages: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Whole messages: the last one may be cut."""
-    return MESSAGE.iter_unpack(messages[: len(messages) // MESSAGE.size * MESSAGE.size])  # type: ignore[return-value]
+    return MESSAGE.iter_unpack(messages[: len(messages) // MESSAGE.size * MESSAGE.size])
 
 
 def rows_of(seed: int, who: int, n: int) -> tuple[dict[tuple[int, bytes], bytes | None], bool]:

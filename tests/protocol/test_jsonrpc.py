@@ -17,6 +17,8 @@ from tests.support.edge_server import answer
 
 
 def subtract(params: Any) -> int:
+    first: int
+    second: int
     first, second = params if isinstance(params, list) else (params["minuend"], params["subtrahend"])
     return first - second
 
@@ -104,7 +106,7 @@ def test_the_edge_table(name: str, sent: bytes, expected: Any) -> None:
 
 
 def test_the_comparison_itself_can_fail() -> None:
-    right = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "Invalid params", "data": {"member": "x"}}}
+    right: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "Invalid params", "data": {"member": "x"}}}
     expected = {**right, "member": "x", "error": {"code": -32602, "message": "Invalid params"}}
     assert fits(right, expected)
     assert not fits({**right, "id": "1"}, expected)

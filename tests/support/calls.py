@@ -33,7 +33,7 @@ class Form:
     alone: bool = False  # it wants a server of its own: it ends it, or is true of a fresh one only
 
 
-TEXT = {"coltyp": "LongText", "cp": 1200}
+TEXT: dict[str, Any] = {"coltyp": "LongText", "cp": 1200}
 COLUMNS = [
     {"name": "id", "coltyp": "Long"},
     {"name": "name", **TEXT},

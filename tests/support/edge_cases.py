@@ -201,7 +201,7 @@ def good_requests() -> list[Case]:
 
 def notifications() -> list[Case]:
     """A notification is never answered, whatever is wrong with its method or params."""
-    params = ({}, [], {"x": 1}, [1], {"calls": []})
+    params: tuple[Any, ...] = ({}, [], {"x": 1}, [1], {"calls": []})
     out: list[Case] = []
     for method in ("Ping", "foobar", "rpc.foobar", "", "Seek"):
         for given in params:
@@ -262,7 +262,8 @@ def wrong_params() -> list[Case]:
             error(-32602, member="keyDescription"),
         ),
     ]
-    for value in ("1", 1.0, 1.5, True, False, None, [], {}, 2**64, -(2**63) - 1, 10**40):
+    values: tuple[Any, ...] = ("1", 1.0, 1.5, True, False, None, [], {}, 2**64, -(2**63) - 1, 10**40)
+    for value in values:
         out.append((f"sesid {value!r}"[:40], call("Seek", {**seek, "sesid": value}), error(-32602, member="sesid")))
     for value in (None, True, 1.0, "SeekEQ", {}, [1], ["Foo"], ["SeekEQ", "Foo"], [""], ["seekeq"], [None], [["SeekEQ"]], 2**64):
         out.append((f"grbit {value!r}"[:40], call("Seek", {**seek, "grbit": value}), error(-32602, member="grbit")))
@@ -298,7 +299,7 @@ def dead_handles() -> list[Case]:
         (f"alias {a}", call(a, [99]), DEAD)
         for a in ("BeginTransaction2", "BeginTransaction3", "JetBeginTransaction", "JetCommitTransaction2", "DupSession")
     ]
-    keys = (["+a", "-b"], "+a\0-b\0\0", [], "")
+    keys: tuple[Any, ...] = (["+a", "-b"], "+a\0-b\0\0", [], "")
     out += [
         (f"index key {k!r}", call("CreateIndex", {"sesid": 99, "tableid": 1, "indexname": "i", "keyDescription": k}), DEAD) for k in keys
     ]

@@ -11,7 +11,7 @@ from typing import Any
 from jetwire_server.clock import ManualClock
 
 
-class _NoWaiting(selectors.DefaultSelector):  # type: ignore[valid-type,misc]  # what the platform has is known at run time
+class _NoWaiting(selectors.DefaultSelector):
     """Instead of waiting, moves the clock."""
 
     clock: ManualClock

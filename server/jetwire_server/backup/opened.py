@@ -32,6 +32,7 @@ class OpenedFile:
     offset: int = 0
     checked: bool = True  # a copy of a database is not, at first
     ended: bool = False
+    closed: bool = False
 
     def aim(self, size: int, offset: int | None) -> None:
         """Refuses what cannot be read; `offset` goes back to what was read before."""
@@ -55,6 +56,7 @@ class OpenedFile:
         return data
 
     def close(self) -> None:
+        self.closed = True
         if self.file is not None:
             self.file.close()
 
@@ -96,7 +98,7 @@ async def _in_a_thread(work: Callable[[], LocalFile]) -> LocalFile:
 
 
 async def check_copy(scratch: LocalFiles, opened: OpenedFile) -> BackupFile:
-    """Reads the copy of a database whole, and answers its size and digest. It gives way to others at each step."""
+    """Reads the copy of a database whole, and answers its size and digest. It gives way at each step, and ends when the copy is closed."""
     assert opened.file is not None
     copy = opened.file.path
 
@@ -104,6 +106,8 @@ async def check_copy(scratch: LocalFiles, opened: OpenedFile) -> BackupFile:
         for fault in check_database(scratch, copy):
             if fault is not None:
                 raise JetError(Err.ReadVerifyFailure, f"{opened.name}: {fault}; the backup of this database is given up")
+            if opened.closed:
+                raise JetError(Err.BackupAbortByCaller, f"{opened.name} was closed while it was checked")
             time.sleep(limits.BACKUP_BREATHE_SECONDS)
         return sha256_of(scratch, copy)
 

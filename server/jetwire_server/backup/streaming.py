@@ -46,6 +46,7 @@ class Backup:
         self._storage = storage
         self._scratch = LocalFiles(f"{storage.files.root}/{SCRATCH_DIRECTORY}/{SCRATCH_BACKUP}")
         self._turn = asyncio.Lock()  # calls of one backup may come together; each finds what the one before has left
+        self._checking: asyncio.Task[BackupFile] | None = None  # of the copy that is open: it goes on if its caller hangs up
         self._logs = LogsOfBackup(storage)
         self._checkpoint = b""
         self._stamp: Stamp | None = None
@@ -91,9 +92,11 @@ class Backup:
         self.finished = True
         if self.state is not State.STOPPED:
             self.state = State.NONE
-        self.close_opened()
-        self._logs.close()
-        self.instance.backups -= 1
+        try:
+            await self._close_opened()
+        finally:
+            self._logs.close()
+            self.instance.backups -= 1
         await asyncio.to_thread(self._clear_scratch)
 
     @contextmanager
@@ -162,10 +165,12 @@ class Backup:
 
     async def _check(self, opened: OpenedFile) -> None:
         """A backup with damage in it must not push out a good one: the copy is read whole before it is handed out."""
+        if self._checking is None:
+            self._checking = asyncio.get_running_loop().create_task(check_copy(self._scratch, opened))
         try:
-            self._done[opened.name] = await check_copy(self._scratch, opened)
+            self._done[opened.name] = await asyncio.shield(self._checking)
         except JetError:
-            self.close_opened()
+            await self._close_opened()
             raise
         opened.checked = True
 
@@ -173,15 +178,18 @@ class Backup:
         async with self._turn:
             self.step(Call.CLOSE)
             opened = self._find(handle)
-            self.close_opened()
+            await self._close_opened()
             return opened
 
-    def close_opened(self) -> None:
+    async def _close_opened(self) -> None:
         opened, self.opened = self.opened, None
         if opened is not None:
             if opened.ended:
                 self._read.add(opened.name)
             opened.close()
+        checking, self._checking = self._checking, None
+        if checking is not None:  # the next copy has the name of this one
+            await asyncio.gather(asyncio.shield(checking), return_exceptions=True)
 
     def _find(self, handle: int) -> OpenedFile:
         if self.opened is None or self.opened.handle != handle:

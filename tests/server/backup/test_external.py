@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +129,11 @@ async def test_a_restored_database_may_be_restored_again_after_its_file_was_put_
     assert await placed.rows_in() == placed.saved
 
 
+def remove(paths: Iterator[Path]) -> None:
+    for path in paths:
+        path.unlink()
+
+
 def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
@@ -145,7 +150,7 @@ REFUSED: dict[str, tuple[Err, dict[str, Any], Spoil]] = {
     "the server's own": (Err.InvalidPath, {"log_path": ".server"}, lambda p: None),
     "no log directory": (Err.InvalidPath, {"backup_log_path": "ext/nowhere"}, lambda p: None),
     "no database": (Err.FileNotFound, {}, lambda p: (p.directory / "new.edb").unlink()),
-    "no log at all": (Err.FileNotFound, {}, lambda p: [path.unlink() for path in p.bk.iterdir()]),
+    "no log at all": (Err.FileNotFound, {}, lambda p: remove(p.bk.iterdir())),
     "no manifest": (Err.RestoreOfNonBackupDatabase, {}, lambda p: (p.bk / "backup.json").unlink()),
     "another database": (Err.RestoreOfNonBackupDatabase, {"databases": [("z.edb", "default/new.edb")]}, lambda p: None),
     "a log is missing": (Err.MissingRestoreLogFiles, {}, lambda p: p.logs()[0].unlink()),

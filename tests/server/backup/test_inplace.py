@@ -155,11 +155,17 @@ def other_log(directory: Path, elsewhere: Path) -> None:
         shutil.copy(path, directory)
 
 
+def older_log(directory: Path, _: Path) -> None:
+    for path in directory.glob("edb*.log"):
+        path.unlink()
+    shutil.copy(sorted((directory / "bk").glob("edb0*.log"))[-1], directory / "edb.log")
+
+
 UNFIT: dict[str, tuple[Callable[[Path, Path], object], Err]] = {
     "another instance's": (other_log, Err.InvalidLogSequence),
     "a gap": (lambda d, _: sorted(d.glob("edb0*.log"))[-2].unlink(), Err.MissingCurrentLogFiles),
     "older than the backup": (
-        lambda d, _: ([p.unlink() for p in d.glob("edb*.log")], shutil.copy(sorted((d / "bk").glob("edb0*.log"))[-1], d / "edb.log")),
+        older_log,
         Err.InvalidLogSequence,
     ),
 }

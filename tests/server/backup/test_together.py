@@ -13,6 +13,7 @@ import pytest
 from jetwire_protocol.data.flags import EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup import opened
+from jetwire_server.backup.manifest import sha256_of
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.pages import PageFile
@@ -56,7 +57,7 @@ async def test_reads_that_come_together_go_on_from_each_other(hosted: Hosted, tm
     await backups.get_log_info(instance)
     manifest = hosted.hosting.backups.find(instance).manifest
     assert manifest is not None
-    assert opened.sha256_of(LocalFiles(str(tmp_path)), "copy").sha256 == manifest.files[0].sha256
+    assert sha256_of(LocalFiles(str(tmp_path)), "copy").sha256 == manifest.files[0].sha256
     await backups.end(instance, ABORT)
 
 
@@ -170,3 +171,29 @@ async def test_a_caller_who_hangs_up_while_a_copy_is_checked_does_not_get_it_unc
     assert "a.edb" in [file.path for file in manifest.files]
     await backups.end(instance, ABORT)
     await take(backups, instance, tmp_path / "b")
+
+
+async def test_a_copy_that_is_closed_while_it_is_checked_is_out_of_the_next_ones_way(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB opens a file once in a process: two checks of one name were taken for damage."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    held, steps = Held(), 0
+
+    def slowly(files: LocalFiles, path: str) -> Iterator[object]:
+        nonlocal steps
+        for fault in check_database(files, path):
+            steps += 1
+            if steps == 1:
+                held.wait()
+            yield fault
+
+    await backups.begin(instance)
+    handle, _ = await backups.open(instance, "a.edb")
+    monkeypatch.setattr(opened, "check_database", slowly)
+    await _gone(asyncio.create_task(backups.read(instance, handle, READ)), held)
+    await backups.close(instance, handle)
+    assert steps == 1, "nobody wanted to know any more"
+    await fetch(backups, instance, "a.edb", tmp_path / "b", READ)
+    assert steps > 1
+    await backups.end(instance, ABORT)

@@ -6,8 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.server.coverage.flags import bench, play
 from tests.support.bench import Bench
 from tests.support.shown import not_seen, shown_by
+
+__all__ = ["bench", "play"]
 
 
 @pytest.fixture(autouse=True)

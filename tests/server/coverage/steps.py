@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.support.calls import BEGIN, Params, Step
 from tests.support.calls import D as DATABASE
 from tests.support.calls import I as INSTANCE
@@ -9,7 +11,7 @@ from tests.support.calls import S as SESSION
 from tests.support.calls import T as CURSOR
 
 LONG = {"coltyp": "Long"}
-TEXT = {"coltyp": "LongText", "cp": 1200}
+TEXT: dict[str, Any] = {"coltyp": "LongText", "cp": 1200}
 ID = {"name": "id", **LONG}
 PRIMARY = {"name": "pk", "key": ["+id"], "grbit": ["IndexPrimary"]}
 

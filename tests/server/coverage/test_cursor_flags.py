@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.coverage.flags import Player, bench, play
+from tests.server.coverage.flags import Player
 from tests.server.coverage.steps import LONG, PRIMARY, TEXT, made
 from tests.support.bench import SUCCESS
 from tests.support.calls import Step, T
 from tests.support.shown import shows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-assert bench
-assert play
 WORDS = made((), [{"name": "id", **LONG}, {"name": "a", **TEXT}, {"name": "b", **TEXT}], [PRIMARY, {"name": "words", "key": ["+a", "+b"]}])
 ROWS = [
     {"id": n, "a": a, "b": b} for n, (a, b) in enumerate([("", ""), ("ab", "x"), ("ab", "y"), ("abc", "x"), ("b", None), (None, "x")], 1)

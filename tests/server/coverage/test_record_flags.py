@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.server.coverage.flags import Player, bench, play
+from tests.server.coverage.flags import Player
 from tests.server.coverage.steps import LONG, OTHERS, PRIMARY, TEXT, made
 from tests.support.bench import SUCCESS, Bench
 from tests.support.shown import shows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-assert bench
-assert play
 BIG = b64encode(b"x" * 5_000).decode()
 LIKE_A_TABLE = made(
     (),

@@ -22,7 +22,7 @@ from tests.support.shown import Case, failures, shows_cases
 
 FIXED_DDL = made(("TableCreateFixedDDL",), [{"name": "id", **LONG}, {"name": "x", **TEXT}], [PRIMARY, {"name": "byX", "key": ["+x"]}])
 OF_MANY = made((), [{"name": f"c{n}", **LONG} for n in range(127)], [{"name": "pk", "key": ["+c0"], "grbit": ["IndexPrimary"]}])
-WIDE = {"coltyp": "Binary", "max": 255, "grbit": ["ColumnFixed"]}
+WIDE: dict[str, Any] = {"coltyp": "Binary", "max": 255, "grbit": ["ColumnFixed"]}
 OF_WIDE = made((), [{"name": f"c{n}", **WIDE} for n in range(125)], [{"name": "pk", "key": ["+c0"], "grbit": ["IndexPrimary"]}])
 NUMBERED = (Step("AddColumn", {**T, "columnname": "v", "columndef": {**LONG, "grbit": ["ColumnVersion"]}}),)
 INDEXED = (Step("OpenTempTable", {**S, "columns": [LONG], "grbit": ["TTIndexed"]}, {"tableid": "tableid"}),)

@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.coverage.flags import Player, bench, play
+from tests.server.coverage.flags import Player
 from tests.server.coverage.steps import DERIVED, LONG, OTHER_SESSION, PRIMARY, TEXT, made, reopened
 from tests.support.bench import SUCCESS, Bench
 from tests.support.calls import S, Step
 from tests.support.shown import shows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-assert bench
-assert play
 LONGS = {"name": "id", **LONG}
 
 
@@ -105,7 +103,7 @@ ROWS: list[dict[str, Any]] = [
     {"id": 3, "a": 2, "b": None, "g": "01000000-0000-0000-0000-000000000000"},
     {"id": 4},
 ]
-SEEN = [  # a key, flags, what else, and the records along the index
+SEEN: list[tuple[list[str], list[str], dict[str, Any], list[int]]] = [  # a key, flags, what else, and the records along the index
     (["+a"], ["IndexUnicode"], {"unicodeIndex": {"localeName": "de-DE"}}, [2, 4, 1, 3]),
     (["+a"], [], {}, [2, 4, 1, 3]),
     (["+a", "+b"], ["IndexIgnoreNull"], {}, [2, 1, 3]),

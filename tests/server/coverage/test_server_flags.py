@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.server.coverage.flags import Player, bench, play
+from tests.server.coverage.flags import Player
 from tests.server.coverage.steps import OTHER_SESSION
 from tests.support.bench import SUCCESS, Bench
 from tests.support.calls import DETACHED, OTHER, OWN_DATABASE, THAWED, S, Step
 from tests.support.shown import shows
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-assert bench
-assert play
 
 
 # -- transactions and sessions ------------------------------------------------------------------------------------------
@@ -262,7 +260,7 @@ async def test_backups(bench: Bench, play: Player) -> None:
         await play("EndExternalBackupInstance", grbit=grbit)
 
 
-KINDS = (([], 2005), (["CopySnapshot"], 2009), (["IncrementalSnapshot"], 2008))
+KINDS: tuple[tuple[list[str], int], ...] = (([], 2005), (["CopySnapshot"], 2009), (["IncrementalSnapshot"], 2008))
 
 
 @shows("OSSnapshotPrepare", "JET_bitIncrementalSnapshot", "JET_bitCopySnapshot", "JET_bitContinueAfterThaw", "JET_bitExplicitPrepare")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import pytest
 
 from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit
@@ -147,12 +149,13 @@ async def test_seek_uses_up_the_key_and_a_failed_one_leaves_the_cursor_between_e
 
 async def test_navigation_cancels_an_update(cursor: Cursor) -> None:
     bookmark = await cursor.get_bookmark()
-    for navigate in (
+    ways: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: cursor.move(0),
         lambda: cursor.move(1),
         lambda: cursor.goto_bookmark(bookmark),
         lambda: cursor.set_current_index(None),
-    ):
+    )
+    for navigate in ways:
         await cursor.prepare_update(2)
         await navigate()
         with refuses(Err.UpdateNotPrepared):

@@ -25,6 +25,8 @@ Lines 1 to 10 are the snapshots': `tests/server/snapshot/test_easily_missed.py`.
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,7 @@ async def test_line_11_end_session_undoes_and_closes_everything(
     await theirs.move(FIRST)
     await theirs.delete()  # and no lock is left
     for gone in (cursor, sort):
-        refused_now(lambda gone=gone: instance.cursor(gone.id), Err.InvalidTableId)
+        refused_now(partial(instance.cursor, gone.id), Err.InvalidTableId)
     await refused(session.end_session(), Err.InvalidSesid)
 
 
@@ -236,14 +238,15 @@ async def test_line_17_navigation_and_delete_cancel_it_without_a_word(cursor: Cu
         key(cursor, 20)
         await cursor.seek(EQ)
 
-    for navigate in (
+    ways: tuple[Callable[[], Awaitable[object]], ...] = (
         lambda: cursor.move(1),
         lambda: cursor.goto_bookmark(bookmark),
         lambda: cursor.set_current_index("byN"),
         lambda: cursor.set_current_index(None),
         seek,
         cursor.delete,
-    ):
+    )
+    for navigate in ways:
         await cursor.prepare_update(Prep.Replace)
         await navigate()
         with refuses(Err.UpdateNotPrepared):
@@ -320,7 +323,7 @@ async def test_line_20_what_ends_a_range(cursor: Cursor) -> None:
         key(cursor, 10)
         await cursor.seek(EQ)
 
-    for navigate, dies in (
+    ways: tuple[tuple[Callable[[], Awaitable[object]], bool], ...] = (
         (lambda: cursor.move(0), False),
         (lambda: cursor.move(1), False),
         (lambda: cursor.move(FIRST), True),
@@ -328,7 +331,8 @@ async def test_line_20_what_ends_a_range(cursor: Cursor) -> None:
         (lambda: cursor.goto_bookmark(bookmark), True),
         (lambda: cursor.set_current_index(None), True),
         (seek, True),
-    ):
+    )
+    for navigate, dies in ways:
         await cursor.move(FIRST)
         key(cursor, 30)
         await cursor.set_index_range(UPPER)

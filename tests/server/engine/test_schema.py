@@ -318,13 +318,15 @@ async def test_sizes_and_defaults(session: Session, table: Cursor) -> None:
     await session.add_column(table, "cut", ColumnCreate("", Coltyp.Text, max=300))
     assert session.take_warning() == Wrn.ColumnMaxTruncated
     await session.add_column(table, "short", ColumnCreate("", Coltyp.Text, max=3, default="abcdef"))
-    info = {row["columnname"]: row for row in await session.get_table_column_info(table, level=1)}
+    listed: Any = await session.get_table_column_info(table, level=1)
+    info = {row["columnname"]: row for row in listed}
     assert info["cut"]["max"] == 255
     assert info["short"]["defaultValue"] == "abc"
     assert info["id"]["max"] == 4
     assert info["escrow"]["defaultValue"] == 0
     await session.set_column_default_value(table.dbid, "t", "short", "xy")
-    assert (await session.get_table_column_info(table, "short", 4))["baseColumnName"] == "short"
+    base: Any = await session.get_table_column_info(table, "short", 4)
+    assert base["baseColumnName"] == "short"
     rows: Any = await session.get_table_column_info(table, level=1)
     assert next(r for r in rows if r["columnname"] == "short")["defaultValue"] == "xy"
     await refused(session.set_column_default_value(table.dbid, "t", "id", 5), Err.ColumnInUse)
@@ -481,7 +483,8 @@ async def test_object_info(session: Session, dbid: int, table: Cursor) -> None:
     await refused(session.get_object_info(dbid, 1, "nope", 0), Err.ObjectNotFound)
     await refused(session.get_object_info(dbid, 9, "t", 0), Err.InvalidParameter)
     await refused(session.get_object_info(dbid, 1, "t", 3), Err.FeatureNotAvailable)
-    names = [row["objectname"] for row in await session.get_object_info(dbid, level=1)]
+    objects: Any = await session.get_object_info(dbid, level=1)
+    names = [row["objectname"] for row in objects]
     assert "t" in names
 
 

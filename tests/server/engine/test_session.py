@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from jetwire_protocol.data.flags import Sesparam
@@ -47,7 +49,7 @@ async def test_a_session_with_its_context_set_cannot_end(session: Session) -> No
 async def test_a_context_hands_a_session_over(session: Session) -> None:
     session.owner = ALICE
     for wrong in (0, -1):
-        refused_now(lambda wrong=wrong: session.set_session_context(wrong, ALICE), Err.InvalidParameter)
+        refused_now(partial(session.set_session_context, wrong, ALICE), Err.InvalidParameter)
     refused_now(lambda: session.reset_session_context(ALICE), Err.SessionContextNotSetByThisThread)
     session.set_session_context(7, ALICE)
     refused_now(lambda: session.set_session_context(7, ALICE), Err.SessionContextAlreadySet)

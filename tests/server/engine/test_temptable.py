@@ -37,7 +37,7 @@ async def fill(cursor: TempCursor, ids: list[int], rows: list[tuple[Any, str]]) 
 
 
 async def read(cursor: TempCursor, ids: list[int]) -> list[tuple[Any, Any]]:
-    out = []
+    out: list[tuple[Any, Any]] = []
     step = FIRST
     while True:
         try:

@@ -177,7 +177,7 @@ def test_errors_carry_the_engines_names_and_the_path(files: Files, number: int, 
         raise OSError(number, "failpoint")
 
     file = files.open("a", create=True)
-    for place, call in {
+    calls: dict[str, Callable[[], object]] = {
         "files.before_write": lambda: file.write(0, b"x"),
         "files.before_allocate": lambda: file.allocate(100),
         "files.before_truncate": lambda: file.truncate(0),
@@ -186,7 +186,8 @@ def test_errors_carry_the_engines_names_and_the_path(files: Files, number: int, 
         "files.before_rename": lambda: files.rename("a", "b"),
         "files.before_remove": lambda: files.remove("a"),
         "files.before_sync_directory": files.sync_directory,
-    }.items():
+    }
+    for place, call in calls.items():
         failpoints.arm(place, fail)
         with pytest.raises(JetError) as caught:
             call()

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,10 @@ async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError("it did not happen")
+
+
+def more_than(rounds: list[int], before: int) -> bool:
+    return sum(rounds) > before
 
 
 def in_thread(gate: Gate, done: list[str]) -> threading.Thread:
@@ -325,7 +330,7 @@ async def test_many_writers_and_freezes_no_write_ever_lies_inside_a_freeze(clock
         await asyncio.sleep(0.001)
         assert rounds == at_freeze
         assert gate.thaw().held
-        await until(lambda before=before: sum(rounds) > before)
+        await until(partial(more_than, rounds, before))
     stop.set()
     for thread in threads:
         thread.join()

@@ -78,7 +78,7 @@ def test_a_single_value_of_a_multi_valued_column_needs_no_list() -> None:
     assert KeyMaker(KeySpec((MANY,))).key([[7, 8]]) == b"\x7f\x07"
 
 
-def tuples(value: Any, segment: SegmentSpec = TEXT, **limits: int) -> list[bytes]:
+def tuples(value: Any, segment: SegmentSpec = TEXT, **limits: int) -> list[Any]:
     maker = KeyMaker(KeySpec((segment,), tuples=TupleLimits(**limits)))
     whole = KeyMaker(KeySpec((segment,)))
     keys = maker.keys([value])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo.generation import DATA_START
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.position import Position
-from jetwire_server.redo.reader import LogReader
+from jetwire_server.redo.reader import LogFile, LogReader
 from jetwire_server.redo.records import HEADER_BYTES, CommitHeader, Kind, decode_commit, encode_commit
 from tests.server.redo.logs import NAMES, SIGNATURE, make_log, payloads, started, write_all
 
@@ -201,7 +202,12 @@ async def test_what_open_has_read_is_not_read_again(monkeypatch: pytest.MonkeyPa
     await write_all(files, [bytes(5000)] * 40)
     read: list[int] = []
     whole = LogReader._read
-    monkeypatch.setattr(LogReader, "_read", lambda self, this: (read.append(this.number), whole(self, this))[1])
+
+    def counted(reader: LogReader, this: LogFile) -> Any:
+        read.append(this.number)
+        return whole(reader, this)
+
+    monkeypatch.setattr(LogReader, "_read", counted)
     log = make_log(files)
     assert log.open()
     assert len(list(log.records())) == 40

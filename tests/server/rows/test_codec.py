@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.rows import ABSENT, EMPTY_ROW, ColumnSpec, LongRef, RowCodec
+from jetwire_server.rows.plans import PlanCache
 from tests.server.rows.strategies import VALUES, relaxed, rows, same, values_of
 
 ID = ColumnSpec(1, "id", Coltyp.Long)
@@ -272,7 +273,8 @@ def test_the_remembered_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     columns = [ColumnSpec(256 + i, f"c{i}", Coltyp.LongText) for i in range(12)]
     codec = RowCodec(columns)
     view = codec._everything
-    caches = [codec._readers, codec._writers, codec._shapes, codec._plain_holes, view._plans, view.plain_names, view._run_names]
+    caches: list[PlanCache[Any]] = [codec._readers, codec._writers, codec._shapes, codec._plain_holes]
+    caches += [view._plans, view.plain_names, view._run_names]
     most = 0
     for bits in range(2**12):
         values = {c.id: c.name for i, c in enumerate(columns) if bits >> i & 1}

@@ -262,7 +262,7 @@ async def test_results_of_a_batch_weigh_together() -> None:
 @pytest.mark.parametrize(("size", "times", "limit"), [(1_000_000, 9, "message"), (10, 60_000, "elements"), (300_000, 2, None)])
 async def test_what_references_bring_counts_as_if_it_had_been_sent(size: int, times: int, limit: str | None) -> None:
     bench = Bench()
-    told = {"method": "RetrieveColumn", "params": [1, 1, "a", size]}
+    told: dict[str, Any] = {"method": "RetrieveColumn", "params": [1, 1, "a", size]}
     if limit == "elements":  # a list that is referred to from a few places
         told = {"method": "GetInstances", "params": {}}
         bench.service.table["GetInstances"] = replace(bench.service.table["Ping"], handler=lambda peer, params: {"data": [{}] * times})

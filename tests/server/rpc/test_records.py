@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.server_process import Lines, ServerProcess
 
-COLUMNS = [
+COLUMNS: list[tuple[str, str, dict[str, Any], Any]] = [
     ("id", "Long", {}, 1),
     ("flag", "Bit", {}, True),
     ("tiny", "UnsignedByte", {}, 255),

@@ -147,7 +147,9 @@ class Twins:
         """So many records from a key on, or nearly so."""
         dice = self.dice
         key = [dice.choice(ORDINARY[self.columns[name]]) for name in self.keys[:-1]] + [dice.randrange(-1, 13)]
-        calls = [{"method": "MakeKey", "params": {"data": value, "grbit": [] if place else ["NewKey"]}} for place, value in enumerate(key)]
+        calls: list[dict[str, Any]] = [
+            {"method": "MakeKey", "params": {"data": value, "grbit": [] if place else ["NewKey"]}} for place, value in enumerate(key)
+        ]
         calls.append({"method": "Seek", "params": {"grbit": ["SeekGE"]}})
         calls.append({"method": "GetRecords", "params": {"limit": dice.choice([1, 1, 2, 3, 5, 100, 5000])}})
         odd = dice.random()

@@ -37,7 +37,7 @@ async def opened(directory: str) -> tuple[EmbeddedStore, Tree]:
     return store, tree_id(await store.create_database("a.edb"), 1)
 
 
-async def write(store: EmbeddedStore, tree: Tree, lazy: bool = False, **rows: str | None) -> None:
+async def write(store: EmbeddedStore, tree: Tree, lazy: Any = False, **rows: Any) -> None:
     writer = await store.begin()
     for key, value in rows.items():
         if value is None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.store.interface import Store, Tree, tree_id
+
+Calls = tuple[Callable[[], object], ...]
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -157,7 +161,8 @@ async def test_adds_and_puts_exclude_each_other(store: Store, tree: Tree) -> Non
     await escrow_row(store, tree)
     adder, putter = await store.begin(), await store.begin()
     adder.add(tree, b"k", 2, 4, 1)
-    for call in (lambda: putter.put(tree, b"k", b""), lambda: putter.delete(tree, b"k"), lambda: putter.lock(tree, b"k", shared=True)):
+    calls: Calls = (lambda: putter.put(tree, b"k", b""), lambda: putter.delete(tree, b"k"), lambda: putter.lock(tree, b"k", shared=True))
+    for call in calls:
         with refused(Err.WriteConflict):
             call()
     await adder.commit()
@@ -437,7 +442,8 @@ async def test_unknown_databases_are_refused(store: Store) -> None:
 async def test_a_refused_lock_leaves_nothing_behind(store: Store, tree: Tree) -> None:
     old = await store.begin()
     await fill(store, tree, k="0")
-    for call in (lambda: old.lock(tree, b"k"), lambda: old.lock(tree, b"k", shared=True), lambda: old.put(tree, b"k", b"")):
+    calls: Calls = (lambda: old.lock(tree, b"k"), lambda: old.lock(tree, b"k", shared=True), lambda: old.put(tree, b"k", b""))
+    for call in calls:
         with refused(Err.WriteConflict):
             call()
     await old.rollback()
