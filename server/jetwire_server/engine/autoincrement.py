@@ -51,19 +51,17 @@ class Counters:
     async def take(self, objid: int, kind: bytes, highest: Callable[[Transaction], Awaitable[int]]) -> int:
         """The next number. `highest` finds the greatest in the data, for a counter that was never stored."""
         counter = self._counter(objid, kind)
-        async with counter.lock:
-            if counter.next >= counter.reserved:
-                await self._reserve(counter, counter.next, highest)
-            counter.next += 1
-            return counter.next - 1
+        while counter.next >= counter.reserved:
+            await self._instance.carry_through(self._reserve(counter, 0, highest))
+        counter.next += 1
+        return counter.next - 1
 
     async def raise_to(self, objid: int, kind: bytes, used: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
         """A number that did not come from here is used: none up to it is given any more."""
         counter = self._counter(objid, kind)
-        async with counter.lock:
-            if counter.next == 0 or used >= counter.reserved:
-                await self._reserve(counter, used + 1, highest)
-            counter.next = max(counter.next, used + 1)
+        if counter.next == 0 or used >= counter.reserved:
+            await self._instance.carry_through(self._reserve(counter, used + 1, highest))
+        counter.next = max(counter.next, used + 1)
 
     def _counter(self, objid: int, kind: bytes) -> Counter:
         counter = self._counters.get((objid, kind))
@@ -71,17 +69,23 @@ class Counters:
             counter = self._counters[objid, kind] = Counter(_PREFIX + objid.to_bytes(6, "big") + kind)
         return counter
 
-    async def _reserve(self, counter: Counter, start: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
-        txn = await self._instance.store.begin()
-        try:
-            if counter.next == 0:
-                stored = await txn.get(self._tree, counter.key)
-                first = int.from_bytes(stored, "big") if stored is not None else await highest(txn) + 1
-                start = max(start, first, 1)
-            reserved = start + limits.COUNTER_BLOCK
-            txn.put(self._tree, counter.key, reserved.to_bytes(9, "big"))
-            await txn.commit(lazy=True)
-        except BaseException:
-            await txn.rollback()
-            raise
-        counter.next, counter.reserved = start, reserved
+    async def _reserve(self, counter: Counter, least: int, highest: Callable[[Transaction], Awaitable[int]]) -> None:
+        """Sees to it that the next number, which is not below `least`, may be given. One at a time, and whole even if its caller has
+        left: a commit that is still on its way would be the next one's conflict."""
+        async with counter.lock:
+            start = max(counter.next, least)
+            if counter.next and start < counter.reserved:
+                return
+            txn = await self._instance.store.begin()
+            try:
+                if counter.next == 0:
+                    stored = await txn.get(self._tree, counter.key)
+                    first = int.from_bytes(stored, "big") if stored is not None else await highest(txn) + 1
+                    start = max(start, first, 1)
+                reserved = start + limits.COUNTER_BLOCK
+                txn.put(self._tree, counter.key, reserved.to_bytes(9, "big"))
+                await txn.commit(lazy=True)
+            except BaseException:
+                await txn.rollback()
+                raise
+            counter.next, counter.reserved = max(counter.next, start), reserved

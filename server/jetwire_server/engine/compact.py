@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from jetwire_server.engine.catalog import Catalog, fold
 from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Table
 from jetwire_server.engine.zeroed import copy_marks
-from jetwire_server.store.interface import Store, Transaction, Tree, tree_number
+from jetwire_server.store.interface import Transaction, Tree, tree_number
 
 if TYPE_CHECKING:
     from jetwire_server.engine.instance import Instance
@@ -39,15 +40,19 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
     try:
         to_slot = await store.create_database(destination)
         try:
-            await _copy(store, from_slot, to_slot, progress)
-        finally:
-            await store.detach_database(to_slot)
+            await _copy(instance, from_slot, to_slot, progress)
+        except BaseException:
+            with suppress(JetError):  # an instance that is unavailable: what failed is told, not what follows from it
+                await store.detach_database(to_slot, remove=True)
+            raise
+        await store.detach_database(to_slot)
     finally:
         if attached is None:
             await store.detach_database(from_slot)
 
 
-async def _copy(store: Store, from_slot: int, to_slot: int, progress: Progress) -> None:
+async def _copy(instance: Instance, from_slot: int, to_slot: int, progress: Progress) -> None:
+    store = instance.store
     reader = await store.begin(read_only=True)
     writer = await store.begin()
     try:
@@ -56,7 +61,7 @@ async def _copy(store: Store, from_slot: int, to_slot: int, progress: Progress) 
         tables = await source.tables(reader)
         for done, table in enumerate(tables):
             progress(done, len(tables))
-            copied = await _copy_table(store, reader, writer, table, to_slot)
+            copied = await _copy_table(instance, reader, writer, table, to_slot)
             objids[table.objid] = copied.objid
             target.add(writer, copied)
             target.put_stats(writer, copied.objid, await source.stats(reader, table.objid))
@@ -68,26 +73,27 @@ async def _copy(store: Store, from_slot: int, to_slot: int, progress: Progress) 
         await reader.rollback()
 
 
-async def _copy_table(store: Store, reader: Transaction, writer: Transaction, table: Table, slot: int) -> Table:
+async def _copy_table(instance: Instance, reader: Transaction, writer: Transaction, table: Table, slot: int) -> Table:
     trees: dict[Tree, Tree] = {}
     for tree in dict.fromkeys((table.tree, table.long_values, *(i.tree for i in table.indexes))):
-        trees[tree] = await _copy_tree(store, reader, writer, tree, slot)
+        trees[tree] = await _copy_tree(instance, reader, writer, tree, slot)
     indexes = tuple(replace(index, tree=trees[index.tree]) for index in table.indexes)
     new = trees[table.tree]
     copied = replace(table, objid=tree_number(new), tree=new, long_values=trees[table.long_values], indexes=indexes)
     for key, value in (await values_with_trees(reader, table)).items():
-        value.move({tree: await _copy_tree(store, reader, writer, tree, slot) for tree in value.own_trees})
+        value.move({tree: await _copy_tree(instance, reader, writer, tree, slot) for tree in value.own_trees})
         writer.put(copied.long_values, key, value.root())
     return copied
 
 
-async def _copy_tree(store: Store, reader: Transaction, writer: Transaction, tree: Tree, slot: int) -> Tree:
+async def _copy_tree(instance: Instance, reader: Transaction, writer: Transaction, tree: Tree, slot: int) -> Tree:
     rows = await reader.scan(tree, limit=_COPY_ROWS)
     if not rows:
         return writer.new_tree(slot)
-    copy = await store.new_unpublished(slot)
+    copy = await instance.store.new_unpublished(slot)
     try:
         while rows:
+            instance.check_serving()  # it may go on for long: not beyond a Term
             await copy.put_many(rows)
             rows = await reader.scan(tree, rows[-1][0] + b"\0", limit=_COPY_ROWS)
         return writer.adopt(copy)

@@ -154,7 +154,7 @@ class DatabaseCalls(TransactionLevels):
 
     async def _create(self, path: str, *, overwrite: bool) -> Database:
         instance = self.instance
-        async with instance.attaching:
+        async with instance.changing_databases():
             instance.check_no_backup()
             if self._attached(path) is not None:
                 raise JetError(Err.DatabaseInUse if overwrite else Err.DatabaseDuplicate, path)
@@ -176,7 +176,7 @@ class DatabaseCalls(TransactionLevels):
     async def _attach(self, path: str, *, read_only: bool) -> int:
         """A warning, or 0."""
         instance = self.instance
-        async with instance.attaching:
+        async with instance.changing_databases():
             instance.check_no_backup()
             known = self._attached(path)
             if known is not None:
@@ -201,7 +201,7 @@ class DatabaseCalls(TransactionLevels):
         await self.instance.carry_through(self._detach(name))
 
     async def _detach(self, name: str | None) -> None:
-        async with self.instance.attaching:
+        async with self.instance.changing_databases():
             self.instance.check_no_backup()
             if name:
                 known = self._attached(safe_path(name))

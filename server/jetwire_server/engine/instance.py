@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -65,7 +65,7 @@ class Instance:
         self.state = State.CREATED
         self.store: Store
         self.databases: dict[int, Database] = {}  # attached, by slot
-        self.attaching = asyncio.Lock()  # one create, attach or detach at a time: they wait for files
+        self._attaching = asyncio.Lock()
         self.sessions: dict[int, Session] = {}
         self.cursors: dict[int, Cursor] = {}
         self.unused_scratch: list[Any] = []  # of closed temporary tables, to be freed
@@ -90,6 +90,9 @@ class Instance:
         if self.state is not State.CREATED:
             raise JetError(self.state.value if self.state in _BETWEEN else Err.AlreadyInitialized)
         self.state = State.INITIALISING
+        await self.carry_through(self._init(grbit))
+
+    async def _init(self, grbit: int) -> None:
         self.emit(102, name=self.name)
         try:
             self.store = self.engine.store_factory(self)
@@ -155,16 +158,17 @@ class Instance:
         sessions = list(self.sessions.values())
         for session in sessions:
             await session.finish(Err.TermInProgress)
-        for database in list(self.databases.values()):
-            if database.defragmenting is not None:
-                await database.defragmenting.stop()
-        for give_back in self.before_end:
-            await give_back()
-        try:
-            await self.store.stop(checkpoint=checkpoint)
-        finally:
-            self.emit(103, name=self.name)
-            self._gone(sessions)
+        async with self._attaching:  # whoever makes, attaches or copies a database comes to an end first
+            for database in list(self.databases.values()):
+                if database.defragmenting is not None:
+                    await database.defragmenting.stop()
+            for give_back in self.before_end:
+                await give_back()
+            try:
+                await self.store.stop(checkpoint=checkpoint)
+            finally:
+                self.emit(103, name=self.name)
+                self._gone(sessions)
 
     def _gone(self, sessions: Iterable[Session] = ()) -> None:
         self.state = State.ENDED
@@ -213,9 +217,11 @@ class Instance:
 
     # -- what others ask ----------------------------------------------------------------------------------------
     def check_serving(self) -> None:
-        """Refuses unless the instance runs and its storage is sound."""
+        """Refuses unless the instance runs, goes on running, and its storage is sound."""
         if self.state.value is not None:
             raise JetError(self.state.value)
+        if self._in_a_hurry:
+            raise JetError(Err.TermInProgress)
         if self.store.problems():
             raise JetError(Err.InstanceUnavailable, "; ".join(self.store.problems()))
 
@@ -223,6 +229,14 @@ class Instance:
         """Refuses while the instance is becoming something else: the least that any call asks for."""
         if self.state in _BETWEEN:
             raise JetError(self.state.value)
+
+    @asynccontextmanager
+    async def changing_databases(self) -> AsyncIterator[None]:
+        """One at a time makes, attaches, detaches or copies a database: they wait for files."""
+        async with self._attaching:
+            if self.state is not State.STOPPED:  # some of these give things back: they look for a stopped service themselves
+                self.check_serving()
+            yield
 
     def check_no_backup(self) -> None:
         if self.snapshot_holds or self.backups:

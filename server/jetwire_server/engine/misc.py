@@ -37,6 +37,10 @@ _PAGES_MIN = 256  # of SetDatabaseSize
 _LCID_ENGLISH = 0x409
 
 
+def _nobody(done: int, total: int) -> None:
+    """Wants to know how far a copy is."""
+
+
 def _pages(instance: Instance, size: int) -> int:
     return -(-size // instance.parameters.number(Param.DatabasePageSize))
 
@@ -106,7 +110,10 @@ class MiscCalls(InfoCalls):
         path = safe_path(name)
         if not _PAGES_MIN <= pages <= _PAGES_MAX:
             raise JetError(Err.InvalidParameter, f"{pages} pages")
-        async with self.instance.attaching:
+        return await self.instance.carry_through(self._set_size(path, pages))
+
+    async def _set_size(self, path: str, pages: int) -> int:
+        async with self.instance.changing_databases():
             if self._attached(path) is not None:
                 raise JetError(Err.DatabaseInUse, path)
             slot = await self.instance.store.attach_database(path)
@@ -174,11 +181,22 @@ class MiscCalls(InfoCalls):
         await started.start()
         return started.passes, started.seconds
 
-    async def compact(self, source: str, destination: str, grbit: int = 0, progress: Progress = lambda done, total: None) -> None:
-        """Copies a database, row by row in key order, into a new file without holes; online, as of one moment."""
+    async def compact(self, source: str, destination: str, grbit: int = 0, progress: Progress = _nobody) -> None:
+        """Copies a database, row by row in key order, into a new file without holes; online, as of one moment.
+
+        It goes on when its caller is cancelled, and leaves no file when it fails.
+        """
         self.check()
         if self.level:
             raise JetError(Err.InTransaction)
+        paths = safe_path(source), safe_path(destination)
+        told = progress
+        try:
+            await self.instance.carry_through(self._compact(*paths, grbit, lambda done, total: told(done, total)))
+        finally:
+            told = _nobody  # who has left is told nothing more
+
+    async def _compact(self, source: str, destination: str, grbit: int, progress: Progress) -> None:
         self.instance.check_no_backup()
-        async with self.instance.attaching:
-            await copy_database(self.instance, safe_path(source), safe_path(destination), grbit, progress)
+        async with self.instance.changing_databases():
+            await copy_database(self.instance, source, destination, grbit, progress)

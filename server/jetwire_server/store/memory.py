@@ -68,10 +68,11 @@ class MemoryStore:
             self._read_only.add(slot)
         return slot
 
-    async def detach_database(self, slot: int) -> None:
+    async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         if slot not in self._databases:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
-        self._detached[self._databases.pop(slot)] = slot
+        path = self._databases.pop(slot)
+        self._detached[f"\0removed {slot}" if remove else path] = slot
         self._read_only.discard(slot)
 
     def databases(self) -> dict[int, str]:

@@ -34,15 +34,24 @@ async def init(peer: Peer, params: Params) -> Result:
     else:
         known = [one for one in engine.instances.values() if one.name.lower() == LEGACY_INSTANCE]
         instance = known[0] if known else await engine.create_instance(LEGACY_INSTANCE)
-    await instance.init(params["grbit"])
-    await peer.service.instances_changed()
+
+    async def start() -> None:
+        await instance.init(params["grbit"])
+        await peer.service.instances_changed()
+
+    await instance.carry_through(start())
     return {"instance": instance.handle}
 
 
 @handles("Term")
 async def term(peer: Peer, params: Params) -> Result:
-    await engine_of(peer).instance(params["instance"]).term(params["grbit"])
-    await peer.service.instances_changed()
+    instance = engine_of(peer).instance(params["instance"])
+
+    async def end() -> None:
+        await instance.term(params["grbit"])
+        await peer.service.instances_changed()
+
+    await instance.carry_through(end())
     return {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +65,12 @@ class _Coming(Pending):
 class _Going(Pending):
     """A database goes, in log order: no round of the checkpoint behind this record takes it for attached."""
 
-    __slots__ = ("closing", "slot")
+    __slots__ = ("closing", "remove", "slot")
 
-    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int) -> None:
+    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int, remove: bool) -> None:
         super().__init__(store, number, time)
         self.slot = slot
+        self.remove = remove
         self.closing: asyncio.Future[Any] | None = None
 
     def publish(self, placed: Placed) -> None:
@@ -77,7 +79,8 @@ class _Going(Pending):
         super().publish(placed)
         file = attached.left(slot)
         assert file is not None
-        self.closing = self.store.checkpointer.hand_over(partial(attached.release, file, head))
+        give_up = partial(attached.remove, file) if self.remove else partial(attached.release, file, head)
+        self.closing = self.store.checkpointer.hand_over(give_up)
 
 
 class Databases:
@@ -146,7 +149,7 @@ class Databases:
         self._next_tree[slot] = file.head.next_tree
         self._store.generations.attach(slot, file)
 
-    async def detach(self, slot: int) -> None:
+    async def detach(self, slot: int, *, remove: bool = False) -> None:
         file = self.files.get(slot)
         if file is None or slot in self._leaving:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
@@ -155,7 +158,7 @@ class Databases:
         try:
             await store.flush()
             await store.checkpoint()
-            pending = _Going(store, store.next_number, store.clock.now(), slot)
+            pending = _Going(store, store.next_number, store.clock.now(), slot, remove)
             store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot), pending, durable=True)
             await pending.done
             if pending.closing is not None:
@@ -175,6 +178,15 @@ class Databases:
             head.state = DETACHED
             self._store.checkpointer.apply(file, [], head=head)
         file.close()
+
+    def remove(self, file: PageFile) -> None:
+        """The same, for a file that nobody wants. Where it cannot be removed it stays, as any leftover would."""
+        file.close()
+        with suppress(JetError), self._store.gate.permit("remove database"):
+            for name in (file.path + "-lock", file.path):
+                if self.page_files.exists(name):
+                    self.page_files.remove(name)
+            self.page_files.sync_directory(file.path.rpartition("/")[0])
 
     # -- on the pages thread ----------------------------------------------------------------------------------
     def _create_file(self, path: str, head: Head) -> PageFile:

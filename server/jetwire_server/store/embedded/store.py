@@ -168,9 +168,9 @@ class EmbeddedStore:
         self.check_available()
         return await self.attached.attach(path, read_only)
 
-    async def detach_database(self, slot: int) -> None:
+    async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         self.check_available()
-        await self.attached.detach(slot)
+        await self.attached.detach(slot, remove=remove)
 
     def databases(self) -> dict[int, str]:
         return {slot: file.path for slot, file in sorted(self.files.items())}
