@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.lasting import Again
 from jetwire_server.engine.record_size import RecordSizes
 from jetwire_server.engine.zeroed import AT_ZERO, marking
 from jetwire_server.store.interface import Transaction
@@ -29,10 +28,10 @@ class Escrow(RecordSizes):
             raise JetError(Err.InvalidOperation, f"columnid {columnid} takes no escrow updates")
         before = await self._write(self._add, columnid, delta)
         if grbit:
-            self.session.lasting.append((self.session.level, self._adding(columnid, delta)))
+            self.session.lasting.add(self.session.level, self._adding(columnid, delta))
         return before
 
-    def _adding(self, columnid: int, delta: int) -> Callable[[Transaction], Awaitable[None]]:
+    def _adding(self, columnid: int, delta: int) -> Again:
         """The same update once more, where the record is still there."""
         tree, bookmark, codec = self.plan.rows.tree, self.bookmark, self.plan.codec
         place_of_mark = marking(self, columnid) if self._acts_at_zero(columnid) else None

@@ -65,7 +65,7 @@ class Session(MiscCalls):
             for handle in list(self.opened.values()):
                 self._close(handle)
             self.instance.forget_session(self)
-        await self.do_again()
+        await self.lasting.make_again()
         await self.free_unused()
 
     # -- contexts: one session, handed from one owner to another --------------------------------------------------

@@ -16,7 +16,7 @@ All others use `async with session.operation(write=True) as txn`, which also und
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransactionGrbit, RollbackGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.engine.lasting import LastingUpdates
 from jetwire_server.store.interface import Commit, Savepoint, Transaction, Tree, UnpublishedTree
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class TransactionLevels:
         self._waiter: Waiter | None = None  # whoever waits for a commit
         self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
         self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
-        self.lasting: list[tuple[int, Callable[[Transaction], Awaitable[None]]]] = []  # what a rollback of that level must do again
+        self.lasting = LastingUpdates(instance.store)
         self.added_to: set[tuple[Tree, bytes]] = set()  # records to whose sums, that act at zero, the transaction has added
         self.at_end: list[Callable[[bool], None]] = []  # called with True after a level 0 commit, False after a rollback
 
@@ -210,7 +211,7 @@ class TransactionLevels:
             assert self.txn is not None
             self.txn.forget(self._marks.pop())
             self.level -= 1
-            self.lasting = [(min(level, self.level), again) for level, again in self.lasting]
+            self.lasting.level_committed(self.level)
             for cursor in self.cursors.values():
                 cursor.level_committed(self.level)
             return None
@@ -222,7 +223,7 @@ class TransactionLevels:
             done = True
         finally:
             self.level = 0
-            self.lasting.clear()
+            self.lasting.level_committed(0)
             if done:
                 for cursor in self.cursors.values():
                     cursor.level_committed(0)
@@ -256,53 +257,15 @@ class TransactionLevels:
             self.txn.forget(mark)
             self.writes += 1
             self.schema_undone()
-            await self._do_again_inside(self.txn)
+            await self.lasting.level_rolled_back(self.level, self.txn)
         else:
             txn, self.txn = self.txn, None
             self._count_reads(txn)
             await txn.rollback()
             self._ended(False)
-            await self.do_again()
+            await self.lasting.make_again()
         if self.unused:
             await self.free_unused()
-
-    async def _do_again_inside(self, txn: Transaction) -> None:
-        """Escrow updates that no rollback undoes: those of the level that was undone belong to the one around it now."""
-        kept = []
-        for level, again in self.lasting:
-            if level > self.level:
-                try:
-                    await again(txn)
-                except JetError:  # a record that is another's by now: it goes with the rest
-                    continue
-            kept.append((min(level, self.level), again))
-        self.lasting = kept
-
-    async def do_again(self) -> None:
-        """Escrow updates that no rollback undoes get a transaction of their own. Nobody waits for a thaw because of it."""
-        lasting, self.lasting = self.lasting, []
-        if not lasting:
-            return
-        store = self.instance.store
-        with suppress(JetError):  # a record that is another's by now, or a storage that fails: they go with the rest
-            own = await store.begin()
-            try:
-                for _, again in lasting:
-                    await again(own)
-                if own.changed and not await self._handed_in(own):
-                    await own.commit(lazy=True)
-            finally:
-                own.rollback_now()
-
-    async def _handed_in(self, own: Transaction) -> bool:
-        """Commits, and waits until that is seen; while frozen, it will be after the thaw. False: only `commit` will do."""
-        seen = asyncio.Event()
-        if not own.commit_now(lambda answer: seen.set(), lazy=True):
-            return False
-        while not seen.is_set() and not self.instance.store.frozen:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(seen.wait(), limits.GATE_LOOK_SECONDS)
-        return True
 
     async def free_unused(self) -> None:
         """Gives back the space of long values that nobody has. Where that cannot be logged now, the next start does it."""

@@ -275,7 +275,7 @@ async def test_a_sum_that_cannot_be_kept_at_an_inner_level_goes_with_the_rest(se
     async def taken(txn: Transaction) -> None:
         raise JetError(Err.WriteConflict)
 
-    session.lasting.append((2, taken))
+    session.lasting.add(2, taken)
     await session.rollback()
     assert session.level == 1
     assert await get(cursor, "sum") == 3
