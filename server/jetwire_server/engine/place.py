@@ -149,6 +149,16 @@ class Place:
         session = self.session
         return session.txn is None and session.refusal is None and self.stamp == self.database.catalog.stamp and self.stored
 
+    @property
+    def inside(self) -> Transaction | None:
+        """The open transaction, if the table is in it as the cursor knows it: what a call needs no `_read` for."""
+        session = self.session
+        txn = session.txn
+        if txn is None or not session.level or session.refusal is not None or not self.stored:
+            return None
+        catalog = self.database.catalog
+        return txn if self.stamp == catalog.stamp and txn.snapshot >= catalog.newest else None
+
     def _newest(self, tree: Tree, key: bytes) -> bytes | None:
         """What an ordinary call finds."""
         session = self.session

@@ -102,12 +102,17 @@ class Retrieval(Updates):
 
     async def retrieve_all(self) -> dict[int, Any]:
         """All values of the current record that are not NULL, by column id, long ones included: the fastest way."""
-        if self.state == ON and self.ordinary:
-            row = self._newest_record()
-            if row is None:
-                raise JetError(Err.RecordDeleted)
-            if not self.plan.has_long or not self.plan.codec.references(row):
+        if self.state == ON:
+            row = None
+            txn = self.inside
+            if txn is not None:
+                row = await self._record(txn)
+            elif self.ordinary:
                 self._chunk = []
+                row = self._newest_record()
+                if row is None:
+                    raise JetError(Err.RecordDeleted)
+            if row is not None and (not self.plan.has_long or not self.plan.codec.references(row)):
                 return self.plan.codec.decode(row)
         return await self._read(self._all)
 

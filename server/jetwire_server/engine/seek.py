@@ -84,11 +84,13 @@ class Seeking(Navigation):
     # -- seek -----------------------------------------------------------------------------------------------------
     async def seek(self, grbit: int) -> None:
         """To the entry that stands in the named relation to the search key. Warns SeekNotEqual and UniqueKey."""
-        relation = grbit & _RELATIONS
         self.cancel_update()
-        if grbit == _EQ and self.at.kind != MANY and self.search.prepared and self.ordinary:
-            self._seek_newest()
-            return
+        if grbit == _EQ and self.at.kind != MANY and self.search.prepared:
+            txn = self.inside
+            if txn is not None or self.ordinary:
+                await self._seek_entry(txn)
+                return
+        relation = grbit & _RELATIONS
         if not relation or relation & relation - 1 or grbit & ~(_RELATIONS | _SET_RANGE | _CHECK_UNIQUE):
             raise JetError(Err.InvalidParameter if not relation or relation & relation - 1 else Err.InvalidGrbit)
         self.session.check()
@@ -96,20 +98,25 @@ class Seeking(Navigation):
         self._drop_range()
         await self._read(self._seek, key, complete, grbit)
 
-    def _seek_newest(self) -> None:
-        """To the one entry of a key, in an ordinary call. What it finds is remembered: the record is asked for next."""
+    async def _seek_entry(self, txn: Transaction | None) -> None:
+        """To the one entry of a key; None: in an ordinary call. What that finds is remembered: the record is asked for next."""
         search, at = self.search, self.at
         key = search.data
         search.reset()
         self._drop_range()
-        number = self.store.published
-        value = self._newest(at.tree, key)
+        number = -1
+        if txn is None:
+            number = self.store.published
+            value = self._newest(at.tree, key)
+        else:
+            self.moved_in = self.session.level
+            value = await txn.get(at.tree, key)
         self._chunk = []
         if value is None:
             self._put_at(GAP, key)
             raise JetError(Err.RecordNotFound)
         self._put_on(key, value)
-        if at.kind == PRIMARY:
+        if txn is None and at.kind == PRIMARY:
             self._found = (number, key, value)
 
     async def _seek(self, txn: Transaction, key: bytes, complete: bool, grbit: int) -> None:
