@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from jetwire_protocol.data.parameters import Param
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
@@ -20,8 +21,9 @@ Model = dict[bytes, bytes]
 class Hosted:
     """`start`, `write` some rows, `crash` or `stop`. Rows are put into the table's tree as they are."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, log_path: str = "") -> None:
         self.data = data
+        self.log_path = log_path
         self.clock = SystemClock()
         self.model: Model = {}
         self.history: dict[int, Model] = {}  # what the table held after each commit
@@ -30,13 +32,20 @@ class Hosted:
         self.events: list[Event] = []
 
     async def start(self) -> Hosted:
-        log = EventLog()
-        log.listen(self.events.append)
-        self.hosting = Hosting(LocalFiles(self.data), self.clock, log)
+        self.hosting = self.hosted()
         await self.hosting.start()
         self.instance: Instance = next(iter(self.hosting.engine.instances.values()))
         self.session: Session = await self.instance.begin_session()
         return self
+
+    def hosted(self) -> Hosting:
+        """The instances of the directory, none of them initialised."""
+        log = EventLog()
+        log.listen(self.events.append)
+        hosting = Hosting(LocalFiles(self.data), self.clock, log)
+        if self.log_path:
+            hosting.engine.set_parameter(Param.LogFilePath, self.log_path)
+        return hosting
 
     async def create(self, path: str = "a.edb") -> Hosted:
         dbid = await self.session.create_database(path)

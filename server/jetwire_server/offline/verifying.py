@@ -29,7 +29,7 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.snapshot.manifest import InstanceRow, Manifest
 from jetwire_server.snapshot.participant import DatabaseDigest
-from jetwire_server.snapshot.roots import read_marker, refuse_mixed
+from jetwire_server.snapshot.roots import markers, refuse_mixed
 
 RECORD_SUFFIX = ".verified.jsonl"
 
@@ -75,19 +75,19 @@ def _expected(places: list[Place], manifests: Sequence[Manifest], result: Result
     if not manifests:
         result.notes.append("no manifest was given: the copy is checked, but compared with nothing")
         return {}
-    markers = {place.name: _marked(place) for place in places}
+    marked = {place.name: _marked(place) for place in places}
     for manifest in manifests:
         rows = {row.name: row for row in manifest.instances}
         if len(places) == 1 and len(rows) == 1:  # a copy of one instance may have any name
             rows = {places[0].name: next(iter(rows.values()))}
-        if not any(manifest.marker in markers[name].values() for name in rows if name in markers):
+        if not any(manifest.marker in marked[name].values() for name in rows if name in marked):
             continue
         for name in rows:
-            if name not in markers:
+            if name not in marked:
                 result.problems.append(f"instance {name} is in the manifest, but not in the copy")
                 continue
-            for root, marked in markers[name].items():
-                if marked != manifest.marker:
+            for root, marker_id in marked[name].items():
+                if marker_id != manifest.marker:
                     what = f"{name}/{root}" if root else name
                     result.problems.append(f"{what} does not bear the marker of this snapshot: it was copied at another time")
         return rows
@@ -97,16 +97,11 @@ def _expected(places: list[Place], manifests: Sequence[Manifest], result: Result
 
 
 def _marked(place: Place) -> dict[str, str | None]:
-    """Which snapshot's marker each root of a copy bears: the roots are those that any marker names."""
-    found: dict[str, str | None] = {}
-    wanted = {"", place.names.directory}
-    while wanted - set(found):
-        root = min(wanted - set(found))
-        sealed = read_marker(place.files, root).sealed
-        found[root] = sealed.marker_id if sealed else None
-        if sealed and not sealed.logs_only:
-            wanted |= set(sealed.roots)
-    return found
+    """Which snapshot's marker each root of a copy bears. A copy of logs only need not have the roots of databases."""
+    found = markers(place.files, place.names)
+    log = found[place.names.directory].sealed
+    wanted = {"", place.names.directory} if log and log.logs_only else found
+    return {root: read.sealed.marker_id if read.sealed else None for root, read in sorted(found.items()) if root in wanted}
 
 
 async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, progress: Progress, result: Result) -> None:

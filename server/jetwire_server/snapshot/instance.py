@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from jetwire_protocol.data.parameters import Param
+from jetwire_protocol.errors import JetError
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.failpoints import hit
 from jetwire_server.files.gate import Gate
@@ -105,10 +106,16 @@ class InstanceParticipant:
                 return
             if len(new.roots) > 1:  # a single root has none that it could disagree with
                 for root in new.roots:
-                    self._files.replace(marker_path(root), marker.first_round(read_marker(self._files, root), new))
+                    self._files.replace(marker_path(root), marker.first_round(self._standing(root), new))
             hit("snapshot.between_markers")
             for root in new.roots:
                 self._files.replace(marker_path(root), marker.second_round(new))
+
+    def _standing(self, root: str) -> marker.RootMarkers:
+        try:
+            return read_marker(self._files, root)
+        except JetError:  # damaged: a start would have said so, and the new one takes its place
+            return marker.RootMarkers()
 
     async def seal(self) -> None:
         await self._log.settle()

@@ -3,9 +3,9 @@
 A root is a directory that may be a volume of its own: the instance's, its log's, those of its databases. Symbolic links
 below the instance's directory are refused, so there are no others; the temporary directory holds nothing that lasts.
 
-What is refused is decided by the markers alone, and only by those of the log's present incarnation: a restore from a backup
-begins a new one. So an instance that ran on after its snapshot starts, since its roots bear the same marker, and so does
-one with a new database, whose root the marker does not name.
+What is refused is decided by the markers, and only by those of the log's present incarnation: a restore from a backup
+begins a new one. So an instance that ran on after its snapshot starts, since its roots bear the same marker; so does one
+with a new database, whose root the marker does not name, and one whose database is detached: its root is none any more.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from jetwire_server.files.interface import Files
 from jetwire_server.files.whole import parent, read_if_there
 from jetwire_server.redo.checkpoint import Checkpoint, load_checkpoint
 from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.reader import LogReader, discover
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.marker import Marker, RootMarkers
+from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.databases import CheckpointFile
+
+_ABOUT_DATABASES = (Kind.CREATE_DATABASE, Kind.ATTACH_DATABASE, Kind.DETACH_DATABASE)
 
 
 def roots_of(names: LogNames, databases: Iterable[str]) -> list[str]:
@@ -37,48 +42,65 @@ def read_marker(files: Files, root: str) -> RootMarkers:
     return marker.read(read_if_there(files, marker_path(root)), _name(root))
 
 
-def _name(root: str) -> str:
-    return root or "the instance's directory"
+def markers(files: Files, names: LogNames, incarnation: int | None = None) -> dict[str, RootMarkers]:
+    """What stands on each root that a marker names. Given an incarnation, other markers count as none."""
+    found: dict[str, RootMarkers] = {}
+    wanted = {"", names.directory}
+    while wanted:
+        root = wanted.pop()
+        read = read_marker(files, root)
+        found[root] = read if incarnation is None else RootMarkers(_of(incarnation, read.sealed), _of(incarnation, read.pending))
+        sealed = found[root].sealed
+        wanted |= set(sealed.roots if sealed else ()) - set(found)
+    return found
+
+
+def _of(incarnation: int, one: Marker | None) -> Marker | None:
+    return one if one is not None and one.incarnation == incarnation else None
 
 
 def refuse_mixed(files: Files, names: LogNames) -> None:
     """Refuses an instance whose roots were never on disk together, naming those that do not belong. Changes nothing."""
-    checkpoint = _checkpoint(files, names)
+    try:
+        checkpoint = load_checkpoint(files, names)
+    except JetError:
+        return  # recovery says so, and better
     if checkpoint is None:
         return
-    roots = roots_of(names, _attached(checkpoint))
-    if len(roots) == 1:
-        return
-    found = {root: _of_now(read_marker(files, root), checkpoint.incarnation) for root in roots}
+    found = markers(files, names, checkpoint.incarnation)
     odd = marker.odd_ones(found, log=names.directory)
+    if odd:  # the log is looked at only now: a database that was detached is nobody's business
+        in_use = roots_of(names, _attached(files, names, checkpoint))
+        odd = [root for root in odd if root in in_use]
     if odd:
         told = "; ".join(f"{_name(root)} is of {_told(found[root].sealed)}" for root in odd)
         raise JetError(
             Err.BadRestoreTargetInstance,
-            f"{told}, but the rest of {_told(marker.newest_of(found))}: put back all roots of one snapshot; nothing was changed. "
-            f"To roll older databases forward with a log that goes on, remove every {marker.FILE_NAME} first",
+            f"{told}, but the rest of {_told(marker.newest_of(found))}: put back all roots of one snapshot; nothing was changed",
             roots=odd,
         )
 
 
-def _checkpoint(files: Files, names: LogNames) -> Checkpoint | None:
-    """None too if it is damaged: recovery says so, and better."""
-    try:
-        return load_checkpoint(files, names)
-    except JetError:
-        return None
-
-
-def _attached(checkpoint: Checkpoint) -> list[str]:
+def _attached(files: Files, names: LogNames, checkpoint: Checkpoint) -> Iterable[str]:
+    """The databases that recovery will find attached, as far as the log can be read."""
     body = msgspec.msgpack.decode(checkpoint.body, type=CheckpointFile) if checkpoint.body else CheckpointFile()
-    return [path for _, path, _, read_only in body.attached if not read_only]
+    attached = {slot: path for slot, path, _, _ in body.attached}
+    try:
+        generations = discover(files, names, since=checkpoint.position.generation)
+        for record in LogReader(files, generations).records(checkpoint.position):
+            if record.kind in _ABOUT_DATABASES:
+                change = changes.decode(memoryview(record.payload)[COMMIT_HEADER_BYTES:])
+                if isinstance(change, changes.AttachRecord):
+                    attached[change.slot] = change.path
+                elif isinstance(change, changes.DetachRecord):
+                    attached.pop(change.slot, None)
+    except (JetError, msgspec.DecodeError):
+        pass  # recovery's to tell
+    return attached.values()
 
 
-def _of_now(markers: RootMarkers, incarnation: int) -> RootMarkers:
-    def present(one: Marker | None) -> Marker | None:
-        return one if one is not None and one.incarnation == incarnation else None
-
-    return RootMarkers(present(markers.sealed), present(markers.pending))
+def _name(root: str) -> str:
+    return root or "the instance's directory"
 
 
 def _told(sealed: Marker | None) -> str:
