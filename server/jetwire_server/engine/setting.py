@@ -60,9 +60,17 @@ class Setting(Preparing):
             raise JetError(session.refusal)
         buffer = self._writable()
         plan = self._column(columnid)
-        if not grbit and info is None and type(value) is str and 0 < len(value) <= plan.ascii_most and value.isascii():
-            buffer.changes[columnid] = value
-            return
+        if not grbit and info is None:
+            kind = type(value)
+            if kind is str:
+                as_given = 0 < len(value) <= plan.ascii_most and value.isascii()
+            elif kind is int:
+                as_given = plan.least <= value <= plan.most
+            else:
+                as_given = kind is plan.whole
+            if as_given:
+                buffer.changes[columnid] = value
+                return
         if plan.simple and not grbit and info is None:
             if value is None or value == "" or value == b"":
                 self._check_settable(plan, buffer)

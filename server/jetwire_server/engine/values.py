@@ -25,7 +25,22 @@ G = AddColumnGrbit
 class ColumnPlan:
     """One column, as updates ask about it."""
 
-    __slots__ = ("ascii_most", "column", "id", "long", "max", "multi", "read_only", "simple", "struct", "tagged", "text")
+    __slots__ = (
+        "ascii_most",
+        "column",
+        "id",
+        "least",
+        "long",
+        "max",
+        "most",
+        "multi",
+        "read_only",
+        "simple",
+        "struct",
+        "tagged",
+        "text",
+        "whole",
+    )
 
     def __init__(self, column: Column) -> None:
         self.column = column
@@ -38,12 +53,24 @@ class ColumnPlan:
         self.max = column.max or (limits.LONG_VALUE_BYTES_MAX if self.long else 255)
         code = CODES.get(column.coltyp)
         self.struct = struct.Struct(code) if code else None
-        # a short ASCII text or a number that needs nothing but a look
-        self.simple = not self.tagged and not self.read_only and not column.fixed
+        # one value, which needs nothing but a look
+        self.simple = not self.tagged and not self.read_only
         # ASCII text of up to so many characters needs no look but this one
         self.ascii_most = (
             0 if not self.text or column.fixed or not self.simple else min(self.max, 1_024) // (2 if column.cp == UNICODE_PAGE else 1)
         )
+
+        # integers from `least` to `most`, and anything of the type `whole`, are stored as they are given
+        self.least, self.most = 1, 0
+        self.whole: type | None = None
+        if self.simple and not column.grbit & G.ColumnEscrowUpdate:
+            if self.struct is not None and column.coltyp not in FLOATS:
+                bits, signed = 8 * self.struct.size, self.struct.format.islower()
+                self.least, self.most = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+            elif column.coltyp in (Coltyp.IEEEDouble, Coltyp.DateTime):
+                self.whole = float
+            elif column.coltyp == Coltyp.Bit:
+                self.whole = bool
 
     def checked(self, value: Any) -> tuple[Any, bool]:
         """A value that is not None as the row takes it, and whether it was cut at the column's size."""
