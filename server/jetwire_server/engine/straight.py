@@ -25,7 +25,7 @@ _LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
 def read_by_key(cursor: Cursor, key: Sequence[Any], int64_strings: bool) -> tuple[bytes, bytes] | None:
     """`record_by_key` on the primary index, all columns: the record as JSON and its bookmark. The cursor moves there."""
     at = cursor.at
-    if at.kind != PRIMARY or not cursor.ordinary or not is_whole(at, key):
+    if at.kind != PRIMARY or not cursor.ordinary or not _is_whole(at, key):
         return None
     assert at.maker is not None
     session, plan = cursor.session, cursor.plan
@@ -42,7 +42,7 @@ def read_by_key(cursor: Cursor, key: Sequence[Any], int64_strings: bool) -> tupl
     return plan.codec.to_json(row, int64_strings=int64_strings), bookmark
 
 
-def is_whole(at: IndexPlan, key: Sequence[Any]) -> bool:
+def _is_whole(at: IndexPlan, key: Sequence[Any]) -> bool:
     """Whether these values make a whole key just as a search key is made of them: each has a value, and none is padded or cut short."""
     return at.whole == len(key) and None not in key and "" not in key and b"" not in key
 
@@ -101,7 +101,7 @@ class Put:
     def _replace(self, txn: Transaction, plan: TablePlan, values: Record) -> bool:
         rows = plan.rows
         key = [values.get(column) for column in rows.columns]
-        if not is_whole(rows, key):
+        if not _is_whole(rows, key):
             return False
         assert rows.maker is not None
         bookmark = rows.maker.key(key)

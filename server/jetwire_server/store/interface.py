@@ -220,8 +220,8 @@ class Store(Protocol):
         """What a transaction that began now would get, and whether the pages were asked for it."""
         ...
 
-    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
-        """At most `limit` rows from the key `low` on, as a transaction that began now would scan them, and how many the pages gave."""
+    def newest_rows(self, tree: Tree, low: bytes, high: bytes | None, limit: int) -> tuple[list[Row], int]:
+        """At most `limit` rows with `low <= key < high`, as a transaction that began now would scan them, and how many the pages gave."""
         ...
 
     @property

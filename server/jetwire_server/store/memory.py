@@ -118,10 +118,10 @@ class MemoryStore:
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
         return self.timeline.newest(tree, key, self.current), False
 
-    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
+    def newest_rows(self, tree: Tree, low: bytes, high: bytes | None, limit: int) -> tuple[list[Row], int]:
         txn = self.begin_now()
         try:
-            return txn.rows(tree, low, None, False, limit), 0
+            return txn.rows(tree, low, high, False, limit), 0
         finally:
             txn.rollback_now()
 

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from jetwire._async.table import _range_calls as range_calls
+from jetwire.wire import encode_call
+from jetwire_server import limits
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine import straight as engine_road
 from jetwire_server.engine.cursor import Cursor
@@ -150,19 +153,34 @@ class Twins:
         calls: list[dict[str, Any]] = [
             {"method": "MakeKey", "params": {"data": value, "grbit": [] if place else ["NewKey"]}} for place, value in enumerate(key)
         ]
+        if dice.random() < 0.5:
+            calls[-1]["params"]["grbit"].append("FullColumnStartLimit")
         calls.append({"method": "Seek", "params": {"grbit": ["SeekGE"]}})
+        if dice.random() < 0.4:
+            calls.insert(0, {"method": "SetCurrentIndex", "params": {}})
+        if dice.random() < 0.4:
+            key[-1] += dice.randrange(-1, 9)
+            end = ["FullColumnEndLimit"] if dice.random() < 0.7 else []
+            for place, value in enumerate(key):
+                grbit = ([] if place else ["NewKey"]) + (end if place == len(key) - 1 else [])
+                calls.append({"method": "MakeKey", "params": {"data": value, "grbit": grbit}})
+            calls.append(
+                {"method": "SetIndexRange", "params": {"grbit": dice.choice([["RangeInclusive", "RangeUpperLimit"]] * 4 + [3, 1, 2])}}
+            )
         calls.append({"method": "GetRecords", "params": {"limit": dice.choice([1, 1, 2, 3, 5, 100, 5000])}})
         odd = dice.random()
         if odd < 0.05:
             calls.remove(dice.choice(calls))
         elif odd < 0.1:
             calls[-1]["params"] |= dice.choice([{"direction": "backward"}, {"columns": ["id"]}, {"limit": 0}, {"limit": -1}])
-        elif odd < 0.15:
-            calls[-2]["params"] = {"grbit": dice.choice([["SeekGT"], ["SeekLE"], 8, 9, ["SeekGE", "SetIndexRange"], ["nothing"]])}
         elif odd < 0.2:
-            calls[0]["params"] = {
-                **calls[0]["params"],
-                **dice.choice([{"grbit": 1}, {"grbit": 0}, {"data": None}, {"data": ""}, {"grbit": [["NewKey"]]}]),
+            one = dice.choice(calls)
+            one["params"] = {
+                **one["params"],
+                **dice.choice(
+                    [{"grbit": n} for n in (0, 1, 8, 9)] + [{"grbit": ["nothing"]}, {"grbit": [["NewKey"]]}, {"grbit": ["SeekGT"]}]
+                ),
+                **dice.choice([{}, {}, {"data": None}, {"data": ""}]),
             }
         elif odd < 0.25:
             calls.append(dice.choice(calls))
@@ -171,6 +189,7 @@ class Twins:
     async def turn(self, monkeypatch: pytest.MonkeyPatch) -> None:
         method, params = self.call()
         transaction = self.dice.random() < 0.05
+        more = self.dice.random() < 0.3
         answers = []
         for table, barred in zip(self.tables, (False, True), strict=True):
             with monkeypatch.context() as patch:
@@ -181,6 +200,8 @@ class Twins:
                 if transaction:
                     await self.ask("BeginTransaction", sesid=self.sesid)
                 answers.append(await self.say(method, table, params))
+                if more:
+                    answers[-1]["more"] = await self.ask("GetRecords", sesid=self.sesid, tableid=table, limit=2)
                 place = await self.ask("GetBookmark", sesid=self.sesid, tableid=table)
                 if transaction:
                     await self.ask("CommitTransaction", sesid=self.sesid)
@@ -277,15 +298,108 @@ async def test_control_a_straight_road_that_forgets_an_index_is_found(
 async def test_control_a_scan_that_leaves_the_cursor_behind_is_found(
     peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forgetful(cursor: Cursor, key: Any, limit: int, int64_strings: bool) -> Any:
+    def forgetful(cursor: Cursor, *given: Any) -> Any:
         state, at, bookmark, row = cursor.state, cursor.key, cursor.bookmark, cursor._row
-        out = scan_from(cursor, key, limit, int64_strings)
+        out = scan_from(cursor, *given)
         cursor.state, cursor.key, cursor.bookmark, cursor._row = state, at, bookmark, row
         return out
 
     monkeypatch.setattr(straight_scan, "scan_from", forgetful)
     with pytest.raises(AssertionError):
         await drive(peer, 2, monkeypatch)
+
+
+# -- what clients ask --------------------------------------------------------------------------------------------------
+class Ten:
+    """Ten records, and a count of the scans that took the straight road."""
+
+    def __init__(self, peer: Peer, answers: asyncio.Queue[bytes], sesid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.peer, self.answers, self.sesid = peer, answers, sesid
+        self.taken = 0
+        monkeypatch.setattr(straight_scan, "scan", self._counted(straight_scan.scan))
+
+    def _counted(self, scan: Any) -> Any:
+        def counted(peer: Peer, data: bytes) -> Any:
+            answer = scan(peer, data)
+            self.taken += answer is not None
+            return answer
+
+        return counted
+
+    async def start(self) -> Ten:
+        columns = [{"name": "id", "coltyp": "Long"}, {"name": "v", "coltyp": "LongText", "cp": 1200}]
+        create = {"name": "ten", "columns": columns, "indexes": [{"name": "p", "key": ["+id"], "grbit": ["IndexPrimary"]}]}
+        dbid = next(iter(self.peer.sessions[self.sesid].opened))
+        made = await self.ask("CreateTableColumnIndex", {"sesid": self.sesid, "dbid": dbid, "tablecreate": create})
+        self.table = {"sesid": self.sesid, "tableid": made["result"]["tableid"]}
+        await self.ask("PutRecords", {**self.table, "records": [{"id": n, "v": "x" * 100} for n in range(10)]})
+        await self.ask("Move", {**self.table, "numRows": "First"})  # the first use of a cursor reads the table's description
+        return self
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        answer = self.peer.receive(encode_call(1, method, params))
+        got: dict[str, Any] = json.loads(await self.answers.get() if answer is PENDING else answer)  # type: ignore[arg-type]
+        return got
+
+    async def scan(self, start: int, limit: int) -> dict[str, Any]:
+        calls = [
+            {"method": "MakeKey", "params": {**self.table, "data": start, "grbit": ["NewKey"]}},
+            {"method": "Seek", "params": {**self.table, "grbit": ["SeekGE"]}},
+            {"method": "GetRecords", "params": {**self.table, "limit": limit}},
+        ]
+        return await self.ask("Batch", {"calls": calls, "transaction": False})
+
+    async def range(self, start: int, stop: int | None) -> dict[str, Any]:
+        calls = range_calls(self.table["sesid"], self.table["tableid"], start, stop, None, False)
+        calls.append({"method": "GetRecords", "params": {**self.table, "limit": 500, "direction": "forward"}})
+        return await self.ask("Batch", {"calls": calls, "transaction": False})
+
+
+@pytest.fixture
+async def ten(peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch) -> Ten:
+    return await Ten(*peer, monkeypatch).start()
+
+
+def ids_of(answer: dict[str, Any]) -> list[int]:
+    return [record["id"] for record in answer["result"]["results"][-1]["records"]]
+
+
+async def test_what_the_client_asks_for_takes_the_straight_road(ten: Ten) -> None:
+    answer = await ten.scan(3, 4)
+    assert ids_of(answer) == [3, 4, 5, 6]
+    assert answer["result"]["results"][:2] == [{}, {}]
+    assert answer["result"]["results"][2]["more"] is True
+    assert ids_of(await ten.range(7, None)) == [7, 8, 9]
+    assert ids_of(await ten.range(2, 5)) == [2, 3, 4, 5]
+    assert ten.taken == 3
+
+
+async def test_a_long_value_beside_its_row_takes_the_general_road(ten: Ten) -> None:
+    await ten.ask("PutRecords", {**ten.table, "mode": "replace", "records": [{"id": 4, "v": "y" * 5000}]})
+    assert ids_of(await ten.scan(5, 4)) == [5, 6, 7, 8]
+    assert ten.taken == 1
+    answer = await ten.scan(3, 4)
+    assert ids_of(answer) == [3, 4, 5, 6]
+    assert answer["result"]["results"][-1]["records"][1]["v"] == "y" * 5000
+    assert ten.taken == 1
+
+
+async def test_limits_hold_on_the_straight_road(ten: Ten, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RECORDS_BYTES", 300)
+    taken = ten.taken
+    answer = await ten.scan(0, 10)
+    assert ten.taken == taken  # the general road ends a page where it is full
+    assert ids_of(answer)[0] == 0
+    monkeypatch.undo()
+    ten.peer._result_bytes_max = ten.peer.service.result_bytes_max = 300
+    assert (await ten.scan(0, 10))["error"]["code"] == -32004
+    assert ids_of(await ten.scan(0, 1)) == [0]
+
+
+async def test_who_may_not_read_gets_no_records(ten: Ten) -> None:
+    ten.peer.role = ""
+    assert (await ten.scan(0, 10))["error"]["code"] == -32001
+    assert ten.taken == 0
 
 
 # -- another's commit on its way --------------------------------------------------------------------------------------

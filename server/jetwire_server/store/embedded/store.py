@@ -209,10 +209,10 @@ class EmbeddedStore:
                 return value_in(version, key), False
         return pages.get(tree, key), True
 
-    def newest_rows(self, tree: Tree, low: bytes, limit: int) -> tuple[list[Row], int]:
+    def newest_rows(self, tree: Tree, low: bytes, high: bytes | None, limit: int) -> tuple[list[Row], int]:
         txn = self.begin_now(True)
         try:
-            return txn.rows(tree, low, None, False, limit), txn.from_pages
+            return txn.rows(tree, low, high, False, limit), txn.from_pages
         finally:
             txn.rollback_now()
 
