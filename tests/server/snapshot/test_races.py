@@ -145,6 +145,7 @@ async def test_a_memo_that_cannot_be_removed_leaves_no_session_half_way(call: st
         bench.instances[1].seal_error = JetError(Err.DiskIO, "by chance")
         with pytest.raises(OSError, match="no"):
             await bench.service.freeze(snap)
+        assert bench.service.status().state == "prepared"  # it was left freezing
         with pytest.raises(JetError):
             await bench.service.thaw(snap)
         with pytest.raises(OSError, match="no"):
@@ -173,12 +174,13 @@ async def test_a_late_clear_does_not_take_the_next_session_s_memo() -> None:
 class SlowReplace(MemoryFiles):
     def __init__(self) -> None:
         super().__init__()
-        self.reached, self.go = threading.Event(), threading.Event()
+        self.reached, self.go, self.replaced = threading.Event(), threading.Event(), threading.Event()
 
     def replace(self, path: str, data: bytes) -> None:
         self.reached.set()
         assert self.go.wait(10)
         super().replace(path, data)
+        self.replaced.set()
 
 
 async def test_a_freeze_that_is_cancelled_while_its_memo_is_written_leaves_none() -> None:
@@ -194,6 +196,7 @@ async def test_a_freeze_that_is_cancelled_while_its_memo_is_written_leaves_none(
     await asyncio.sleep(0.05)
     files.go.set()
     await clearing
+    assert await asyncio.to_thread(files.replaced.wait, 10)
     assert not files.exists(FILE_NAME)
 
 
