@@ -272,6 +272,8 @@ class TableCalls(IndexCalls):
 
     # -- what all DDL does ----------------------------------------------------------------------------------------
     async def ddl_table(self, txn: Transaction, cursor: Cursor, *, fixed_ddl: bool = True) -> Table:
+        if not cursor.stored:
+            raise JetError(Err.IllegalOperation, "a temporary table keeps the columns and the index it was made with")
         if cursor.grbit & O.TableReadOnly:
             raise JetError(Err.PermissionDenied, "the cursor is read only")
         table = await self.refresh_table(cursor, txn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.temptable import TempCursor, TempTableCreate, open_temp_table
 
@@ -286,3 +288,19 @@ async def test_there_are_so_many_temporary_tables_and_no_more(engine: Engine) ->
     with refuses(Err.TooManySorts):
         await temp(session, 0)
     await instance.term()
+
+
+async def test_a_temporary_table_keeps_its_columns_and_its_index(session: Session) -> None:
+    """It was an internal error to change them."""
+    cursor, _ = await temp(session, T.TTUpdatable | T.TTIndexed)
+    name = cursor.table.columns[0].name
+    changes: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: session.add_column(cursor, "more", ColumnCreate("", Coltyp.Long)),
+        lambda: session.delete_column(cursor, name),
+        lambda: session.rename_column(cursor, name, "other"),
+        lambda: session.create_index(cursor, [IndexCreate("i", (f"+{name}",))]),
+        lambda: session.delete_index(cursor, "i"),
+    )
+    for change in changes:
+        with refuses(Err.IllegalOperation):
+            await change()
