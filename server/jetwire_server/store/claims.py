@@ -66,7 +66,7 @@ class Claims:
         if holder is not None and not self._locks.may_own(tree, key, self):
             self.conflict(code, "another session holds the key")
         found = self._trees.get(tree)
-        if not self.pages.current or (found is not None and (found.dropped or key in found.versions)):
+        if not self.pages.current or (found is not None and (found.dropped or (found.newest > self.snapshot and key in found.versions))):
             self.check_unchanged(tree, key, code)  # else nothing can be newer than this snapshot
         if table is None:
             table = self._locks.of(tree)

@@ -65,12 +65,13 @@ class NoPages:
 class TreeVersions:
     """One tree's part of the timeline."""
 
-    __slots__ = ("dropped", "keys", "versions")
+    __slots__ = ("dropped", "keys", "newest", "versions")
 
     def __init__(self) -> None:
         self.versions: dict[bytes, Version] = {}
         self.keys = SortedKeys(self.versions)
         self.dropped = 0  # the number of the commit that dropped the tree; 0: it lives
+        self.newest = 0  # the number of the newest commit that was published here
 
 
 class Usage:
@@ -114,6 +115,7 @@ class Timeline:
         From here on `entries` belongs to the timeline: nobody changes it.
         """
         versions_of_tree = self.trees.get(tree) or self.tree(tree)
+        versions_of_tree.newest = number
         versions = versions_of_tree.versions
         if len(entries) >= SHARED_ROWS and set(map(type, entries.values())) == {bytes} and versions.keys().isdisjoint(entries):
             self._share(number, versions_of_tree, entries)

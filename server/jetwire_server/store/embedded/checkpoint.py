@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,15 +21,13 @@ from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
-from crc32c import crc32c
-
 from jetwire_server import limits
 from jetwire_server.files.gate import Gate
 from jetwire_server.metrics import Counter, Gauge, Histogram
 from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded.contents import CONDEMNED, OPEN, Group, Head
 from jetwire_server.store.embedded.generations import Generations
-from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
+from jetwire_server.store.embedded.layout import NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
 from jetwire_server.store.timeline import Timeline, TreeVersions, Version, shared_by_all, value_in
@@ -44,7 +41,7 @@ CHUNK_BYTES = 1 << 20
 IN_A_HURRY = 3  # so many times larger are the chunks while memory is what is short
 SLICE_KEYS = 250
 CLEAR_ROWS = 1_000
-ROUND_KEYS = 20_000
+ROUND_KEYS = 10_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
 MARK_ROUNDS = 4  # while memory is short, the checkpoint file is written after so many rounds, not after each
 TRIM_KEYS = 1_000
@@ -308,7 +305,7 @@ class Checkpoint:
                 if file.apply(groups, turn_back=partial(getattr, self._gate, "closing"), **more):
                     break
             CHUNKS_TURNED_BACK.value += 1
-        ROWS_WRITTEN.value += sum(len(group.rows) for group in groups)
+        ROWS_WRITTEN.value += sum(len(group.keys) for group in groups)
 
     @property
     def _short_of_memory(self) -> bool:
@@ -381,7 +378,6 @@ def _sorted(keys: list[bytes]) -> list[bytes]:
 
 def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
     """Adds the keys as they were at commit `up_to` to the group; answers what they weigh. The checkpoint's hot loop."""
-    prefix = group.prefix
     shared = shared_by_all(versions, keys)
     if shared is not None:
         values: Any = shared[1]
@@ -389,11 +385,7 @@ def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], 
         bodies = [number_bytes + value for value in map(values.__getitem__, keys)]
     else:
         keys, bodies = _as_they_were(group, versions, keys, up_to)
-    fulls = [prefix + key for key in keys]
-    checksums = [*map(crc32c, bodies, map(crc32c, fulls))]
-    ends = struct.iter_unpack(f"{CRC_BYTES}s", struct.pack(f"<{len(checksums)}I", *checksums))
-    group.rows += zip(fulls, [body + end for body, (end,) in zip(bodies, ends, strict=True)], strict=True)
-    group.digest += sum(checksums)
+    group.add(keys, bodies)
     return sum(map(len, bodies))
 
 

@@ -6,11 +6,13 @@ layout, so it changes only at the end of a structure, or with `FORMAT`.
 
 from __future__ import annotations
 
+import struct
+
 import msgspec
+from crc32c import crc32c
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.store.embedded.layout import checksum_of, seal, tree_prefix
-from jetwire_server.store.interface import Row
+from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES, tree_prefix
 
 FORMAT = 1
 META = tree_prefix(0)
@@ -46,29 +48,39 @@ class Statistic(msgspec.Struct, array_like=True):
 
 
 class Group:
-    """The changes of one tree in one chunk. `rows` are sealed and ascending; `digest` is the sum of their checksums."""
+    """The changes of one tree in one chunk: rows to put, ascending, and whole keys to delete. `digest` sums the rows' checksums.
 
-    __slots__ = ("deletes", "digest", "number", "prefix", "rows")
+    Keys and values lie apart, because a pair of each would be an object that the collector looks at.
+    """
+
+    __slots__ = ("deletes", "digest", "keys", "number", "prefix", "values")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.prefix = tree_prefix(number)
-        self.rows: list[Row] = []
+        self.keys: list[bytes] = []
+        self.values: list[bytes] = []
         self.deletes: list[bytes] = []
         self.digest = 0
+
+    def add(self, keys: list[bytes], bodies: list[bytes]) -> None:
+        """Seals rows: a body is what stands before the checksum, number and value."""
+        prefix = self.prefix
+        fulls = [prefix + key for key in keys]
+        checksums = [*map(crc32c, bodies, map(crc32c, fulls))]
+        packed = struct.pack(f"<{len(checksums)}I", *checksums)
+        self.keys += fulls
+        self.values += [body + end for body, (end,) in zip(bodies, struct.iter_unpack(f"{CRC_BYTES}s", packed), strict=True)]
+        self.digest += sum(checksums)
 
 
 def chunk_group(number: int, commit: int, rows: dict[bytes, bytes | None]) -> Group:
     """A chunk of an unpublished tree, sealed with the number of its log record."""
     group = Group(number)
-    for key in sorted(rows):
-        full, value = group.prefix + key, rows[key]
-        if value is None:
-            group.deletes.append(full)
-        else:
-            sealed = seal(full, commit, value)
-            group.digest += checksum_of(sealed)
-            group.rows.append((full, sealed))
+    number_bytes = commit.to_bytes(NUMBER_BYTES, "little")
+    ordered = sorted(rows.items())
+    group.add([key for key, value in ordered if value is not None], [number_bytes + value for _, value in ordered if value is not None])
+    group.deletes = [group.prefix + key for key, value in ordered if value is None]
     return group
 
 

@@ -340,19 +340,20 @@ class PageFile:
             sealed: Any = txn.get(STATISTIC + tree_prefix(group.number))
             before = decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
         count, digest = before.count, before.digest
-        rows = group.rows
-        if rows:
+        keys = group.keys
+        if keys:
             cursor = txn.cursor()
-            if cursor.set_range(rows[0][0]) and cast(bytes, cursor.key()) <= rows[-1][0]:
+            at_the_end = not cursor.last() or cast(bytes, cursor.key()) < keys[0]  # LMDB fills its pages, then, and need not search
+            if not at_the_end and cursor.set_range(keys[0]) and cast(bytes, cursor.key()) <= keys[-1]:
                 get = txn.get
-                for full, _ in rows:
+                for full in keys:
                     old = cast(Any, get(full))
                     if old is not None:
                         count -= 1
                         digest -= checksum_of(old)
-            count += len(rows)
+            count += len(keys)
             digest += group.digest
-            cursor.putmulti(rows)
+            cursor.putmulti(zip(keys, group.values, strict=True), append=at_the_end)
         for full in group.deletes:
             old = cast(Any, txn.pop(full))
             if old is not None:
@@ -378,8 +379,8 @@ class PageFile:
 
     def _make_room(self, groups: list[Group]) -> None:
         """Lengthens the file (sparsely) to what the chunk could need at worst."""
-        rows = sum(len(group.rows) + len(group.deletes) for group in groups)
-        payload = sum(len(sealed) for group in groups for _, sealed in group.rows)
+        rows = sum(len(group.keys) + len(group.deletes) for group in groups)
+        payload = sum(sum(map(len, group.values)) for group in groups)
         info = self._env.info()
         needed = (info["last_pgno"] + 64 + 4 * rows) * 4096 + 2 * payload
         if needed > os.stat(self._env.path()).st_size:
