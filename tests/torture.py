@@ -1,4 +1,4 @@
-"""The long crash tests: `python -m tests.torture [--part NAME] [--seconds N] [--seed N]`.
+"""The long crash tests: `python -m tests.torture [--part NAME] [--seconds N] [--count N] [--seed N]`.
 
 Each part is a row of `PARTS`: what it counts, how many are wanted, and the controls that must fail. The work is cut into
 jobs, each a process of its own with a seed of its own, two at a time. Figures go to docs/reliability.md, between its
@@ -235,7 +235,7 @@ PARTS: dict[str, Part] = {
     "snapshots": Part(
         "snapshots under load by plain copy, verified, served again and compared",
         2_000,
-        10,
+        40,
         lambda seed, dose: _snapshots(snapshots.run(seed, dose)),
         {
             "the gate is open, judged by the manifest": lambda seed: _snapshots(
@@ -292,33 +292,34 @@ def _job(part: str, seed: int, dose: int, control: str) -> Found:
     return found
 
 
-def _run_part(name: str, seed: int, seconds: float) -> Found:
+def _run_part(name: str, seed: int, seconds: float, wanted: int) -> Found:
     part = PARTS[name]
     began = time.monotonic()
     total: Found = {"count": 0, "failures": [], "extra": Counter(), "table": Counter()}
-    waiting: set[Future[Found]] = set()
+    waiting: dict[Future[Found], int] = {}  # a job, and its dose
     asked, jobs = 0, 0
     with ThreadPoolExecutor(JOBS_AT_ONCE) as pool:
         while True:
             in_time = time.monotonic() - began < seconds
-            while in_time and len(waiting) < JOBS_AT_ONCE and asked < part.wanted and len(total["failures"]) < 20:
-                waiting.add(pool.submit(_job, name, seed + jobs, part.dose, ""))
-                asked += part.dose
+            while in_time and len(waiting) < JOBS_AT_ONCE and asked < wanted and len(total["failures"]) < 20:
+                dose = min(part.dose, wanted - asked)
+                waiting[pool.submit(_job, name, seed + jobs, dose, "")] = dose
+                asked += dose
                 jobs += 1
             if not waiting:
                 break
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 found = future.result()
+                dose = waiting.pop(future)
                 total["count"] += found["count"]
                 total["failures"] += found["failures"]
                 total["extra"].update(found["extra"])
                 total["table"].update(found["table"])
-                asked -= part.dose - found["count"] if found["count"] else 0
+                asked -= dose - found["count"] if found["count"] else 0
                 for failure in found["failures"][:3]:
                     print(f"  {failure[:500]}", flush=True)
             print(
-                f"{name}: {total['count']:,} of {part.wanted:,}, {len(total['failures'])} failures, {time.monotonic() - began:.0f} s",
+                f"{name}: {total['count']:,} of {wanted:,}, {len(total['failures'])} failures, {time.monotonic() - began:.0f} s",
                 flush=True,
             )
     controls = {what: len(_job(name, seed, 0, what)["failures"]) for what in part.controls}
@@ -384,6 +385,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, help="one part only")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of each part; what is not reached by then is told")
+    parser.add_argument("--count", type=int, help="how many of each part, instead of all that are wanted; the page tells both")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--job", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--control", default="", help=argparse.SUPPRESS)
@@ -398,7 +400,7 @@ def main() -> int:
         if name == "faults" and faults.strace() is None:
             print("faults: skipped: strace is not installed, or not allowed here")
             continue
-        found = _run_part(name, options.seed, options.seconds)
+        found = _run_part(name, options.seed, options.seconds, options.count or PARTS[name].wanted)
         _write(name, found)
         bad |= bool(found["failures"]) or not all(found["controls"].values())
     return int(bad)

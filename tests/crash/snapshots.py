@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from tests.crash.forks import Forked, Nursery
 from tests.support.server_process import Lines, ServerProcess
 
 WRITERS = 3
@@ -99,6 +98,7 @@ def run(seed: int, snapshots: int, *, gate_is_open: bool = False, judges: tuple[
     result = Result()
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jetwire-snapshots-")))
+        nursery = stack.enter_context(Nursery())
         server = stack.enter_context(ServerProcess(scratch / "data"))
         lines = stack.enter_context(server.connect())
         sesid = lines.call("BeginSession", instance=lines.call("Hello")["instances"][0]["instance"])["sesid"]
@@ -113,7 +113,7 @@ def run(seed: int, snapshots: int, *, gate_is_open: bool = False, judges: tuple[
                 try:
                     expected = _copied(lines, server, writers, copy, result, gate_is_open=gate_is_open)
                     _hurry(writers, pause_seconds=0.05)  # the judges want the processor too
-                    _judge(copy, expected, result, judges)
+                    _judge(nursery, copy, expected, result, judges)
                 except AssertionError as wrong:
                     result.failures.append(f"seed {seed}, snapshot {number}: {str(wrong)[:1_000]}")
                 result.snapshots += 1
@@ -177,15 +177,14 @@ def _until(true: Any, what: str) -> None:
 
 
 # -- judging it ---------------------------------------------------------------------------------------------------------
-def _judge(copy: Path, expected: dict[str, int], result: Result, judges: tuple[str, ...]) -> None:
+def _judge(nursery: Nursery, copy: Path, expected: dict[str, int], result: Result, judges: tuple[str, ...]) -> None:
     if "verify" in judges:
-        done = jetwired("verify", "--json", copy, "--manifest", copy.with_suffix(".json"))
-        assert done.returncode == 0, f"jetwired verify: {done.returncode} {done.stdout} {done.stderr}"
+        code, said = nursery.run("verify", "--json", copy, "--manifest", copy.with_suffix(".json"))
+        assert code == 0, f"jetwired verify: {code} {said}"
         result.table["verified: as the manifest says"] += 1
     if "model" in judges:
-        with ServerProcess(copy) as restored:
+        with nursery.serve(copy) as restored:
             found = tables(restored, list(expected))
-            restored.stop()
         for name, n in expected.items():
             wanted = model(name, n)
             assert found[name] == wanted, f"{name} holds {found[name].get(COUNTER)} commits, frozen were {n}: {_odd(found[name], wanted)}"
@@ -198,12 +197,7 @@ def _odd(found: Table, wanted: Table) -> str:
     return f"slots that differ: {sorted(slot for slot in found.keys() | wanted.keys() if found.get(slot) != wanted.get(slot))}"
 
 
-def jetwired(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "jetwire_server", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE_SECONDS, check=False)
-
-
-def tables(server: ServerProcess, names: list[str]) -> dict[str, Table]:
+def tables(server: Forked, names: list[str]) -> dict[str, Table]:
     """What each table holds, read to its end by its primary index, and as many by the other."""
     with server.connect() as lines:
         sesid, dbid = open_database(lines)

@@ -32,6 +32,7 @@ STEPS = 25
 LEASES_MS = (0, 1, 40, 200, 1_000)
 GRBITS = (0, P.ContinueAfterThaw, P.CopySnapshot, P.CopySnapshot | P.ContinueAfterThaw)
 LATE_SECONDS = 0.1
+CALL_SECONDS = 6.0  # at most: a freeze waits five for writers to leave
 
 # What a call may answer where the table lets it through: the reasons that lie outside the session.
 OUTSIDE = {
@@ -91,6 +92,7 @@ class World:
         self.verdicts: Counter[str] = Counter()
         self.runnable = 0.0  # when the loop last came back from being blocked
         self.tasks: set[asyncio.Task[None]] = set()
+        self.calls = 0  # freezes and aborts under way beside the schedule
 
     def _new_service(self) -> SnapshotService:
         async def settle() -> None:
@@ -167,7 +169,14 @@ class World:
     def _later(self, snap: int, call: Call) -> None:
         works: dict[Call, Callable[[int], Awaitable[None]]] = {Call.FREEZE: self._freeze, Call.ABORT: self.service.abort}
         work = works[call]
-        self._begin(self._call(snap, call, lambda: work(snap)))
+        self._begin(self._beside(snap, call, work))
+
+    async def _beside(self, snap: int, call: Call, work: Callable[[int], Awaitable[None]]) -> None:
+        self.calls += 1
+        try:
+            await self._call(snap, call, lambda: work(snap))
+        finally:
+            self.calls -= 1
 
     def _state(self, snap: int) -> State:
         try:
@@ -240,7 +249,9 @@ class World:
 
     async def _end(self) -> None:
         """Everybody has left: the deadline alone must open the gates."""
-        await asyncio.sleep(6)  # a freeze that is on its way comes to an end by itself
+        async with asyncio.timeout(CALL_SECONDS):  # a freeze that is on its way comes to an end by itself
+            while self.calls:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
         last = max([self.clock.boot(), self.service.sessions.current.deadline if self.service.sessions.current else 0.0, self.runnable])
         await asyncio.sleep(last + LATE_SECONDS - self.clock.boot())
         for member in self.members:
