@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jetwire_server.store.interface import Row, Tree
 from jetwire_server.store.timeline import value_in
@@ -59,11 +59,11 @@ def _versions_alone(transaction: StoreTransaction, tree: Tree, keys: list[bytes]
     found = transaction.versions_of(tree)
     assert found is not None
     versions, snapshot, base = found.versions, transaction.snapshot, transaction.pages.base
-    newest = [
+    newest: list[Any] = [
         (key, value)
         for key in keys
         if base < (version := versions[key])[0] <= snapshot
-        and (value := version[1] if type(version[1]) is bytes else value_in(version, key)) is not None
+        and (value := version[1] if type(version[1]) is not dict else version[1][key]) is not None  # `value_in`
     ]
     if len(newest) == len(keys):  # nearly always so
         return newest
