@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.flags import InitGrbit, StopServiceInstanceGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
-from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.engine.bits import all_bits
@@ -80,24 +80,26 @@ class Instance:
         self._events = events
 
     # -- life -------------------------------------------------------------------------------------------------
-    async def init(self, grbit: int = 0) -> None:
-        """Recovers and opens. Databases attached at the last stop or crash are attached again.
+    async def init(self, grbit: int = 0) -> int:
+        """Recovers and opens. Databases attached at the last stop or crash are attached again. Answers a warning, or 0.
 
-        Of the flags, ReplayIgnoreMissingDB and TruncateLogsAfterRecovery do what they say; nothing here needs the others.
+        Of the flags, ReplayIgnoreMissingDB, ReplayIgnoreLostLogs and TruncateLogsAfterRecovery do what they say; nothing here needs
+        the others.
         """
         if grbit & ~_INIT_BITS:
             raise JetError(Err.InvalidGrbit)
         if self.state is not State.CREATED:
             raise JetError(self.state.value if self.state in _BETWEEN else Err.AlreadyInitialized)
         self.state = State.INITIALISING
-        await self.carry_through(self._init(grbit))
+        return await self.carry_through(self._init(grbit))
 
-    async def _init(self, grbit: int) -> None:
+    async def _init(self, grbit: int) -> int:
         self.emit(102, name=self.name)
         try:
             self.store = self.engine.store_factory(self)
-            await self.store.start(
+            lost = await self.store.start(
                 without_missing=bool(grbit & InitGrbit.ReplayIgnoreMissingDB),
+                without_lost_end=bool(grbit & InitGrbit.ReplayIgnoreLostLogs),
                 truncate_log=bool(grbit & InitGrbit.TruncateLogsAfterRecovery),
             )
         except BaseException:
@@ -109,6 +111,7 @@ class Instance:
         self.state = State.RUNNING
         self.engine.tell_left(self.name, Err.InvalidSesid)
         self.emit(105, name=self.name)
+        return Wrn.CommittedLogFilesLost if lost else 0
 
     async def term(self, grbit: int = 0) -> None:
         """Ends every session (rolling it back) and the instance. `TermDirty` leaves the databases for recovery."""

@@ -48,21 +48,26 @@ class End:
         return Position.at(self.generation, self.offset)
 
 
-def discover(files: Files, names: LogNames, *, since: int = 0, signature: bytes | None = None) -> list[LogFile]:
+def discover(files: Files, names: LogNames, *, since: int = 0, signature: bytes | None = None, end_is_lost: bool = False) -> list[LogFile]:
     """The generations from `since` on, in order and linked to each other; [] where no log was ever made.
 
-    A roll that a crash interrupted is seen as done: the prepared file, if its header is valid, is the current one.
+    A roll that a crash interrupted is seen as done: the prepared file, if its header is valid, is the current one. Where the end is
+    lost and nobody minds, the log ends with the last full generation.
     """
     numbers = sorted(n for name in files.list(names.directory) if (n := names.number(name)) is not None)
     current = _current(files, names)
     if current is None:
         if not numbers and not files.exists(names.checkpoint) and not since:
             return []
-        raise JetError(Err.MissingLogFile, f"{names.current} is missing: {_REPAIR}", path=names.current)
+        if not end_is_lost or not numbers:
+            code = Err.RequiredLogFilesMissing if end_is_lost else Err.MissingLogFile
+            raise JetError(code, f"{names.current} is missing: {_REPAIR}", path=names.current)
+        current = _open(files, names.archived(numbers[-1]))
     last = current.number
     if last < since:
         detail = f"{current.path} is generation {last}, but the log goes on at least to generation {since}: {_REPAIR}"
-        raise JetError(Err.CommittedLogFilesMissing, detail, generation=since, path=current.path)
+        code = Err.RequiredLogFilesMissing if end_is_lost else Err.CommittedLogFilesMissing
+        raise JetError(code, detail, generation=since, path=current.path)
     if current.path == names.current and numbers and numbers[-1] >= last:
         path = names.archived(numbers[-1])
         detail = f"{path} is later than {names.current}, which is generation {last}: {_REPAIR}"

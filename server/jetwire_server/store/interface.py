@@ -188,10 +188,11 @@ class UnpublishedTree(Protocol):
 class Store(Protocol):
     """One instance's storage."""
 
-    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
+    async def start(self, *, without_missing: bool = False, without_lost_end: bool = False, truncate_log: bool = False) -> bool:
         """Recovers and opens. Every database that was attached at the last stop or crash is attached again.
 
         One whose file is not there is an error, or is taken for gone (`without_missing`): what the log says of it is passed over.
+        So is the log's newest file, which has commits that the pages do not need (`without_lost_end`); True if it was lost.
         `truncate_log` removes the log files that are not needed any more; an incremental backup then needs a full one first.
         """
         ...

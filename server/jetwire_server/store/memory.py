@@ -39,8 +39,8 @@ class MemoryStore:
         self._outdated: deque[tuple[int, Tree, list[bytes]]] = deque()  # commit, tree, keys with versions below it
 
     # -- life -------------------------------------------------------------------------------------------------
-    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
-        return None
+    async def start(self, *, without_missing: bool = False, without_lost_end: bool = False, truncate_log: bool = False) -> bool:
+        return False
 
     async def stop(self, *, checkpoint: bool = True) -> None:
         return None

@@ -67,7 +67,7 @@ async def test_a_life(engine: Engine) -> None:
 
 async def test_a_failed_start_may_be_tried_again(clock: ManualClock) -> None:
     class Broken(MemoryStore):
-        async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
+        async def start(self, *, without_missing: bool = False, without_lost_end: bool = False, truncate_log: bool = False) -> bool:
             raise JetError(Err.MissingLogFile, "edb00000001.log")
 
     stores = [Broken(clock), MemoryStore(clock)]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, InitGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
-from jetwire_protocol.errors import Err
+from jetwire_protocol.errors import Err, Wrn
 from jetwire_server.clock import ManualClock
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance
+from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
+from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.store import EmbeddedStore
 from tests.server.engine import on_files
 from tests.server.engine.on_files import crash_image, engine_on
@@ -154,3 +159,87 @@ async def test_log_files_that_recovery_read_are_removed_if_so_asked(tmp_path: Pa
     session = await last.begin_session()
     assert await all_of(await session.open_table(await session.open_database("a.edb"), "t")) == list(range(8))
     await last.term()
+
+
+# -- a log that lost its end ------------------------------------------------------------------------------------------------
+LOST = int(InitGrbit.ReplayIgnoreLostLogs)
+
+
+async def stopped_at(root: Path, image_of: Callable[[Instance, Session], Awaitable[Path]]) -> Path:
+    """What is left of an instance with some generations of log, in each some records of one table."""
+    instance = await on_files.started(engine_on(root / "live"))
+    session = await instance.begin_session()
+    cursor = await make_table(session, await session.create_database("a.edb"))
+    for number in range(1, 28):
+        await insert(cursor, id=number, name=f"name {number}", data=b"x" * (60_000 if number < 25 else 10))
+    image = await image_of(instance, session)
+    await instance.term()
+    return image / "a"
+
+
+async def ready(image: Path) -> Instance:
+    instance = await engine_on(image.parent).create_instance("a")
+    instance.set_parameter(Param.LogFileSize, 128)
+    return instance
+
+
+async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(tmp_path: Path) -> None:
+    image = await stopped_at(tmp_path, lambda instance, session: crash_image(instance, tmp_path / "live", tmp_path / "copy"))
+    lost = (image / "edb.log").read_bytes()
+    (image / "edb.log").unlink()
+    await refused((await ready(image)).init(), Err.MissingLogFile)
+    instance = await ready(image)
+    assert await instance.init(LOST) == Wrn.CommittedLogFilesLost
+    for _ in range(2):
+        session = await instance.begin_session()
+        cursor = await session.open_table(await session.open_database("a.edb"), "t")
+        there = await all_of(cursor)
+        assert there == list(range(1, len(there) + 1))
+        assert 15 < len(there) < 27
+        await cursor.set_current_index("byName")
+        assert sorted(await all_of(cursor)) == there
+        await cursor.set_current_index(None)
+        await insert(cursor, id=len(there) + 1, name=f"later {len(there)}", data=b"y" * 60_000)
+        await instance.term(int(TermGrbit.TermDirty))
+        instance = await ready(image)
+        assert await instance.init(LOST) == 0  # nothing is lost a second time
+    await instance.term()
+    (image / "edb.log").write_bytes(lost)
+    await refused((await ready(image)).init(), Err.CommittedLogFilesMissing)  # it belongs to a future that was given up
+
+
+@pytest.mark.parametrize("how", ["pages", "half a round", "all of it", "a gap"])
+async def test_a_log_file_that_the_pages_need_cannot_be_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """The pages know more than the log that is left: all of the last generation's commits, or some rows of them."""
+
+    async def image_of(instance: Instance, session: Session) -> Path:
+        store = instance.store
+        if how == "pages":
+            await store.checkpoint()
+        if how != "half a round":
+            return await crash_image(instance, tmp_path / "live", tmp_path / "copy")
+        monkeypatch.setattr("jetwire_server.store.embedded.checkpoint.CHUNK_BYTES", 1)
+        monkeypatch.setattr("jetwire_server.store.embedded.checkpoint.SLICE_KEYS", 1)
+        whole, seen = PageFile.apply, 0
+
+        def apply(self: PageFile, groups: Any, **more: Any) -> bool:
+            nonlocal seen
+            done = whole(self, groups, **more)
+            seen += 1
+            if seen == 3:
+                shutil.copytree(tmp_path / "live", tmp_path / "copy", ignore=shutil.ignore_patterns("scratch", "*-lock"))
+            return done
+
+        monkeypatch.setattr(PageFile, "apply", apply)
+        await store.checkpoint()
+        assert seen > 5
+        return tmp_path / "copy"
+
+    image = await stopped_at(tmp_path, image_of)
+    archived = sorted(image.glob("edb0*.log"))
+    for path in {"all of it": [image / "edb.log", *archived], "a gap": archived[3:4]}.get(how, [image / "edb.log"]):
+        path.unlink()
+    kept = {path.name: path.read_bytes() for path in image.iterdir() if path.is_file()}
+    code = Err.MissingPreviousLogFile if how == "a gap" else Err.RequiredLogFilesMissing
+    await refused((await ready(image)).init(LOST), code)
+    assert {name: (image / name).read_bytes() for name in kept} == kept

@@ -16,6 +16,7 @@ START = Position(1, 0, 0)
 
 class PlainJournal:
     incarnation = 1
+    end_was_lost = False
 
     def __init__(self) -> None:
         self.signature = b""
@@ -36,7 +37,7 @@ class PlainJournal:
         self.signature = signature
         self.saved = Checkpoint(signature, START, 1, 0.0, body)
 
-    def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool:
+    def open(self, start: Position | None = None, *, signature: bytes | None = None, end_is_lost: bool = False) -> bool:
         return self.saved is not None
 
     def records(self, start: Position | None = None) -> Iterator[Record]:
@@ -44,7 +45,7 @@ class PlainJournal:
             if start is None or i >= start.byte:
                 yield Record(1, i, kind, payload, 1, i + 1)
 
-    def begin(self) -> None:
+    def begin(self, *, incarnation: int | None = None) -> None:
         self.durable = len(self.log)
 
     def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:

@@ -35,12 +35,13 @@ async def init(peer: Peer, params: Params) -> Result:
         known = [one for one in engine.instances.values() if one.name.lower() == LEGACY_INSTANCE]
         instance = known[0] if known else await engine.create_instance(LEGACY_INSTANCE)
 
-    async def start() -> None:
-        await instance.init(params["grbit"])
+    async def start() -> int:
+        warning = await instance.init(params["grbit"])
         await peer.service.instances_changed()
+        return warning
 
-    await instance.carry_through(start())
-    return {"instance": instance.handle}
+    warning = await instance.carry_through(start())
+    return {"instance": instance.handle, **({"wrn": warning} if warning else {})}
 
 
 @handles("Term")

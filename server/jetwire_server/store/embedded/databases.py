@@ -232,6 +232,7 @@ class Databases:
             self._next_tree.get(slot, before.next_tree),
             ATTACHED,
             before.created,
+            before.ahead if before.ahead > number else 0,
         )
 
     async def mark(self, state: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import msgspec
 
@@ -38,18 +38,27 @@ def _place(read: Record) -> Placed:
     return Placed(read.generation, read.offset, read.end_generation, read.end_offset)
 
 
-async def recover(store: EmbeddedStore, *, without_missing: bool = False) -> bool:
-    """Brings the store to the end of its log; answers whether a database was taken for gone because its file is."""
-    recovery = _Recovery(store, without_missing)
+class Recovered(NamedTuple):
+    """What it was done without."""
+
+    a_database: bool  # taken for gone, because its file is
+    the_end: bool  # of the log: the newest commits are lost
+
+
+async def recover(store: EmbeddedStore, *, without_missing: bool = False, without_lost_end: bool = False) -> Recovered:
+    """Brings the store to the end of its log."""
+    recovery = _Recovery(store, without_missing, without_lost_end)
     await recovery.run()
-    return recovery.went_without
+    return Recovered(recovery.went_without, recovery.end_was_lost)
 
 
 class _Recovery:
-    def __init__(self, store: EmbeddedStore, without_missing: bool) -> None:
+    def __init__(self, store: EmbeddedStore, without_missing: bool, without_lost_end: bool) -> None:
         self.store = store
         self.without_missing = without_missing
+        self.without_lost_end = without_lost_end
         self.went_without = False
+        self.end_was_lost = False
         self.databases = store.attached
         self.begun_number = 0  # every database that the checkpoint file names has all commits up to this one
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
@@ -69,9 +78,11 @@ class _Recovery:
         store.checkpointer.paused = True
         found = journal.checkpoint()
         start = found.position if found else None
-        if not await asyncio.to_thread(journal.open, start, signature=found.signature if found else None):
+        signature = found.signature if found else None
+        if not await asyncio.to_thread(journal.open, start, signature=signature, end_is_lost=self.without_lost_end):
             journal.create(store.random_bytes(16), incarnation=1)
             found = None
+        self.end_was_lost = journal.end_was_lost
         begun = _decode_checkpoint(found.body) if found and found.body else CheckpointFile()
         store.published = self.begun_number = begun.number
         for slot, path, signature, read_only in begun.attached:
@@ -86,7 +97,7 @@ class _Recovery:
                 self._tell_gathered()
                 RECORDS.value = count
                 await asyncio.sleep(0)
-                if store.timeline.bytes > store.timeline.usage.slow and not self.lost:
+                if store.timeline.bytes > store.timeline.usage.slow and not self.lost and not self.end_was_lost:
                     await self._spill()
         self._tell_gathered()
         RECORDS.value = count
@@ -104,6 +115,8 @@ class _Recovery:
     def _check_log_reaches_pages(self, last: int) -> None:
         """Pages never know more than the log. If they do, its newest files are gone, or these pages are of another past."""
         for slot, base in self.base.items():
+            if self.end_was_lost:  # else the log has what a round under way may have brought: it was synced before
+                base = max(base, self.databases.files[slot].head.ahead)
             if base > max(last, 0):
                 path = self.databases.files[slot].path
                 raise JetError(
@@ -116,7 +129,10 @@ class _Recovery:
     def _begin(self) -> None:
         """The log is whole, and what it says is being taken: from here on things may be written."""
         if self.store.checkpointer.paused:
-            self.store.journal.begin()
+            incarnation = None
+            if self.end_was_lost:  # files that turn up again belong to a future that was given up
+                incarnation = max(self.store.journal.incarnation + 1, int(self.store.clock.now() * 1000))
+            self.store.journal.begin(incarnation=incarnation)
             self.store.checkpointer.paused = False
         self.store.next_number = self.store.published + 1
 

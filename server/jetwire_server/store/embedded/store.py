@@ -76,14 +76,15 @@ class EmbeddedStore:
         self._problems: list[str] = []
 
     # -- life -------------------------------------------------------------------------------------------------
-    async def start(self, *, without_missing: bool = False, truncate_log: bool = False) -> None:
+    async def start(self, *, without_missing: bool = False, without_lost_end: bool = False, truncate_log: bool = False) -> bool:
         self._scratch.clear()
         try:
-            went_without = await recover(self, without_missing=without_missing)
-            if went_without or truncate_log:  # the next start is to know nothing of what is gone
+            went_without = await recover(self, without_missing=without_missing, without_lost_end=without_lost_end)
+            if went_without.a_database or truncate_log:  # the next start is to know nothing of what is gone
                 await self.checkpoint()
             if truncate_log:
                 await self.checkpointer.on_thread(self._truncate_log)
+            return went_without.the_end
         except BaseException:
             await self._close()
             raise
