@@ -60,10 +60,13 @@ class Log:
         self._kept: tuple[Position | None, deque[list[Record]]] | None = None  # what `open` has read, and from where
 
     # -- reading ----------------------------------------------------------------------------------------------
-    def open(self, start: Position | None = None, *, signature: bytes | None = None) -> bool:
-        """Checks the whole log from `start` on (None: from its oldest file). False if there has never been one."""
+    def open(self, start: Position | None = None, *, signature: bytes | None = None, end_is_lost: bool = False) -> bool:
+        """Checks the whole log from `start` on (None: from its oldest file). False if there has never been one.
+
+        `end_is_lost`: where the current file is gone, the log ends with the last full one.
+        """
         since = start.generation if start else 0
-        self._generations = discover(self._files, self.names, since=since, signature=signature)
+        self._generations = discover(self._files, self.names, since=since, signature=signature, end_is_lost=end_is_lost)
         if not self._generations:
             return False
         reader = LogReader(self._files, self._generations)
@@ -103,6 +106,12 @@ class Log:
     @property
     def signature(self) -> bytes:
         return self._generations[-1].header.signature
+
+    @property
+    def end_was_lost(self) -> bool:
+        """Whether the log was opened without its current file."""
+        last = self._generations[-1]
+        return last.path == self.names.archived(last.number)
 
     @property
     def incarnation(self) -> int:
@@ -214,7 +223,7 @@ class Log:
         last = self._generations[-1]
         if last.path == self.names.prepared:  # first of all: what comes next would take the prepared file for a spare one
             self._install_prepared(last.number)
-        if end.generation < last.number:  # the torn record began in an earlier generation: those after it begin anew
+        if end.generation < last.number or self.end_was_lost:  # the torn record began in an earlier generation: those after it begin anew
             header = self._after_cut(end)
             self._install(header)
             return self._tail(header, DATA_START, end.chain)

@@ -293,7 +293,7 @@ class Checkpoint:
             for groups in _chunks(part.trees, number, IN_A_HURRY if self._short_of_memory else 1):
                 if pending:
                     started = perf_counter()
-                    self.apply(part.file, pending)
+                    self.apply(part.file, pending, head=part.file.head_ahead(number))
                     self._make_way(perf_counter() - started)
                 pending = groups
             self.apply(part.file, pending, head=part.head, note=part.note, unnote=part.unnote)

@@ -38,6 +38,7 @@ class Head(msgspec.Struct, array_like=True):
     next_tree: int
     state: int  # CREATING, ATTACHED or DETACHED
     created: float = 0.0
+    ahead: int = 0  # a round that brings more than `number` has begun: some rows may be of any commit up to this one
 
 
 class Statistic(msgspec.Struct, array_like=True):

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import lmdb
 from crc32c import crc32c
+from msgspec import structs
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -333,6 +334,10 @@ class PageFile:
         if head is not None:
             self.head = head
         return True
+
+    def head_ahead(self, number: int) -> Head | None:
+        """The head that says that a round up to this commit has begun; None if it says so."""
+        return structs.replace(self.head, ahead=number) if self.head.ahead < number else None
 
     def _apply_group(self, txn: lmdb.Transaction, group: Group) -> Statistic:
         before = self._statistics.get(group.number)
