@@ -205,12 +205,6 @@ class Gate:
             self._look()
             return self._phase is _Phase.FROZEN
 
-    def remaining(self) -> float:
-        """Seconds until the freeze ends by itself; 0 when there is none."""
-        with self._lock:
-            self._look()
-            return self._until - self._clock.boot() if self._phase is _Phase.FROZEN else 0.0
-
     def holders(self) -> list[str]:
         """Who holds permits now."""
         with self._lock:
