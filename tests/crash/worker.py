@@ -21,6 +21,7 @@ from random import Random
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
+from jetwire_server.files.aside import kernel_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
@@ -112,7 +113,7 @@ def open_store(directory: str) -> EmbeddedStore:
     gate = Gate(clock)
     files = LocalFiles(directory, watch=gate.wrote)
     files.make_directory("")
-    log = Log(files, gate, clock, names=LogNames("log"), file_kb=LOG_KB)
+    log = Log(files, gate, clock, names=LogNames("log"), file_kb=LOG_KB, syncs_of=kernel_syncs)
     return EmbeddedStore(log, files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=True)
 
 
