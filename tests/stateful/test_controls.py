@@ -63,7 +63,11 @@ def an_auto_increment_value_comes_twice(patch: Patch) -> None:
 
 
 def rollback_keeps_cursors_open(patch: Patch) -> None:
-    patch.setattr(Session, "_close_cursors_from", lambda *args: None)
+    def wrong(self: Session, level: int) -> None:
+        for cursor in list(self.cursors.values()):
+            cursor.rolled_back(level)
+
+    patch.setattr(Session, "_undo_cursors", wrong)
 
 
 def a_copy_forgets_a_column(patch: Patch) -> None:
