@@ -45,7 +45,6 @@ REASONS: dict[str, dict[str, tuple[str, ...]]] = {
     "undoing is forgetting: nothing is read or written for it": {"JET_errRollbackError": (EVERYWHERE,)},
     "callbacks are notifications: they cannot fail the call": {"JET_errCallbackFailed": ("Delete",)},
     "taken, and without effect": {"JET_errInternalError": ("ConfigureProcessForCrashDump",)},
-    "taken, and without effect: a gap in the log is always refused": {"JET_bitReplayIgnoreLostLogs": ("Init",)},
     "a file that exists is DatabaseDuplicate": {
         "JET_errDatabaseSharingViolation": ("CreateDatabase",),
         "JET_errDatabaseLocked": ("CreateDatabase",),

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from jetwire_protocol.errors import Wrn
 from tests.support.bench import Bench, World
 from tests.support.calls import LOGS, NO_BACKUP, Step
 from tests.support.shown import shows
@@ -85,6 +86,36 @@ async def test_starting_on_damage(tmp_path: Path) -> None:
         opened = await bench.line.must("OpenTable", {"sesid": sesid, "dbid": dbid, "tablename": world.kept["table"]})
         counted = await bench.line.must("IndexRecordCount", {"sesid": sesid, **opened})
         assert counted == {"numRecords": 6}
+
+
+@shows("Init", "JET_errAttachedDatabaseMismatch", "JET_bitReplayIgnoreMissingDB")
+async def test_starting_without_a_database(tmp_path: Path) -> None:
+    async with Bench(tmp_path) as bench:
+        await written(bench)
+        await bench.line.must("Term", {"instance": bench.instance, "grbit": ["TermDirty"]})
+        (tmp_path / "default" / "world.edb").unlink()
+        instance = await named(bench, "default")
+        assert await World(bench.line, {"other": instance}).name_of("Init") == "JET_errAttachedDatabaseMismatch"
+        await bench.line.must("Init", {"instance": instance, "grbit": ["ReplayIgnoreMissingDB"]})
+        assert (await bench.line.must("GetInstanceInfo", {}))["instances"][0]["databaseFileName"] == []
+
+
+@shows("Init", "JET_errMissingLogFile", "JET_bitReplayIgnoreLostLogs")
+async def test_starting_without_the_end_of_the_log(tmp_path: Path) -> None:
+    """The row of the last generation is lost, and so it is said."""
+    async with Bench(tmp_path) as bench:
+        world = await written(bench)
+        await bench.line.must("Term", {"instance": bench.instance, "grbit": ["TermDirty"]})
+        (tmp_path / "default" / "edb.log").unlink()
+        instance = await named(bench, "default")
+        assert await World(bench.line, {"other": instance}).name_of("Init") == "JET_errMissingLogFile"
+        begun = await bench.line.must("Init", {"instance": instance, "grbit": ["ReplayIgnoreLostLogs"]})
+        assert begun == {"instance": instance, "wrn": Wrn.CommittedLogFilesLost}
+        sesid = (await bench.line.must("BeginSession", {"instance": instance}))["sesid"]
+        dbid = (await bench.line.must("OpenDatabase", {"sesid": sesid, "database": "world.edb"}))["dbid"]
+        opened = await bench.line.must("OpenTable", {"sesid": sesid, "dbid": dbid, "tablename": world.kept["table"]})
+        counted = await bench.line.must("IndexRecordCount", {"sesid": sesid, **opened})
+        assert counted == {"numRecords": 5}
 
 
 @shows("Init", "JET_errAttachedDatabaseMismatch")
