@@ -51,7 +51,7 @@ class MemoryStore:
             raise JetError(Err.DatabaseDuplicate, path)
         if path in self._detached and not overwrite:
             raise JetError(Err.DatabaseDuplicate, path)
-        self._detached.pop(path, None)
+        self._give_up(path)
         slot = self._free_slot()
         self._databases[slot] = path
         self._next_tree[slot] = FIRST_NEW_TREE
@@ -72,8 +72,16 @@ class MemoryStore:
         if slot not in self._databases:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
         path = self._databases.pop(slot)
-        self._detached[f"\0removed {slot}" if remove else path] = slot
+        self._detached[path] = slot
+        if remove:
+            self._give_up(path)
         self._read_only.discard(slot)
+
+    def _give_up(self, path: str) -> None:
+        """A detached database has no name any more; its slot is not given again, because of what the timeline has there."""
+        slot = self._detached.pop(path, None)
+        if slot is not None:
+            self._detached[f"\0{slot}"] = slot
 
     def databases(self) -> dict[int, str]:
         return dict(self._databases)

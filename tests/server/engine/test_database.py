@@ -29,6 +29,7 @@ async def test_names_cannot_leave_the_instance(session: Session, name: str) -> N
 async def test_create_refuses_what_is_there(session: Session, dbid: int) -> None:
     await refused(session.create_database("TEST.edb"), Err.DatabaseDuplicate)
     await refused(session.create_database("test.edb", int(CreateDatabaseGrbit.DbOverwriteExisting)), Err.DatabaseInUse)
+    (await session.create_table(dbid, "old")).close()
     await session.close_database(dbid)
     await session.detach_database("test.edb")
     await refused(session.create_database("test.edb"), Err.DatabaseDuplicate)
@@ -36,6 +37,7 @@ async def test_create_refuses_what_is_there(session: Session, dbid: int) -> None
     await refused(session.create_database("x.edb", 0x40000000), Err.InvalidGrbit)
     await refused(session.create_database("x.edb", 0, -1), Err.DatabaseInvalidPages)
     assert again != dbid
+    await refused(session.open_table(again, "old"), Err.ObjectNotFound)
 
 
 async def test_what_is_not_for_transactions(session: Session, dbid: int) -> None:
