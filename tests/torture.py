@@ -235,7 +235,7 @@ PARTS: dict[str, Part] = {
     "snapshots": Part(
         "snapshots under load by plain copy, verified, served again and compared",
         2_000,
-        40,
+        25,
         lambda seed, dose: _snapshots(snapshots.run(seed, dose)),
         {
             "the gate is open, judged by the manifest": lambda seed: _snapshots(
