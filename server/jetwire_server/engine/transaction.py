@@ -65,7 +65,7 @@ class ThreadStats:
 
 
 class Waiter(Protocol):
-    """A task, or a call on the straight road."""
+    """The future of a commit, or a call on the straight road. Not a task: a call may have begun without one of its own."""
 
     def cancel(self) -> object: ...
 
@@ -295,12 +295,11 @@ class TransactionLevels:
     async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
         self.last_commit = None
         self._count_reads(txn)
-        self._waiter = task = asyncio.current_task()
+        self._waiter = answer = asyncio.get_running_loop().create_future()
         try:
-            commit = await self._commit_with_ddl(txn, bits) if self._ddl else await txn.commit(lazy=bool(bits & _LAZY))
+            commit = await (self._commit_with_ddl(txn, bits, answer) if self._ddl else _commit(txn, bits, answer))
         except asyncio.CancelledError:
-            if self.refusal == Err.ClientRequestToStopJetService and task is not None:
-                task.uncancel()
+            if self.refusal == Err.ClientRequestToStopJetService and not _cancelled():
                 raise JetError(self.refusal) from None
             raise
         finally:
@@ -328,18 +327,33 @@ class TransactionLevels:
     def _count_reads(self, txn: Transaction) -> None:
         self.count_reads(txn.looked_at, txn.from_pages)
 
-    async def _commit_with_ddl(self, txn: Transaction, bits: int) -> Commit:
+    async def _commit_with_ddl(self, txn: Transaction, bits: int, answer: asyncio.Future[Commit]) -> Commit:
+        """The catalogs hear of its true end, though the caller may leave before: what others were told meanwhile is wrong from then on."""
         catalogs = [self.instance.databases[slot].catalog for slot in self._ddl if slot in self.instance.databases]
         for catalog in catalogs:
             catalog.commit_begins()
-        number = 0
-        try:
-            commit = await txn.commit(lazy=bool(bits & _LAZY))
-            number = commit.number
-        finally:
-            for catalog in catalogs:
-                catalog.commit_ended(number)
-        return commit
+
+        async def commit() -> Commit:
+            number = 0
+            try:
+                done = await txn.commit(lazy=bool(bits & _LAZY))
+                number = done.number
+            finally:
+                for catalog in catalogs:
+                    catalog.commit_ended(number)
+            return done
+
+        def ended(work: asyncio.Task[Commit]) -> None:
+            error = work.exception()
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(work.result())
+
+        self.instance.carry(commit()).add_done_callback(ended)
+        return await answer
 
     def schema_changed(self, slot: int) -> None:
         """The running call changed a catalog: every cursor there looks at its table's description anew."""
@@ -369,3 +383,26 @@ class TransactionLevels:
             waiting, self.at_end = self.at_end, []
             for call in waiting:
                 call(committed)
+
+
+async def _commit(txn: Transaction, bits: int, answer: asyncio.Future[Commit]) -> Commit:
+    """Commits; whoever cancels `answer` ends the waiting for it, and takes back nothing."""
+
+    def told(result: Commit | JetError) -> None:
+        if answer.done():
+            return
+        if isinstance(result, JetError):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    lazy = bool(bits & _LAZY)
+    if txn.changed and txn.commit_now(told, lazy=lazy):
+        return await answer
+    return await txn.commit(lazy=lazy)
+
+
+def _cancelled() -> bool:
+    """Whether it is the caller who goes away."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
