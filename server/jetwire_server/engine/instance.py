@@ -152,10 +152,14 @@ class Instance:
 
     async def carry_through(self, work: Coroutine[Any, Any, R]) -> R:
         """Work that must not end half-way: a caller that is cancelled leaves at once, and it goes on by itself."""
+        return await asyncio.shield(self.carry(work))
+
+    def carry(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """The same, not awaited."""
         task = asyncio.get_running_loop().create_task(work)
         self._carried.add(task)
         task.add_done_callback(self._carried.discard)
-        return await asyncio.shield(task)
+        return task
 
     async def _end(self, *, checkpoint: bool) -> None:
         sessions = list(self.sessions.values())

@@ -344,10 +344,12 @@ class TransactionLevels:
             return done
 
         def ended(work: asyncio.Task[Commit]) -> None:
-            error = work.exception()
+            error = None if work.cancelled() else work.exception()
             if answer.done():
                 return
-            if error is not None:
+            if work.cancelled():
+                answer.cancel()
+            elif error is not None:
                 answer.set_exception(error)
             else:
                 answer.set_result(work.result())

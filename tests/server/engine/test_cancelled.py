@@ -21,6 +21,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.engine.misc import database_pages
 from jetwire_server.engine.session import Session
@@ -189,6 +190,35 @@ async def insert_and_tell(cursor: Cursor) -> Any:
 async def test_numbers_that_are_given_once(instance: Instance, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "COUNTER_BLOCK", 3)
     await _check_numbers(instance, session)
+
+
+async def test_schema(instance: Instance, session: Session) -> None:
+    """Who looks while the commit is on its way, and writes after it, knows of the index or it is not there."""
+    dbid = await session.create_database("s.edb")
+    other = await instance.begin_session()
+    other_dbid = await other.open_database("s.edb")
+    for at in range(1, _WAITS_MAX):
+        (await make_table(session, dbid, f"t{at}")).close()
+        theirs = await other.open_table(other_dbid, f"t{at}")
+        for number in range(3):
+            await insert(theirs, id=number, n=number)
+        mine = await session.open_table(dbid, f"t{at}")
+        cancelled = await cut_short(session.create_index(mine, [IndexCreate("late", ("-n",))]), at)
+        assert await all_of(theirs) == [0, 1, 2]
+        await rest(instance)
+        await instance.store.flush()
+        await insert(theirs, id=3, n=3)
+        again = await other.open_table(other_dbid, f"t{at}")
+        if cancelled:
+            with suppress(JetError):  # it is there, or can be made now
+                await session.create_index(mine, [IndexCreate("late", ("-n",))])
+        await again.set_current_index("late")
+        assert await all_of(again) == [3, 2, 1, 0]
+        for cursor in (mine, again, theirs):
+            cursor.close()
+        await session.delete_table(dbid, f"t{at}")
+        if not cancelled:
+            return
 
 
 async def test_term(tmp_path: Path) -> None:
