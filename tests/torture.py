@@ -258,7 +258,7 @@ PARTS: dict[str, Part] = {
         lambda seed, dose: _deadlines(deadlines.run(seed, dose)),
         {
             "nobody looks at the deadline": _late_gate("no deadline"),
-            "half a second late": _late_gate("late"),
+            "two seconds late": _late_gate("late"),
             "a timer of the event loop opens the gate": _late_gate("a timer opens"),
         },
     ),

@@ -33,12 +33,13 @@ from tests.support.server_process import ServerProcess
 ROOT = Path(__file__).parents[2]
 LATE_SECONDS = 0.1
 EARLY_SECONDS = 0.011  # the clock of modification times is as coarse as the kernel's tick
-FOR_EVER_SECONDS = 3.0  # after the deadline: what still waits then would wait for ever
+FOR_EVER_SECONDS = 4.0  # after the deadline: what still waits then would wait for ever
 WAITERS = 3
 LEASES_MS = (600, 1_000)
 PATIENCE = (1, 4, 16)  # times the lease, where a busy machine did not get as far as the deed within it
 CLASSES_MS = (5, 10, 25, 50, 100)
-BLOCK_SECONDS = 1.5  # of the event loop: the half before the deadline, the half after it
+BLOCK_BEFORE_SECONDS, BLOCK_AFTER_SECONDS = 0.5, 1.0  # the deadline, of the event loop
+BROKEN_BLOCK_AFTER_SECONDS = 2.5  # where it must be noticed, however much of it is spent in the run queue
 JETWIRE = [sys.executable, "-m", "jetwire"]
 
 
@@ -279,17 +280,17 @@ def _stop_within_the_lease(scene: Scene) -> None:
     os.kill(pid, signal.SIGCONT)
 
 
-def _wait_until_half_a_block_is_left(scene: Scene) -> None:
-    time.sleep(max(0.0, scene.deadline - BLOCK_SECONDS / 2 - boot()))
+def _wait_until_it_is_time_to_block(scene: Scene) -> None:
+    time.sleep(max(0.0, scene.deadline - BLOCK_BEFORE_SECONDS - boot()))
 
 
 def _loop_sleeps(scene: Scene) -> None:
-    _wait_until_half_a_block_is_left(scene)
+    _wait_until_it_is_time_to_block(scene)
     os.kill(scene.server.process.pid, signal.SIGUSR1)
 
 
 def _loop_computes(scene: Scene) -> None:
-    _wait_until_half_a_block_is_left(scene)
+    _wait_until_it_is_time_to_block(scene)
     os.kill(scene.server.process.pid, signal.SIGUSR2)
 
 
@@ -330,7 +331,8 @@ DEEDS: dict[str, tuple[Callable[[Scene], object], Callable[[Scene], None]]] = { 
 def served(directory: Path, broken: str = "") -> Iterator[tuple[ServerProcess, list[Waiter]]]:
     """`broken`: one of `odd_server.BREAKS`."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": paths, "BLOCK_SECONDS": str(BLOCK_SECONDS), "BREAK": broken}
+    block = BLOCK_BEFORE_SECONDS + (BROKEN_BLOCK_AFTER_SECONDS if broken else BLOCK_AFTER_SECONDS)
+    environment = {"PYTHONPATH": paths, "BLOCK_SECONDS": str(block), "BREAK": broken}
     with ServerProcess(directory / "data", module="tests.crash.odd_server", **environment) as server:
         with server.connect() as lines:
             sesid = lines.call("BeginSession", instance=lines.call("Hello")["instances"][0]["instance"])["sesid"]

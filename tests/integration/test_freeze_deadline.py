@@ -28,7 +28,7 @@ def test_a_freeze_ends_at_its_deadline_whoever_is_stopped_killed_or_blocked() ->
     ("broken", "deed"),
     [
         ("no deadline", "nobody thaws"),
-        ("late", "server stopped within the lease"),
+        pytest.param("late", "server stopped within the lease", marks=pytest.mark.torture),
         ("a timer opens", "event loop asleep"),  # in time otherwise, but a blocked loop holds it
     ],
 )
