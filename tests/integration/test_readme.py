@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +65,30 @@ def test_one_liners_run_as_printed(own_server: ServerProcess, tool: str) -> None
     done = subprocess.run(["bash", "-c", here], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"] is not None
+
+
+# -- where there is no websocat ---------------------------------------------------------------------------------------
+def frame(opcode: int, payload: bytes) -> bytes:
+    """A client's frame: one piece, masked (with zeros, so that it can be read)."""
+    assert len(payload) < 126
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_line_in_a_frame_is_answered_before_the_end_of_input_closes_the_connection(own_server: ServerProcess, end: bytes) -> None:
+    """What a WebSocket client that copies its standard input sends: a text frame a line, and Close right after the last."""
+    text, closing = 1, 8
+    with socket.create_connection(("127.0.0.1", own_server.http_port), 20) as sock:
+        key = base64.b64encode(bytes(16)).decode()
+        head = ["GET /rpc HTTP/1.1", f"Host: 127.0.0.1:{own_server.http_port}", "Upgrade: websocket", "Connection: Upgrade"]
+        head += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "", ""]
+        ping = b'{"jsonrpc":"2.0","id":1,"method":"Ping"}' + end
+        sock.sendall("\r\n".join(head).encode() + frame(text, ping) + frame(closing, (1000).to_bytes(2, "big")))
+        with sock.makefile("rb") as told:
+            assert told.readline().startswith(b"HTTP/1.1 101")
+            while told.readline() != b"\r\n":
+                pass
+            assert told.read(1) == bytes([0x80 | text])
+            answer = told.read(told.read(1)[0])
+            assert json.loads(answer) == {"jsonrpc": "2.0", "id": 1, "result": {}}
+            assert told.read(1) == bytes([0x80 | closing])
