@@ -175,7 +175,7 @@ def _tuple_piece(segment: SegmentSpec, value: str, least: int, most: int) -> str
 
 def _text_end(segment: SegmentSpec, part: bytes) -> int:
     """Where the letters of a text segment end: Unicode's accents and the mark that ends a text do not count."""
-    if segment.unicode:
+    if segment.unicode:  # the first such byte, even where it is part of a letter's weight: so does ESE
         mark = b"\xfe" if segment.descending else b"\x01"
         end = part.find(mark, 1)
         return end if end > 0 else len(part)
