@@ -339,7 +339,7 @@ class Retrieval(Updates):
         for itag in tags or range(1, len(members) + 1):
             if itag == 0:
                 out.append(EnumValue(0, Wrn.ColumnSkipped))
-            elif itag > len(members):
+            elif not 0 < itag <= len(members):  # in C it is unsigned
                 out.append(EnumValue(itag, Wrn.ColumnNull))
             else:
                 out.append(await self._enum_value(txn, columnid, itag, members[itag - 1], most))

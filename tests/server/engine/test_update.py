@@ -268,6 +268,8 @@ async def test_several_columns_at_once(session: Session, cursor: Cursor) -> None
     assert {c.columnid for c in found} == {columns[n] for n in ("id", "name", "n", "sum", "version", "size")}
     compressed = await cursor.enumerate_columns([(columns["n"], ()), (0, ()), (columns["code"], ())], None, 524288)
     assert [(c.err, c.value) for c in compressed] == [(Wrn.ColumnSingleValue, 3), (Wrn.ColumnSkipped, None), (Wrn.ColumnNull, None)]
+    (odd,) = await cursor.enumerate_columns([(columns["n"], (1, 0, 2, -1, -(2**63), 2**64 - 1))])
+    assert [(v.err, v.value) for v in odd.values] == [(0, 3), (Wrn.ColumnSkipped, None), *[(Wrn.ColumnNull, None)] * 4]
 
 
 # -- indexes ------------------------------------------------------------------------------------------------------------
