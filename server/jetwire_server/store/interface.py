@@ -13,7 +13,7 @@ Errors are `JetError`s with these codes: `WriteConflict`, `KeyDuplicate`, `Versi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, NewType, Protocol
 
 from jetwire_protocol.errors import JetError
@@ -185,6 +185,18 @@ class UnpublishedTree(Protocol):
         ...
 
 
+class Watcher(Protocol):
+    """Who keeps what it read of a tree."""
+
+    def written(self, keys: Collection[bytes]) -> None:
+        """Whoever begins to read after this sees changes to these keys."""
+        ...
+
+    def forget(self) -> None:
+        """Nobody will tell it of changes any more."""
+        ...
+
+
 class Store(Protocol):
     """One instance's storage."""
 
@@ -232,6 +244,17 @@ class Store(Protocol):
 
     def unchanged(self, since: int) -> bool:
         """Whether what `newest` answered when `published` was `since` is still its answer. False also while the instance is unavailable."""
+        ...
+
+    def watcher_of(self, tree: Tree) -> Watcher | None:
+        """Who is told of changes to the tree. `InstanceUnavailable` if nothing may be read."""
+        ...
+
+    def watch(self, tree: Tree, watcher: Watcher) -> None:
+        """From now on `watcher` is told of changes to the tree, and whoever was before forgets.
+
+        It forgets too when the tree goes, with its database or alone, and when there are too many.
+        """
         ...
 
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.clock import Clock
-from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, FileFacts, Report, Row, Tree, tree_id, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, FileFacts, Report, Row, Tree, Watcher, tree_id, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.snapshots import Snapshots
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.timeline import NoPages, Timeline, Usage
 from jetwire_server.store.transaction import StoreTransaction
+from jetwire_server.store.watchers import Watchers
 from jetwire_server.store.writeset import Entry
 
 SCRATCH_SLOT = 0xFFFF
@@ -30,6 +31,7 @@ class MemoryStore:
         self.schema_locks = SchemaLocks()
         self.current = NoPages()
         self._snapshots = Snapshots()
+        self._watchers = Watchers()
         self._published = 0
         self._databases: dict[int, str] = {}
         self._detached: dict[str, int] = {}  # its trees stay in the timeline under the slot it had
@@ -72,6 +74,7 @@ class MemoryStore:
         if slot not in self._databases:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
         path = self._databases.pop(slot)
+        self._watchers.leave(slot)
         self._detached[path] = slot
         if remove:
             self._give_up(path)
@@ -140,6 +143,12 @@ class MemoryStore:
     def unchanged(self, since: int) -> bool:
         return since == self._published
 
+    def watcher_of(self, tree: Tree) -> Watcher | None:
+        return self._watchers.by_tree.get(tree)
+
+    def watch(self, tree: Tree, watcher: Watcher) -> None:
+        self._watchers.add(tree, watcher)
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         return False  # a commit is over as soon as it begins
 
@@ -164,6 +173,8 @@ class MemoryStore:
             self.timeline.tree(tree).dropped = number
             self._outdated.append((number, tree, []))
         self._published = number
+        self._watchers.tell(transaction.writes)
+        self._watchers.remove([*transaction.dropped, *transaction.adopted])
         written = sum(map(len, transaction.writes.values()))
         transaction.release(number)
         return Commit(number, None, self._clock.now(), written)

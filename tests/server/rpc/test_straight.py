@@ -9,8 +9,6 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,14 +20,11 @@ from jetwire_server.clock import SystemClock
 from jetwire_server.engine import straight as engine_road
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight_scan import scan_from
-from jetwire_server.events import EventLog
 from jetwire_server.rpc import handlers as handlers  # registers them
 from jetwire_server.rpc import straight, straight_scan
 from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.peer import Peer
-from jetwire_server.rpc.security import Gatekeeper
-from jetwire_server.rpc.service import Service
-from tests.support.hosted import Hosted, rows_of
+from tests.support.hosted import rows_of
 
 TYPES: dict[str, list[Any]] = {
     "Bit": [True, False, 1, "x"],
@@ -238,20 +233,6 @@ class Twins:
             return [await rows_of(txn, plan.tree) for plan in plans]
         finally:
             await txn.rollback()
-
-
-@pytest.fixture
-async def peer(tmp_path: Path) -> AsyncIterator[tuple[Peer, asyncio.Queue[bytes], int]]:
-    hosted = await Hosted(tmp_path).start()
-    await hosted.session.create_database("a.edb")
-    service = Service("test", SystemClock(), EventLog(), Gatekeeper(), engine=hosted.hosting.engine)
-    answers: asyncio.Queue[bytes] = asyncio.Queue()
-    one = Peer(service, answers.put_nowait, role="admin", kind="test")
-    one.sessions[hosted.session.id] = hosted.session
-    yield one, answers, hosted.session.id
-    one.sessions.clear()
-    await one.close()
-    await hosted.stop()
 
 
 async def drive(peer: tuple[Peer, asyncio.Queue[bytes], int], seed: int, monkeypatch: pytest.MonkeyPatch, turns: int = 120) -> Twins:

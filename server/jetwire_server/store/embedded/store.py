@@ -33,10 +33,11 @@ from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import COMMITTING, StoreTransaction
+from jetwire_server.store.watchers import Watchers
 
 VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
 
@@ -70,6 +71,7 @@ class EmbeddedStore:
         self.files = self.attached.files
         self.checkpointer = Checkpoint(self, gate)
         self.publishing: Publishing = Publishing(self)
+        self.watchers = Watchers()
         self.published = 0
         self.next_number = 1
         self._scratch = Scratch(scratch)
@@ -220,6 +222,14 @@ class EmbeddedStore:
     def unchanged(self, since: int) -> bool:
         return since == self.published and not self._problems and not self.gate.latched
 
+    def watcher_of(self, tree: Tree) -> Watcher | None:
+        if self._problems or self.gate.latched:
+            self.check_available()
+        return self.watchers.by_tree.get(tree)
+
+    def watch(self, tree: Tree, watcher: Watcher) -> None:
+        self.watchers.add(tree, watcher)
+
     def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
         holder = self.key_locks.holder(tree, key)
         if type(holder) is not StoreTransaction or holder.state != COMMITTING or self.gate.closing:
@@ -305,6 +315,9 @@ class EmbeddedStore:
         """The rows are on the timeline: from here on everybody who begins sees them."""
         for tree in published.dropped:
             self.timeline.tree(tree).dropped = published.number
+        if self.watchers.by_tree:
+            self.watchers.tell(published.writes)
+            self.watchers.remove([*published.dropped, *published.adopted])
         self.published = published.number
         VERSION_BYTES.value = self.timeline.bytes
         self.checkpointer.note(published)
