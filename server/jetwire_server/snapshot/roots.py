@@ -4,13 +4,15 @@ A root is a directory that may be a volume of its own: the instance's, its log's
 below the instance's directory are refused, so there are no others; the temporary directory holds nothing that lasts.
 
 What is refused is decided by the markers, and only by those of the log's present incarnation: a restore from a backup
-begins a new one. So an instance that ran on after its snapshot starts, since its roots bear the same marker; so does one
-with a new database, whose root the marker does not name, and one whose database is detached: its root is none any more.
+begins a new one. So an instance that ran on after its snapshot starts, since its roots bear the same marker; so do one with
+a new database, whose root the marker does not name, one whose database is detached: its root is none any more, and one
+whose root was removed and made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 
 import msgspec
 
@@ -25,6 +27,7 @@ from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.marker import Marker, RootMarkers
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.pages import PageFile
 
 _ABOUT_DATABASES = (Kind.CREATE_DATABASE, Kind.ATTACH_DATABASE, Kind.DETACH_DATABASE)
 
@@ -69,14 +72,16 @@ def refuse_mixed(files: Files, names: LogNames) -> None:
         return
     found = markers(files, names, checkpoint.incarnation)
     odd = marker.odd_ones(found, log=names.directory)
-    if odd:  # the log is looked at only now: a database that was detached is nobody's business
-        in_use = roots_of(names, _attached(files, names, checkpoint))
-        odd = [root for root in odd if root in in_use]
-    if odd:
+    newest = marker.newest_of(found)
+    if odd and newest is not None:  # what costs more is looked at only now
+        databases = list(_attached(files, names, checkpoint))
+        in_use = roots_of(names, databases)
+        odd = [root for root in odd if root in in_use and not _is_younger(files, root, found[root], databases, newest)]
+    if odd and newest is not None:
         told = "; ".join(f"{_name(root)} is of {_told(found[root].sealed)}" for root in odd)
         raise JetError(
             Err.BadRestoreTargetInstance,
-            f"{told}, but the rest of {_told(marker.newest_of(found))}: put back all roots of one snapshot; nothing was changed",
+            f"{told}, but the rest of snapshot {newest.snap_id}: put back all roots of one snapshot; nothing was changed",
             roots=odd,
         )
 
@@ -97,6 +102,22 @@ def _attached(files: Files, names: LogNames, checkpoint: Checkpoint) -> Iterable
     except (JetError, msgspec.DecodeError):
         pass  # recovery's to tell
     return attached.values()
+
+
+def _is_younger(files: Files, root: str, there: RootMarkers, databases: Iterable[str], newest: Marker) -> bool:
+    """Whether a root without a marker was made after the newest one: all its databases were created since."""
+    if there != RootMarkers() or not (inside := [path for path in databases if parent(path) == root]):
+        return False
+    try:
+        return all(_created(files, path) > newest.time for path in inside)
+    except JetError:
+        return False
+
+
+def _created(files: Files, path: str) -> float:
+    PageFile.look(files, path)  # before LMDB does
+    with closing(PageFile.open(files, path, read_only=True)) as pages:
+        return pages.head.created
 
 
 def _name(root: str) -> str:

@@ -191,6 +191,22 @@ async def test_databases_that_came_or_went_since_a_snapshot_do_not_matter(life: 
     assert await content(life, tmp_path / "copy2") == life.model
 
 
+async def test_a_root_that_was_removed_and_made_again_needs_no_marker(life: Life, tmp_path: Path) -> None:
+    await life.session.create_database("other/c.edb")
+    await life.snapshot(tmp_path / "copy1")
+    await life.stop()
+    await life.start()
+    await life.session.detach_database("other/c.edb")
+    shutil.rmtree(life.directory / "other")
+    await life.session.create_database("other/c.edb")
+    copy_of(life.data, tmp_path / "again")
+    assert not (tmp_path / "again/default/other" / MARKER).exists()
+    assert await content(life, tmp_path / "again") == life.model
+    put(tmp_path / "copy1", "other", tmp_path / "again")  # the old one: it has its marker, and its log is another's
+    with pytest.raises(JetError, match=r"other/c\.edb"):
+        await content(life, tmp_path / "again")
+
+
 @pytest.mark.parametrize("place", ["snapshot.between_markers", "snapshot.freezing", "snapshot.marked"])
 async def test_a_freeze_that_failed_between_two_markers_is_no_mix(life: Life, tmp_path: Path, place: str) -> None:
     await life.snapshot(tmp_path / "copy1")
