@@ -7,8 +7,10 @@ it; the median of the rounds. The bounds are for CPU. "server read" is GetRecord
 
 Reads are measured at rest: what was loaded is in the pages, and no checkpoint runs. What a checkpoint costs stands on lines of its
 own: the CPU of moving what was just inserted into the pages, and reads beside one (of these the CPU of the loop's thread alone).
+"the table's loading" is all rows by PutRecords, a thousand a transaction, with the checkpoints that ran meanwhile and after it.
 Beside the seeks stand bare LMDB gets of the same keys from the same file: what a larger table costs under any engine, in levels of
-its tree and misses of the processor's caches. "first touch" is before this process has looked at the table: the system maps pages.
+its tree and misses of the processor's caches. Before each round both tables are read through, so that their pages are in memory and
+mapped; "first touch" is before that: the system maps pages then, and reads those that it has let go meanwhile.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ NEW_ROWS = 3000
 BESIDE_ROWS = 10_000  # inserted, so that a checkpoint has something to do beside the seeks
 PAGE = 500
 INSERT, ITS_CHECKPOINT, INSERT_IN_ALL = "insert, 1 index", "  its checkpoint", "  both"
+LOAD = "  the table's loading"
 SEEK, BARE_GET, SEEK_BESIDE = "seek and retrieve all", "  bare LMDB get", "  beside a checkpoint"
 FIRST_SEEK, FIRST_GET = "  first touch", "  first touch, bare get"
 IN_TRANSACTION = "  in one transaction"
@@ -62,7 +65,7 @@ BULK = "bulk read, a row"
 SERVER_READ = "server read"
 BOUNDS = {INSERT: 40.0, INSERT_IN_ALL: 40.0, SEEK: 10.0, BULK: 1e6 / 300_000, SERVER_READ: 15.0}
 TITLES = [  # as they are printed
-    *(INSERT, ITS_CHECKPOINT, INSERT_IN_ALL),
+    *(INSERT, ITS_CHECKPOINT, INSERT_IN_ALL, LOAD),
     *(SEEK, BARE_GET, FIRST_SEEK, FIRST_GET, SEEK_BESIDE, IN_TRANSACTION),
     *(BULK, SERVER_READ),
 ]
@@ -139,20 +142,24 @@ class Bench:
         self.service, self.store, self.session, self.dbid = service, store, session, dbid
 
     async def at(self, rows: int, rounds: int) -> dict[str, Cost]:
+        used, began = process_time(), perf_counter()
         mixed = await filled(self.session, self.dbid, f"mixed{rows}", MIXED, mixed_row, rows, IndexCreate("byCustomer", ("+customer",)))
+        await self.store.checkpoint()
+        loading = (process_time() - used) / rows * 1e6, (perf_counter() - began) / rows * 1e6
         wide = await filled(self.session, self.dbid, f"wide{rows}", WIDE, wide_row, rows)
         await self.store.checkpoint()
         first, other = (random.Random(name).choices(range(rows), k=SEEKS) for name in ("first", "other"))
         found: dict[str, list[Cost]] = {
+            LOAD: [loading],
             FIRST_GET: [await cost(self.bare_gets(mixed, first), SEEKS)],
             FIRST_SEEK: [await cost(partial(self.seek, mixed, other), SEEKS)],
         }
-        for cursor in (mixed, wide):
-            await self.bulk(cursor, rows, 1)  # from here on its pages are mapped
         bulk_rounds = max(1, 20_000 // rows)
         bulk_rows = min(rows, 20_000)
         free = rows
         for turn in range(rounds):
+            for cursor in (mixed, wide):
+                await self.bulk(cursor, rows, 1)  # its pages are in memory, and mapped; most are not in the processor's caches
             keys = random.Random(turn).choices(range(rows), k=SEEKS)
             new, beside = range(free, free + NEW_ROWS), range(free + NEW_ROWS, free + NEW_ROWS + BESIDE_ROWS)
             free = beside.stop
