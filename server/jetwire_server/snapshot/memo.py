@@ -52,6 +52,7 @@ class FreezeMemo:
     async def _remove(self) -> None:
         if self._files.exists(FILE_NAME):
             await asyncio.to_thread(self._files.remove, FILE_NAME)
+            await asyncio.to_thread(self._files.sync_directory)  # or a power cut makes a good freeze a lost one
 
     async def take(self) -> Lost | None:
         """The freeze that was lost, once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 
@@ -14,10 +15,11 @@ from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
 from jetwire_server.files.memory import MemoryFiles
-from jetwire_server.snapshot.memo import FreezeMemo
+from jetwire_server.snapshot.memo import FILE_NAME, FreezeMemo
 from jetwire_server.snapshot.service import SnapshotService
 from jetwire_server.snapshot.sessions import FORGOTTEN
 from tests.support.participants import FakeInstance
+from tests.support.powercut import images
 from tests.support.simulated import run
 
 TIMEOUT_MS = 70_000
@@ -426,6 +428,15 @@ async def test_a_restart_after_the_thaw_knows_nothing(bench: Bench) -> None:
     with pytest.raises(JetError) as caught:
         await after.service.thaw(snap)
     assert code(caught) == Err.OSSnapshotInvalidSnapId
+
+
+async def test_a_power_cut_after_the_thaw_does_not_make_the_freeze_a_lost_one(bench: Bench) -> None:
+    snap = bench.service.prepare()
+    await bench.service.freeze(snap)
+    frozen = images(bench.files.instant(), Random(1), 20)
+    assert all(FILE_NAME in image.files for image in frozen)  # control: until then every image has the memo
+    await bench.service.thaw(snap)
+    assert not any(FILE_NAME in image.files for image in images(bench.files.instant(), Random(1), 20))
 
 
 async def test_a_bound_session_dies_with_its_connection_and_no_other_does(bench: Bench) -> None:
