@@ -146,9 +146,9 @@ class Unhurried(MemoryStore):
         await self.go.wait()
         return await super().create_database(path, overwrite=overwrite)
 
-    async def detach_database(self, slot: int) -> None:
+    async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         await self.go.wait()
-        await super().detach_database(slot)
+        await super().detach_database(slot, remove=remove)
 
 
 @pytest.mark.parametrize("coming", [True, False])

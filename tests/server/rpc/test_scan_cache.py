@@ -12,6 +12,7 @@ import pytest
 from jetwire.wire import encode_call
 from jetwire_server import limits
 from jetwire_server.engine.scan_cache import BYTES, ScanCache
+from jetwire_server.engine.straight_scan import scan_from
 from jetwire_server.rpc import straight_scan
 from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.peer import Peer
@@ -216,7 +217,7 @@ async def test_a_cache_of_no_use_pauses(peer: PeerAndAnswers, monkeypatch: pytes
     monkeypatch.setattr(limits, "SCAN_CACHE_BYTES", 1)
     monkeypatch.setattr(limits, "SCAN_CACHE_PAUSE_SCANS", 3)
     taken = 0
-    monkeypatch.setattr(straight_scan, "scan_from", _counting := _Counting(straight_scan.scan_from))
+    monkeypatch.setattr(straight_scan, "scan_from", _counting := _Counting(scan_from))
     table = await Table(peer).start()
     for _ in range(20):
         await table.check(0)
