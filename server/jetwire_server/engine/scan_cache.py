@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection
 from typing import NamedTuple
+from weakref import WeakSet
 
 from jetwire_server import limits
 from jetwire_server.metrics import Gauge
@@ -28,11 +29,12 @@ _ROW_BYTES = 120  # and for each row
 class Stretch:
     """The rows of `low <= key < end`; without an end, to the end of the index."""
 
-    __slots__ = ("end", "json", "keys", "starts", "weight")
+    __slots__ = ("end", "json", "keys", "starts", "used", "weight")
 
     def __init__(self, end: bytes | None, keys: list[bytes], told: list[bytes]) -> None:
         self.end = end
         self.keys = keys
+        self.used = False  # since it was built, or the cache was last full
         self.json = b",".join(told)
         self.starts = [0]  # where each row begins, and where one more would
         for one in told:
@@ -50,14 +52,18 @@ class Found(NamedTuple):
 class ScanCache:
     """One table's. `written` must be called before a change is visible to whoever reads next."""
 
-    __slots__ = ("_built", "_lows", "_pause", "_served", "_stretches", "_weight")
+    __slots__ = ("__weakref__", "_built", "_lows", "_pause", "_served", "_stretches", "_weight")
 
     def __init__(self) -> None:
+        _ALL.add(self)
         self._lows: list[bytes] = []
         self._stretches: list[Stretch] = []
         self._weight = 0
         self._built = self._served = 0  # stretches since it began anew
         self._pause = 0  # scans that do without, because too few found anything here
+
+    def __del__(self) -> None:
+        BYTES.value -= self._weight
 
     # -- the store's calls ------------------------------------------------------------------------------------
     def written(self, keys: Collection[bytes]) -> None:
@@ -98,6 +104,7 @@ class ScanCache:
                 if stretch is None:
                     return None
             else:
+                stretch.used = True
                 self._served += 1
             keys, end = stretch.keys, stretch.end
             count = len(keys)
@@ -121,13 +128,11 @@ class ScanCache:
 
     def _build(self, place: int, low: bytes, rows_from: RowsFrom, tell: Tell) -> Stretch | None:
         """Reads what lies between two stretches, or the first part of it."""
-        if self._weight > limits.SCAN_CACHE_BYTES:
-            # Full, it begins anew. If little was found in it the table is too large for it, or too busy.
-            if self._served < self._built:
-                self._pause = limits.SCAN_CACHE_PAUSE_SCANS
-            self._built = self._served = 0
-            self.forget()
-            place = 0
+        if BYTES.value > limits.SCAN_CACHE_BYTES:
+            max(_ALL, key=_weight_of).make_room()
+            if self._pause:
+                return None
+            place = bisect_right(self._lows, low)
         end = self._lows[place] if place < len(self._lows) else None
         rows = rows_from(low, end, limits.SCAN_CACHE_STRETCH_ROWS + 1)
         if len(rows) > limits.SCAN_CACHE_STRETCH_ROWS:
@@ -142,6 +147,30 @@ class ScanCache:
         self._built += 1
         return stretch
 
+    def make_room(self) -> None:
+        """Keeps what was used. If little was, the table is too large for this, or too busy: building costs more than reading."""
+        kept = [(low, stretch) for low, stretch in zip(self._lows, self._stretches, strict=True) if stretch.used]
+        if 2 * sum(stretch.weight for _, stretch in kept) > self._weight:
+            del kept[::2]
+        useful = self._served > 2 * self._built
+        self._built = self._served = 0
+        self.forget()
+        if not useful:
+            self._pause = limits.SCAN_CACHE_PAUSE_SCANS
+            return
+        for low, stretch in kept:
+            stretch.used = False
+            self._lows.append(low)
+            self._stretches.append(stretch)
+            self._weigh(stretch.weight)
+
     def _weigh(self, weight: int) -> None:
         self._weight += weight
         BYTES.value += weight
+
+
+_ALL: WeakSet[ScanCache] = WeakSet()  # they share their room
+
+
+def _weight_of(cache: ScanCache) -> int:
+    return cache._weight
