@@ -89,7 +89,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "a log header": (lambda d: flip(d / "edb.log", b"JETWLOG"), "header"),
     "the checkpoint file": (lambda d: flip(d / "edb.chk", b"JETWCHK"), "edb.chk"),
     "a cut page file": (lambda d: (d / "a.edb").write_bytes((d / "a.edb").read_bytes()[:20_000]), "truncated"),
-    "a missing page file": (lambda d: (d / "a.edb").unlink(), "missing"),
+    "a missing page file": (lambda d: (d / "a.edb").unlink(), "no such database"),
     "a missing log": (lambda d: (d / "edb.log").unlink(), "missing"),
 }
 
