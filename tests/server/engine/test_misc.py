@@ -198,8 +198,10 @@ async def test_a_schema_change_published_but_not_reported_is_seen_by_whom_it_con
     await maker.begin_transaction()
     await maker.add_column(cursors[maker.id], "a", ColumnCreate("", Coltyp.Long))
     store.report.clear()
+    before = store.published
     commit = asyncio.create_task(maker.commit_transaction())
-    await asyncio.sleep(0)
+    while store.published == before:
+        await asyncio.sleep(0)
 
     async def columns(session: Session) -> list[str]:
         async with session.operation(write=False) as txn:
