@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 4_000  # or CHUNK_BYTES: each chunk is one sync, and a freeze waits for at most one
 CHUNK_BYTES = 1 << 20
-IN_A_HURRY = 3  # so many times larger are the chunks while memory is what is short
+IN_A_HURRY = 3  # so many times larger are the chunks while memory is what is short, or will be
 SLICE_KEYS = 250
 CLEAR_ROWS = 1_000
 ROUND_KEYS = 10_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
-MARK_ROUNDS = 4  # while memory is short, the checkpoint file is written after so many rounds, not after each
+MARK_ROUNDS = 4  # the checkpoint file is written after so many rounds, not after each, and when the last is over
 TRIM_KEYS = 1_000
 COLLECT_BYTES = 4 << 20  # of versions: about 10,000 small ones
-MAKE_WAY = 3.0  # so many times as long as a chunk took
+MAKE_WAY = 3.0  # so many times as long as a chunk took, its rows' sealing included
 
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
 ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
@@ -129,6 +129,8 @@ class Checkpoint:
         self._retained: dict[Tree, dict[bytes, None]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._goal = 0  # the number of the newest commit that the rounds are for: those that come meanwhile may wait
+        self._losing_ground = False  # more came during the last round than it moved
         self._unmarked = 0  # rounds since the checkpoint file was written
         self._published_before = 0
         self.paused = False  # while recovery reads a log that is not known to be whole yet
@@ -153,7 +155,9 @@ class Checkpoint:
         return self._running is not None and not self._running.done()
 
     def start(self) -> None:
-        """Begins to move what is there, unless it is moving already."""
+        """Begins to move what is there now; if it is moving already, goes on to what is newest now."""
+        if self._unsaved:
+            self._goal = self._unsaved[-1].number
         if not self.paused and not self.busy:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
@@ -204,8 +208,8 @@ class Checkpoint:
     # -- rounds -----------------------------------------------------------------------------------------------
     async def _run(self) -> None:
         try:
-            while self._unsaved or self._condemned:
-                if self._unsaved:
+            while self._behind or self._condemned:
+                if self._behind:
                     started = perf_counter()
                     await self._one_round()
                     ROUND_SECONDS.observe(perf_counter() - started)
@@ -221,6 +225,10 @@ class Checkpoint:
         done, self._round = self._round, asyncio.Event()
         done.set()
 
+    @property
+    def _behind(self) -> bool:
+        return bool(self._unsaved) and self._unsaved[0].number <= self._goal
+
     async def _one_round(self) -> None:
         owner = self._owner
         taken: list[Published] = []
@@ -231,6 +239,7 @@ class Checkpoint:
             if keys >= ROUND_KEYS:
                 break
         number, position = taken[-1].number, taken[-1].place.position
+        before = self._unsaved_bytes
         await owner.make_durable()
         touched = self._touched(taken)
         parts = self._parts(taken, touched, number, position)
@@ -241,6 +250,7 @@ class Checkpoint:
             for tree in published.dropped:
                 self.condemn(tree)
         UNSAVED_BYTES.value = self._unsaved_bytes
+        self._losing_ground = self._unsaved_bytes > before
         room = len(owner.generations.alive) < limits.GENERATIONS_MAX
         if self._untrimmed or not room:
             for tree, entries in touched.items():
@@ -250,7 +260,7 @@ class Checkpoint:
             ready, self._untrimmed = self._untrimmed, {}
             await self._trim(list((ready or touched).items()))
         self._unmarked += 1
-        if not self._short_of_memory or self._unmarked >= MARK_ROUNDS:
+        if not self._behind or self._unmarked >= MARK_ROUNDS:
             self._unmarked = 0
             await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
 
@@ -290,13 +300,15 @@ class Checkpoint:
     def _write(self, parts: list[_Part], number: int) -> None:
         for part in parts:
             pending: list[Group] = []
-            for groups in _chunks(part.trees, number, IN_A_HURRY if self._short_of_memory else 1):
+            started = perf_counter()
+            for groups in _chunks(part.trees, number, IN_A_HURRY if self._in_a_hurry else 1):
                 if pending:
-                    started = perf_counter()
                     self.apply(part.file, pending, head=part.file.head_ahead(number))
                     self._make_way(perf_counter() - started)
+                    started = perf_counter()
                 pending = groups
             self.apply(part.file, pending, head=part.head, note=part.note, unnote=part.unnote)
+            self._make_way(perf_counter() - started)
 
     def apply(self, file: PageFile, groups: list[Group], **more: Any) -> None:
         """One chunk under one permit, as often as it takes: a freeze may send it back."""
@@ -308,13 +320,14 @@ class Checkpoint:
         ROWS_WRITTEN.value += sum(len(group.keys) for group in groups)
 
     @property
-    def _short_of_memory(self) -> bool:
-        return self._unsaved_bytes > 2 * self._owner.timeline.usage.due
+    def _in_a_hurry(self) -> bool:
+        """Memory is short, or will be."""
+        return self._losing_ground or self._unsaved_bytes > 2 * self._owner.timeline.usage.due
 
     def _make_way(self, took_seconds: float) -> None:
-        """Leaves the disk to the log for a while if somebody commits, unless memory is what is short."""
+        """Leaves disk and interpreter to others for a while if somebody commits, unless memory is what is short."""
         published = self._owner.published
-        if published != self._published_before and not self._short_of_memory:
+        if published != self._published_before and not self._in_a_hurry:
             sleep(took_seconds * MAKE_WAY)
         self._published_before = published
 
