@@ -174,11 +174,12 @@ class Slow(MemoryStore):
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
-        self.report = asyncio.Event()
+        self.report, self.sealed = asyncio.Event(), asyncio.Event()
         self.report.set()
 
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
         commit = await super().seal(transaction, lazy)
+        self.sealed.set()
         await self.report.wait()
         return commit
 
@@ -198,10 +199,9 @@ async def test_a_schema_change_published_but_not_reported_is_seen_by_whom_it_con
     await maker.begin_transaction()
     await maker.add_column(cursors[maker.id], "a", ColumnCreate("", Coltyp.Long))
     store.report.clear()
-    before = store.published
+    store.sealed.clear()
     commit = asyncio.create_task(maker.commit_transaction())
-    while store.published == before:
-        await asyncio.sleep(0)
+    await store.sealed.wait()
 
     async def columns(session: Session) -> list[str]:
         async with session.operation(write=False) as txn:
