@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import msgspec
 
@@ -88,7 +89,8 @@ class InstanceParticipant:
             stamp = msgspec.json.decode(data, type=Stamp)
         except msgspec.DecodeError:
             return None
-        return stamp if set(self._store.databases().values()) <= set(stamp.databases) else None
+        covered = set(self._store.databases().values()) <= set(stamp.databases)
+        return stamp if covered and stamp.incarnation == self._log.incarnation else None
 
     def commits_waiting(self) -> int:
         return self._store.commits_waiting
@@ -164,7 +166,7 @@ class InstanceParticipant:
 
     def _stamp(self, stamp: Stamp) -> None:
         with self.gate.permit("snapshot stamp"):
-            self._files.replace(STAMP_FILE, msgspec.json.encode(stamp))
+            self._files.replace(STAMP_FILE, msgspec.json.encode(replace(stamp, incarnation=self._log.incarnation)))
 
     async def truncate_log(self) -> Truncation:
         return await asyncio.to_thread(self._truncate)

@@ -62,6 +62,7 @@ class Stamp:
     time: float
     position: str
     databases: tuple[str, ...] = field(default_factory=tuple)
+    incarnation: int = 0  # of the log: a restore begins a new one, and its files continue no copy made before
 
 
 class Pinned(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints
 from jetwire_server.backup.directory import backup_instance
@@ -253,3 +254,31 @@ async def test_a_crash_in_the_swap_leaves_the_old_instance_or_the_restored_one(t
         assert await content(data, base) == base.model
         shutil.rmtree(data)
     assert met >= (3 if place == "moved" else 1)
+
+
+async def test_after_a_restore_no_incremental_snapshot_continues_a_full_one_of_before(tmp_path: Path) -> None:
+    """The copy of the full snapshot and the log files of the new life do not belong together."""
+    hosted = await prepared(tmp_path / "data")
+
+    async def snapshot(hosted: Hosted, grbit: int) -> None:
+        snapshots = hosted.hosting.snapshots
+        snap = snapshots.prepare(grbit)
+        try:
+            await snapshots.freeze(snap)
+        except JetError:
+            await snapshots.abort(snap)
+            raise
+        await snapshots.thaw(snap)
+
+    incremental = int(OSSnapshotPrepareGrbit.IncrementalSnapshot)
+    await snapshot(hosted, 0)
+    await snapshot(hosted, incremental)  # control: before the restore one may
+    await hosted.stop()
+    await restored(hosted.data)
+    again = await Hosted(hosted.data).start()
+    with pytest.raises(JetError) as caught:
+        await snapshot(again, incremental)
+    assert caught.value.code == Err.MissingFullBackup
+    await snapshot(again, 0)
+    await snapshot(again, incremental)
+    await again.stop()
