@@ -245,10 +245,11 @@ def _walk(chain: Version | None) -> Iterator[Version]:
 
 
 def _weight(key: bytes, chain: Version | None) -> int:
-    weight = 0
-    for version in _walk(chain):
-        value = value_in(version, key)
-        weight += VERSION_OVERHEAD_BYTES + len(key) + (len(value) if value is not None else 0)
+    weight, each = 0, VERSION_OVERHEAD_BYTES + len(key)
+    while chain is not None:
+        value = chain[1] if type(chain[1]) is not dict else chain[1][key]  # `value_in`
+        weight += each if value is None else each + len(value)
+        chain = chain[2]
     return weight
 
 
