@@ -100,8 +100,6 @@ BACKUP_LOOK_SECONDS = 1.0  # how often it is looked whether a backup's caller st
 BACKUP_SILENT_SECONDS = 900.0  # a backup whose caller says nothing for so long is aborted: it pins the log and holds off snapshots
 
 # -- the straight road ------------------------------------------------------------------------------------------------
-CONFLICT_WAIT_SECONDS = 0.5  # a PutRecords of its own transaction waits so long, all in all, for commits on their way
-CONFLICT_TRIES_MAX = 64  # and for no more of them than this
 STRAIGHT_ROWS_MAX = 1_000  # records of a scan; who wants more pays little for the general road
 SCAN_CACHES_MAX = 64  # of an instance: tables whose rows are kept as JSON for scans; one more, and the oldest is forgotten
 SCAN_CACHE_BYTES = 64 << 20  # of all tables; full, the largest makes room

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jetwire_protocol.data.flags import CommitTransactionGrbit
-from jetwire_protocol.errors import Err, JetError
+from jetwire_protocol.errors import JetError
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.row_writes import check_required, insert_values, replace_values
 from jetwire_server.engine.values import PRIMARY, IndexPlan, TablePlan
@@ -54,7 +54,7 @@ class Put:
     `told` is called with the commit, or the error that became of it; never before `begin` has returned.
     """
 
-    __slots__ = ("_cursor", "_lazy", "_records", "_replaces", "_told", "held")
+    __slots__ = ("_cursor", "_lazy", "_records", "_replaces", "_told")
 
     def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int, told: Callable[[Commit | JetError], None]) -> None:
         self._cursor = cursor
@@ -62,13 +62,11 @@ class Put:
         self._replaces = mode == "replace"
         self._lazy = bool(cursor.session._commit_bits(grbit) & _LAZY)
         self._told: Callable[[Commit | JetError], None] | None = told
-        self.held: bytes | None = None  # after a write conflict: the bookmark of the record that another holds
 
     def begin(self) -> bool:
-        """Writes, and hands the commit in. False: nothing was done; `held` says whether another one was in the way."""
+        """Writes, and hands the commit in. False: nothing was done."""
         cursor = self._cursor
         session, plan = cursor.session, cursor.plan
-        self.held = None
         if not cursor.ordinary or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
             return False
         txn = session.instance.store.begin_now()
@@ -105,22 +103,12 @@ class Put:
             return False
         assert rows.maker is not None
         bookmark = rows.maker.key(key)
-        now = self._cursor._newest(rows.tree, bookmark)
+        now = txn.succeed(rows.tree, bookmark) or self._cursor._newest(rows.tree, bookmark)
         changes = {columnid: value for columnid, value in values.items() if columnid not in rows.columns}
         if now is None or (plan.has_long and plan.codec.references(now)) or not plan.single.issuperset(changes):
             return False
-        try:
-            replace_values(txn, plan, bookmark, now, now, changes)
-        except JetError as error:
-            if error.code == Err.WriteConflict:
-                self.held = bookmark
-            raise
+        replace_values(txn, plan, bookmark, now, now, changes)
         return True
-
-    def when_free(self, call: Callable[[], None]) -> bool:
-        """Calls once, when the commit that holds the record has ended. False if no commit does: whoever holds it may take its time."""
-        cursor = self._cursor
-        return self.held is not None and cursor.session.instance.store.when_settled(cursor.plan.rows.tree, self.held, call)
 
     def cancel(self) -> None:
         """StopService: the call is answered now; what is on its way to the log still commits."""

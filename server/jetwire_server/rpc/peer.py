@@ -218,14 +218,6 @@ class Peer:
         self._send_late(answer)
         self.lanes.leave(turn)
 
-    def take_over(self, writing: straight.Writing, turn: Turn, data: bytes) -> None:
-        """Runs the call on the general road, in the place it has."""
-        call = jsonrpc.decode(data, self.limits)
-        assert type(call) is Call
-        entry = self.service.table[call.method]
-        self._follow(asyncio.get_running_loop().create_task(self._run(call, entry, entry.validate(call.params))), turn, self._send_late)
-        self._forget(writing)
-
     def refused(self, call_id: int, error: JetError) -> bytes | None:
         return self._error(Call("2.0", "", call_id), error)
 

@@ -4,13 +4,13 @@ They are most of what clients with one record a call send. Each is decoded by a 
 declaration says; runs on the engine's straight road; and is answered without a task or a future. `take` answers None, and has
 done nothing, for a message that is not just so: the general road takes it then.
 
-A PutRecords that meets a record whose new version is already on its way to the log waits for that commit and begins anew on top
-of it: nobody has seen anything of it yet, so it is as if it had come a moment later. A call in an open transaction never does.
+A PutRecords that replaces a record whose new version is already on its way to the log goes on top of that: its own record comes
+behind the other's, and nobody has seen anything of it yet, so it is as if it had come a moment later. A call in an open transaction
+never does.
 """
 
 from __future__ import annotations
 
-import asyncio
 from binascii import b2a_base64
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -21,7 +21,6 @@ from jetwire_protocol import jsonrpc
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.validate import Mismatch
 from jetwire_protocol.values import from_wire
-from jetwire_server import limits
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight import Put, read_by_key
 from jetwire_server.rpc.lanes import Turn
@@ -109,7 +108,7 @@ def put_records(peer: Peer, data: bytes) -> bool:
         records = reader_of(cursor.plan).read(params.records)
     except (ValueError, JetError, RecursionError):
         return False
-    return records is not None and Writing(peer, data, call.id, cursor, records, params.mode, params.grbit).begin()
+    return records is not None and Writing(peer, call.id, cursor, records, params.mode, params.grbit).begin()
 
 
 def cursor_for(peer: Peer, methods: tuple[str, ...], sesid: int, tableid: int) -> Cursor | None:
@@ -126,54 +125,22 @@ def cursor_for(peer: Peer, methods: tuple[str, ...], sesid: int, tableid: int) -
 
 
 class Writing:
-    """A PutRecords from its first try to its answer."""
+    """A PutRecords on its way to the log."""
 
-    __slots__ = ("_call_id", "_count", "_data", "_patience", "_peer", "_put", "_tries", "_turn")
+    __slots__ = ("_call_id", "_count", "_peer", "_put", "_turn")
 
-    def __init__(self, peer: Peer, data: bytes, call_id: int, cursor: Cursor, records: list[dict[int, Any]], mode: str, grbit: int) -> None:
+    def __init__(self, peer: Peer, call_id: int, cursor: Cursor, records: list[dict[int, Any]], mode: str, grbit: int) -> None:
         self._peer = peer
-        self._data = data
         self._call_id = call_id
         self._count = len(records)
         self._put = Put(cursor, records, mode, grbit, self._told)
         self._turn = Turn((cursor.session.id,), _nothing, counts=False)
-        self._tries = 0
-        self._patience: asyncio.TimerHandle | None = None  # runs while another's commit is waited for
 
     def begin(self) -> bool:
-        if not (self._put.begin() or self._wait()):
+        if not self._put.begin():
             return False
         self._peer.began(self, self._turn)
         return True
-
-    def _wait(self) -> bool:
-        """For the commit that is in the way; there may be others before this one's turn comes, so it is tried a number of times."""
-        if self._tries == limits.CONFLICT_TRIES_MAX or not self._put.when_free(self._woken):
-            return False
-        self._tries += 1
-        if self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(limits.CONFLICT_WAIT_SECONDS, self._give_up)
-        return True
-
-    def _woken(self) -> None:
-        asyncio.get_running_loop().call_soon(self._again)
-
-    def _again(self) -> None:
-        if self._patience is None or self._peer.closed:  # it has been given up
-            return
-        if self._put.begin():
-            self._patience.cancel()
-            self._patience = None
-        elif not self._wait():
-            self._give_up()
-
-    def _give_up(self) -> None:
-        """The general road says what is wrong, if anything still is."""
-        if self._patience is None or self._peer.closed:
-            return
-        self._patience.cancel()
-        self._patience = None
-        self._peer.take_over(self, self._turn, self._data)
 
     def _told(self, answer: Commit | JetError) -> None:
         peer = self._peer

@@ -125,9 +125,10 @@ class Claims:
             elif in_pages[0] > self.snapshot:
                 self.conflict(code, "the key was changed since this transaction began")
 
-    def release_all_keys(self) -> None:
-        plain = not self._held
-        if not plain:
+    def release_all_keys(self, *, plain: bool) -> None:
+        """`plain`: nobody else has taken a key over."""
+        if self._held:
+            plain = False
             self.release_keys(0)
         tables = self._locks.trees
         for tree, own in self.writes.items():

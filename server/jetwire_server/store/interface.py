@@ -107,6 +107,14 @@ class Transaction(Protocol):
         """Locks a key until the level 0 commit or rollback. A shared lock admits other shared ones, no writer."""
         ...
 
+    def succeed(self, tree: Tree, key: bytes) -> bytes | None:
+        """Takes a key over from a commit whose record the log has already, and answers the value it has written; None if none holds it.
+
+        For a transaction that has seen nothing else, and is handed to the log at once: its record comes behind the other's,
+        so it is as if it had begun after that commit. Rolled back, it gives the key back.
+        """
+        ...
+
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
         """The lock of a whole tree: shared by its writers, exclusive for its DDL; until the transaction ends.
 
@@ -254,13 +262,6 @@ class Store(Protocol):
         """From now on `watcher` is told of changes to the tree, and whoever was before forgets.
 
         It forgets too when the tree goes, with its database or alone, and when there are too many.
-        """
-        ...
-
-    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
-        """If the key is held by a commit that is on its way: calls once, when that has ended either way. False: it is not.
-
-        While frozen nothing is on its way.
         """
         ...
 

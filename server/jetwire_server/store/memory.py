@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -148,9 +148,6 @@ class MemoryStore:
 
     def watch(self, tree: Tree, watcher: Watcher) -> None:
         self._watchers.add(tree, watcher)
-
-    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
-        return False  # a commit is over as soon as it begins
 
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
         return self._seal(transaction)

@@ -5,7 +5,7 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Sized
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.store.claims import Claims
@@ -28,18 +28,20 @@ class StoreTransaction(Claims):
     """See `interface.Transaction` for the public half."""
 
     __slots__ = (
-        "_after",
         "_charged",
         "_left",
         "_orders",
+        "_predecessors",
         "_savepoints",
         "_undo",
         "_usage",
         "created",
+        "in_log",
         "looked_at",
         "read_only",
         "schema_held",
         "state",
+        "succeeded",
     )
 
     def __init__(self, home: Home, pages: Base, snapshot: int, read_only: bool) -> None:
@@ -53,7 +55,9 @@ class StoreTransaction(Claims):
         self._orders: dict[Tree, SortedKeys] = {}  # only of trees that were scanned with own writes in them
         self._undo: list[tuple[Tree, bytes, Entry | _Missing]] = []  # since the first save point
         self._savepoints: list[tuple[int, ...]] = []
-        self._after: tuple[Callable[[], None], ...] = ()  # whoever waits for this commit to end
+        self.in_log = False  # the log has its record: it will be published, or nothing that comes after it
+        self.succeeded = False  # a later transaction holds a key that this one has written
+        self._predecessors: list[tuple[Tree, bytes, StoreTransaction]] = []
         self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
 
     @property
@@ -139,6 +143,23 @@ class StoreTransaction(Claims):
             raise JetError(Err.WriteConflict, "another session holds the key")
         self.check_unchanged(tree, key, Err.WriteConflict)
         self.share(tree, key, READ)
+
+    def succeed(self, tree: Tree, key: bytes) -> bytes | None:
+        holder = self._locks.holder(tree, key)
+        if type(holder) is not StoreTransaction or not holder.in_log or holder.state != COMMITTING:
+            return None
+        value = holder.writes.get(tree, {}).get(key)
+        if type(value) is not bytes:
+            return None
+        holder.succeeded = True
+        self._predecessors.append((tree, key, holder))
+        self._locks.of(tree)[key] = self
+        return value
+
+    def _give_back(self) -> None:
+        for tree, key, holder in self._predecessors:
+            if holder.state == COMMITTING:
+                self._locks.of(tree)[key] = holder
 
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
         self._check_active()
@@ -270,10 +291,6 @@ class StoreTransaction(Claims):
             self.state = ACTIVE
         return taken
 
-    def after(self, call: Callable[[], None]) -> None:
-        """Calls once, when this commit has ended."""
-        self._after += (call,)
-
     async def rollback(self) -> None:
         self.rollback_now()
 
@@ -286,7 +303,9 @@ class StoreTransaction(Claims):
         if self.state == ENDED:
             return
         self.state = ENDED
-        self.release_all_keys()
+        self.release_all_keys(plain=not self.succeeded)
+        if not committed:
+            self._give_back()
         if self.schema_held:
             self._release_schemas(0, committed)
         self._usage.used -= self._charged
@@ -298,8 +317,6 @@ class StoreTransaction(Claims):
         self.writes, self.adopted = _NO_WRITES, _NO_TREES  # large ones must not live as long as whoever holds this
         self._undo.clear()
         self._orders.clear()
-        for call in self._after:
-            call()
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _check_active(self) -> None:

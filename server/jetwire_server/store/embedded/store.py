@@ -36,7 +36,7 @@ from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
-from jetwire_server.store.transaction import COMMITTING, StoreTransaction
+from jetwire_server.store.transaction import StoreTransaction
 from jetwire_server.store.watchers import Watchers
 
 VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
@@ -230,13 +230,6 @@ class EmbeddedStore:
     def watch(self, tree: Tree, watcher: Watcher) -> None:
         self.watchers.add(tree, watcher)
 
-    def when_settled(self, tree: Tree, key: bytes, call: Callable[[], None]) -> bool:
-        holder = self.key_locks.holder(tree, key)
-        if type(holder) is not StoreTransaction or holder.state != COMMITTING or self.gate.closing:
-            return False
-        holder.after(call)
-        return True
-
     def ended(self, transaction: StoreTransaction) -> None:
         generation = transaction.pages
         assert isinstance(generation, Generation)
@@ -286,6 +279,7 @@ class EmbeddedStore:
             transaction.dropped,
         )
         self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
+        transaction.in_log = True
 
     def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
