@@ -113,10 +113,11 @@ class Claims:
             if found.dropped > self.snapshot:
                 self.conflict(code, "the tree was dropped since this transaction began")
             version = found.versions.get(key)
-            if version is not None and version[0] > newest.base:
+            if version is not None:
                 if version[0] > self.snapshot:
                     self.conflict(code, "the key was changed since this transaction began")
-                return
+                if version[0] > newest.base:
+                    return
         if newest is not self.pages and newest.base > self.snapshot:
             in_pages = newest.newest(tree, key)
             if in_pages is None:

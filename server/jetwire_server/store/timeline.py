@@ -174,7 +174,8 @@ class Timeline:
 
         Versions above `floor` stay (the pages lack them); `floor` None means that there are no pages, so the newest
         stays. Below, a version stays if one of `snapshots` (ascending) reads it. A version made by `add` stays with its
-        past while there is any older snapshot: that snapshot may add too, and must learn that only adds came since.
+        past while there is any older snapshot: that snapshot may add too, and must learn that only adds came since. So does
+        a deletion: the pages cannot say that a key came and went since.
         """
         found = self.trees.get(tree)
         if found is None:
@@ -199,12 +200,16 @@ class Timeline:
             if chain[3] and snapshots and snapshots[0] < chain[0]:
                 kept.append(key)
                 continue
-            if chain[0] <= pages_have and (not snapshots or (chain[2] is None and chain[0] > snapshots[-1])):  # all of it
+            if chain[0] <= pages_have and (
+                not snapshots or (chain[1] is not None and chain[2] is None and chain[0] > snapshots[-1])
+            ):  # all of it
                 del versions[key]
                 gone += 1
                 freed += _weight(key, chain)
                 continue
             trimmed = _needed(chain, chain[0] - 1 if floor is None else floor, snapshots)
+            if chain[1] is None and snapshots and snapshots[0] < chain[0] and (trimmed is None or trimmed[0] < chain[0]):
+                trimmed = (chain[0], None, trimmed, False)
             if trimmed is not None and floor is None and trimmed[1] is None and trimmed[2] is None:
                 if not snapshots or snapshots[0] >= trimmed[0]:
                     trimmed = None  # a deletion that everybody sees, of nothing

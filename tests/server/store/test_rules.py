@@ -134,6 +134,28 @@ async def newest(store: Store, tree: Tree) -> int:
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
+async def test_a_key_that_came_and_went_since_is_a_conflict(store: Store, tree: Tree, checkpointed: bool) -> None:
+    old, older = await store.begin(), await store.begin()
+    await fill(store, tree, k="1")
+    between = await store.begin()
+    txn = await store.begin()
+    txn.delete(tree, b"k")
+    await txn.commit()
+    if checkpointed:
+        await store.checkpoint()
+        await older.rollback()
+        await store.checkpoint()
+    for txn in (old, between):
+        with pytest.raises(JetError) as error:
+            txn.insert(tree, b"k", b"2")
+        assert error.value.code == Err.KeyDuplicate
+        await txn.rollback()
+    await older.rollback()
+    await fill(store, tree, k="3")
+    assert await content(store, tree) == {"k": "3"}
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
 async def test_adds_commute(store: Store, tree: Tree, checkpointed: bool) -> None:
     await escrow_row(store, tree, 10)
     one, two, old = await store.begin(), await store.begin(), await store.begin()
