@@ -43,6 +43,7 @@ fuzz: $(STAMP)
 	@[ -x $(VENV)-fuzz/bin/python ] || { $(PYTHON) -m venv $(VENV)-fuzz && $(VENV)-fuzz/bin/pip install --quiet --disable-pip-version-check -r tests/fuzz/requirements.txt; }
 	PYTHONPATH=.:client:protocol:server:$$($(BIN)/python -c "import site; print(site.getsitepackages()[0])") \
 	  $(VENV)-fuzz/bin/python -m tests.fuzz.wire -max_total_time=$(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz.sequences --seconds $(FUZZ_SECONDS)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
