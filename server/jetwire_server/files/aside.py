@@ -14,10 +14,10 @@ from jetwire_server.files.interface import File
 from jetwire_server.files.local import LocalFile
 
 try:
-    from caio import linux_aio
+    import caio.linux_aio as linux_aio  # by this name, for the package's own is None where the kernel refuses
 
     _HAS_THEM = True
-except ImportError:  # another system, or no build for this one
+except ImportError:  # another system, no build for this one, or a kernel or a container that does not allow it
     _HAS_THEM = False
 
 _AT_ONCE = 16  # syncs under way
@@ -47,10 +47,10 @@ def no_syncs(loop: asyncio.AbstractEventLoop) -> Syncs | None:
 
 
 def kernel_syncs(loop: asyncio.AbstractEventLoop) -> Syncs | None:
-    """The kernel's, if it has them and has any left (`fs.aio-max-nr`)."""
+    """The kernel's, if it allows them and has any left (`fs.aio-max-nr`)."""
     try:
         return KernelSyncs(loop) if _HAS_THEM else None
-    except OSError:
+    except (OSError, SystemError):  # which of the two is the library's choice
         return None
 
 

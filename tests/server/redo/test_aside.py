@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +23,7 @@ from jetwire_server.limits import LOG_BATCH_BYTES_MAX
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
+from tests.crash.faults import strace
 from tests.server.redo.logs import payloads
 
 needs_the_kernels = pytest.mark.skipif("sys.platform != 'linux'", reason="Linux AIO")
@@ -255,3 +258,18 @@ async def test_what_the_kernel_will_not_take_is_synced_the_plain_way(tmp_path: P
     monkeypatch.undo()
     syncs.close()
     file.close()
+
+
+@needs_the_kernels
+@pytest.mark.parametrize("when", ["1+", "2+"], ids=["none are allowed", "none are left"])
+def test_without_the_kernels_there_are_none(when: str) -> None:
+    """As in a container that forbids them: the writer's thread does it then."""
+    if strace() is None:
+        pytest.skip("strace is not installed, or not allowed")
+    program = (
+        "import asyncio\nfrom jetwire_server.files.aside import kernel_syncs\n"
+        "async def main():\n    print(kernel_syncs(asyncio.get_running_loop()))\nasyncio.run(main())"
+    )
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject=io_setup:error=EPERM:when={when}", sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "None", done.stderr
