@@ -13,7 +13,6 @@ from queue import SimpleQueue
 import uvloop
 
 from jetwire_server.clock import SystemClock
-from jetwire_server.files.aside import kernel_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
@@ -89,7 +88,7 @@ async def commits(log: Log, committers: int, total: int) -> float:
 
 def read(directory: str) -> float:
     """Records parsed a second, payloads of 200 bytes, files in the page cache."""
-    log = Log(LocalFiles(directory), Gate(SystemClock()), SystemClock(), syncs_of=kernel_syncs)
+    log = Log(LocalFiles(directory), Gate(SystemClock()), SystemClock())
     log.open()
     began = time.perf_counter()
     count = sum(1 for _ in log.records())
@@ -100,7 +99,7 @@ async def main() -> None:
     sys.setswitchinterval(0.0005)
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
         clock = SystemClock()
-        log = Log(LocalFiles(directory), Gate(clock), clock, syncs_of=kernel_syncs)
+        log = Log(LocalFiles(directory), Gate(clock), clock)
         log.create(os.urandom(16), incarnation=1)
         log.begin()
         rounds = []

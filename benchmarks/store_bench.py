@@ -24,7 +24,6 @@ import lmdb
 import uvloop
 
 from jetwire_server.clock import SystemClock
-from jetwire_server.files.aside import kernel_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
@@ -50,7 +49,7 @@ async def open_store(directory: str, *, circular: bool = True) -> EmbeddedStore:
     gate = Gate(clock)
     files = LocalFiles(f"{directory}/data", watch=gate.wrote)
     files.make_directory("")
-    journal = Log(files, gate, clock, names=LogNames("log"), syncs_of=kernel_syncs)
+    journal = Log(files, gate, clock, names=LogNames("log"))
     store = EmbeddedStore(journal, files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=circular)
     await store.start()
     return store

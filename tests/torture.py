@@ -209,7 +209,7 @@ PARTS: dict[str, Part] = {
         200,
         18,
         _faults,
-        {"acknowledged before the commit": lambda seed: _control(faults.run(seed, runs=3, lying=True))},
+        {"acknowledged before the commit": lambda seed: _control(faults.run(seed, runs=2, lying=True))},
     ),
     "points": Part(
         "restores of a backup under load to a point in time, compared",

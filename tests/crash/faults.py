@@ -1,7 +1,5 @@
 """Faults of the system, injected by strace: a sync, a write, an allocation or a rename that fails in a real process.
 
-Syncs that the kernel does aside of the event loop are failed in the process itself: see `worker`.
-
 From the first failure on nothing that is begun may be acknowledged, ever, although only one call failed and all later
 ones would work; and after a restart everything that had been acknowledged is there.
 """
@@ -24,9 +22,7 @@ from tests.crash.worker import BEGUN, DONE, FAILED, LAZY, Expectation, said, ver
 SECONDS_MAX = 3.0
 ROOT = Path(__file__).parents[2]
 
-ASIDE = "sync aside"
 FAULTS: list[tuple[str, str, int]] = [
-    (ASIDE, "EIO", 200),
     ("fdatasync", "EIO", 200),
     ("fdatasync", "ENOSPC", 200),
     ("pwrite64", "EIO", 300),
@@ -37,7 +33,7 @@ FAULTS: list[tuple[str, str, int]] = [
     ("rename,renameat,renameat2", "EIO", 30),
     ("unlink,unlinkat", "EACCES", 20),
 ]
-"""What fails, most of them system calls; with which error; and how late the failing call may be."""
+"""System call, error, and how late the failing call may be."""
 
 
 @dataclass
@@ -62,20 +58,14 @@ def run_one(directory: str, seed: int, call: str, error: str, when: str, *, lyin
     """A worker from nothing, under a fault, for at most a few seconds; what it said."""
     command = strace()
     assert command is not None
+    fault = f"inject={call}:error={error}:when={when}"
+    traced = [command, "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", fault]
     worker = [sys.executable, "-m", "tests.crash.worker", directory, str(seed), *(["lying"] if lying else [])]
-    if call == ASIDE:
-        worker.append(f"failing:{when}")
-    else:
-        fault = f"inject={call}:error={error}:when={when}"
-        worker = [command, "-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", f"trace={call}", "-e", fault, *worker]
-    if call == "fdatasync":
-        worker.append("waiting")
-    process = subprocess.Popen(worker, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*traced, *worker], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, errors = process.communicate(timeout=SECONDS_MAX)
     except subprocess.TimeoutExpired:
-        traced = _children(process.pid) if call != ASIDE else [str(process.pid)]
-        subprocess.run(["kill", "-9", *traced], check=False, capture_output=True)
+        subprocess.run(["kill", "-9", *_children(process.pid)], check=False, capture_output=True)
         output, errors = process.communicate()
     return output, errors.decode()
 

@@ -3,15 +3,13 @@
 What each committer writes in its n-th commit follows from the seed alone, so a whole committer's rows follow from how
 many of its commits the store has: between what was acknowledged and what was begun, and nothing in between.
 
-As a program (`python -m tests.crash.worker DIRECTORY SEED [lying] [waiting | failing:N[+]]`) it runs until its commits fail, goes
-on asking for a while, and ends: for faults that are injected from outside. `waiting` waits for each sync, `failing` has the N-th sync
-aside of the loop fail, or all from it on: the system call that asks for one does not say how it ended, so nothing outside can do that.
+As a program (`python -m tests.crash.worker DIRECTORY SEED`) it runs until its commits fail, goes on asking for a while,
+and ends: for faults that are injected from outside.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import struct
 import sys
@@ -23,10 +21,8 @@ from random import Random
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
-from jetwire_server.files.aside import Syncs, SyncsOf, Told, kernel_syncs, no_syncs
 from jetwire_server.files.gate import Gate
-from jetwire_server.files.interface import File
-from jetwire_server.files.local import LocalFile, LocalFiles
+from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
@@ -111,39 +107,12 @@ class Expectation:
         self.at, self.floor, self.ceiling = list(found), list(found), list(found)
 
 
-class FailingSyncs:
-    """The kernel's, but one fails, or all from that one on."""
-
-    def __init__(self, syncs: Syncs, when: str, loop: asyncio.AbstractEventLoop) -> None:
-        self._syncs, self._loop = syncs, loop
-        self._left, self._for_ever = int(when.removesuffix("+")), when.endswith("+")
-
-    def begin(self, file: File, told: Told) -> None:
-        self._left -= 1
-        if self._left == 0 or (self._left < 0 and self._for_ever):
-            assert isinstance(file, LocalFile)
-            self._loop.call_soon(file.sync_begins(told), -errno.EIO)
-        else:
-            self._syncs.begin(file, told)
-
-    def close(self) -> None:
-        self._syncs.close()
-
-
-def failing_syncs(when: str) -> SyncsOf:
-    def made(loop: asyncio.AbstractEventLoop) -> Syncs | None:
-        syncs = kernel_syncs(loop)
-        return FailingSyncs(syncs, when, loop) if syncs is not None else None
-
-    return made
-
-
-def open_store(directory: str, syncs_of: SyncsOf = kernel_syncs) -> EmbeddedStore:
+def open_store(directory: str) -> EmbeddedStore:
     clock = SystemClock()
     gate = Gate(clock)
     files = LocalFiles(directory, watch=gate.wrote)
     files.make_directory("")
-    log = Log(files, gate, clock, names=LogNames("log"), file_kb=LOG_KB, syncs_of=syncs_of)
+    log = Log(files, gate, clock, names=LogNames("log"), file_kb=LOG_KB)
     return EmbeddedStore(log, files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=True)
 
 
@@ -267,21 +236,12 @@ class Worker:
         self._say(MESSAGE.pack(what, who, n))
 
 
-def syncs_as_told(words: list[str]) -> SyncsOf:
-    for word in words:
-        if word == "waiting":
-            return no_syncs
-        if word.startswith("failing:"):
-            return failing_syncs(word.removeprefix("failing:"))
-    return kernel_syncs
-
-
-async def main(directory: str, seed: int, words: list[str]) -> None:
+async def main(directory: str, seed: int, *, lying: bool) -> None:
     """Works from nothing until all commits fail; tells on standard output."""
-    store = open_store(directory, syncs_as_told(words))
+    store = open_store(directory)
     try:
         await store.start()
-        worker = Worker(store, seed, [0] * (COMMITTERS + 1), lambda message: os.write(1, message), lying="lying" in words)
+        worker = Worker(store, seed, [0] * (COMMITTERS + 1), lambda message: os.write(1, message), lying=lying)
         await worker.prepare()
         await worker.run()
     except JetError as error:
@@ -306,4 +266,4 @@ async def verify_directory(directory: str, expectation: Expectation) -> list[int
 
 if __name__ == "__main__":
     failpoints.arm_from_environment(os.environ.get("JETWIRE_FAILPOINTS", ""))
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), lying=sys.argv[3:] == ["lying"]))

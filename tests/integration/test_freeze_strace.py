@@ -16,10 +16,7 @@ from tests.support.server_process import ServerProcess
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
-CALLS = (
-    "write,pwrite64,writev,pwritev,pwritev2,io_submit,ftruncate,fallocate,"
-    "rename,renameat,renameat2,unlink,unlinkat,link,mkdir,copy_file_range"
-)
+CALLS = "write,pwrite64,writev,pwritev,pwritev2,ftruncate,fallocate,rename,renameat,renameat2,unlink,unlinkat,link,mkdir,copy_file_range"
 
 
 def writes_seen(server: ServerProcess, seconds: float, out: Path) -> list[str]:

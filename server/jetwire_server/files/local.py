@@ -108,7 +108,8 @@ class LocalFile:
             raise jet_error(error, self._path) from error
 
     def sync(self) -> None:
-        self._refuse_after_failed_sync()
+        if self._sync_failed:  # the kernel may have dropped the dirty pages: a second call would lie
+            raise JetError(Err.DiskIO, f"{self._path}: an earlier sync failed", path=self._path)
         try:
             hit("files.before_sync")
             os.fdatasync(self._fd)
@@ -116,23 +117,6 @@ class LocalFile:
         except OSError as error:
             self._sync_failed = True
             raise jet_error(error, self._path) from error
-
-    def sync_begins(self, told: Callable[[JetError | None], None]) -> Callable[[int], None]:
-        """For who has it synced by the kernel: what to call with 0, or -errno, when that has ended."""
-        self._refuse_after_failed_sync()
-
-        def ended(result: int) -> None:
-            if result == 0:
-                told(None)
-            else:
-                self._sync_failed = True
-                told(jet_error(OSError(-result, os.strerror(-result)), self._path))
-
-        return ended
-
-    def _refuse_after_failed_sync(self) -> None:
-        if self._sync_failed:  # the kernel may have dropped the dirty pages: a second call would lie
-            raise JetError(Err.DiskIO, f"{self._path}: an earlier sync failed", path=self._path)
 
     def try_lock(self) -> bool:
         """Takes the advisory lock of this file, until it is closed; False if another open file has it."""

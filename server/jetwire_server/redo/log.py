@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
-from jetwire_server.files.aside import SyncsOf, no_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import File, Files
 from jetwire_server.limits import LOG_FILE_KB_DEFAULT, LOG_FILE_KB_MAX, LOG_FILE_KB_MIN, LOG_KEPT_BYTES_MAX
@@ -43,14 +42,7 @@ class Log:
     """
 
     def __init__(
-        self,
-        files: Files,
-        gate: Gate,
-        clock: Clock,
-        *,
-        names: LogNames | None = None,
-        file_kb: int = LOG_FILE_KB_DEFAULT,
-        syncs_of: SyncsOf = no_syncs,
+        self, files: Files, gate: Gate, clock: Clock, *, names: LogNames | None = None, file_kb: int = LOG_FILE_KB_DEFAULT
     ) -> None:
         if not LOG_FILE_KB_MIN <= file_kb <= LOG_FILE_KB_MAX:
             raise JetError(Err.InvalidParameter, f"a log file has {LOG_FILE_KB_MIN} to {LOG_FILE_KB_MAX} KB, not {file_kb}")
@@ -58,7 +50,6 @@ class Log:
         self._gate = gate
         self._clock = clock
         self._file_bytes = file_kb * 1024
-        self._syncs_of = syncs_of
         self.names = names or LogNames()
         self._generations: list[LogFile] = []
         self._end: End | None = None  # as it was found; None again once it is written
@@ -152,7 +143,7 @@ class Log:
             tail.close()
             raise
         self._incarnation = tail.header.incarnation
-        self._writer = LogWriter(tail, self._gate, loop, self._syncs_of(loop))
+        self._writer = LogWriter(tail, self._gate, loop)
 
     def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
         """Takes a record. `report` is called on the event loop, in log order, with its place or the error."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from jetwire_protocol.errors import JetError
 from jetwire_server.clock import Clock
 from jetwire_server.failpoints import hit
-from jetwire_server.files.aside import Syncs
 from jetwire_server.files.interface import File, Files
 from jetwire_server.metrics import Counter
 from jetwire_server.redo.generation import DATA_START, NO_RECORD, GenerationHeader, allocate
@@ -103,17 +100,6 @@ class Tail:
         hit("redo.after_sync")
         SYNCS.value += 1
         self._synced = self._appended
-
-    def begin_sync(self, syncs: Syncs, told: Callable[[JetError | None], None]) -> None:
-        """The same without waiting. Until `told` was called the tail is not to be used for anything else."""
-        hit("redo.before_sync")
-        syncs.begin(self._file, partial(self._sync_ended, told))
-
-    def _sync_ended(self, told: Callable[[JetError | None], None], error: JetError | None) -> None:
-        if error is None:
-            SYNCS.value += 1
-            self._synced = self._appended
-        told(error)
 
     def seal(self) -> None:
         """Writes down that all before is durable; needs no sync itself."""

@@ -5,9 +5,9 @@ event loop in log order, one wake-up a batch. After a failed write or sync nothi
 every later append is an error, and the gate is latched.
 
 Handing records to a thread and hearing back costs two wake-ups, and while both threads run, the interpreter changes hands
-at every turn: on a fast disk more than the sync itself. So what was gathered is written on the event loop's thread, unless it
-is much, and the kernel is asked to sync it aside, while the loop goes on with what comes next. A record that comes alone is
-synced on the loop's thread too while syncs are quick: nothing is there to go on with, and that is the shortest way.
+at every turn: on a fast disk more than the sync itself. So while syncs are quick, and nothing else is under way, what was
+gathered is written and synced where it is, on the event loop's thread. How long a sync takes is measured there too: the
+thread's own measurements would hold its waits for the interpreter.
 
 Records are gathered while turns of the loop bring more of them, so that connections that commit at the same time share a sync.
 """
@@ -20,18 +20,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from functools import partial
 from queue import Empty, SimpleQueue
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.files.aside import Syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.limits import (
     LOG_BATCH_BYTES_MAX,
     LOG_GATHER_RECORDS,
     LOG_GATHER_TURNS,
     LOG_HERE_BYTES_MAX,
+    LOG_HERE_SECONDS_A_RECORD,
     LOG_HERE_SYNC_SECONDS,
     LOG_LAZY_SYNC_SECONDS_MAX,
     LOG_RECORD_BYTES_MAX,
@@ -61,12 +59,10 @@ _LOOK_EVERY = 32  # while syncs are slow, one batch of so many is synced on the 
 class LogWriter:
     """Group commit. Every method is for the event loop's thread."""
 
-    def __init__(self, tail: Tail, gate: Gate, loop: asyncio.AbstractEventLoop, syncs: Syncs | None) -> None:
+    def __init__(self, tail: Tail, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
         self._tail = tail
         self._gate = gate
         self._loop = loop
-        self._syncs = syncs
-        self._syncing = False  # a batch that was written on the loop's thread is being synced aside
         self._queue: SimpleQueue[list[_Item]] = SimpleQueue()
         self._gathered: list[_Item] = []  # not handed over yet
         self._gathered_bytes = 0
@@ -118,26 +114,27 @@ class LogWriter:
         """A turn of the loop is over. While each brings more, and there is company, the next one is waited for."""
         gathered = self._gathered
         count = len(gathered)
-        if not count or self._syncing:
+        if not count:
             return
-        company = count > 1 or self._last_batch > 1
-        if company and self._gathered_before < count < LOG_GATHER_RECORDS and self._turns < LOG_GATHER_TURNS:
+        if (count > 1 or self._last_batch > 1) and self._gathered_before < count < LOG_GATHER_RECORDS and self._turns < LOG_GATHER_TURNS:
             self._gathered_before = count
             self._turns += 1
             self._loop.call_soon(self._turn_over)
             return
         self._last_batch = count
-        durable = any(item[2] for item in gathered)  # lazy ones need no sync
-        if durable and self._under_way == count and self._gathered_bytes <= LOG_HERE_BYTES_MAX:
-            here = (not company or self._syncs is None) and self._is_quick()
-            syncs = None if here else self._syncs
-            if (here or syncs is not None) and self._write_here(gathered, self._gathered_bytes, syncs):
+        if self._under_way == count and self._gathered_bytes <= LOG_HERE_BYTES_MAX and self._is_quick(gathered):
+            results = self._write_here(gathered, self._gathered_bytes)
+            if results is not None:
+                self._gathered, self._gathered_bytes = [], 0
+                self._deliver(gathered, results)
                 return
         self._hand_over()
 
-    def _is_quick(self) -> bool:
-        """Whether a sync on the loop's thread holds it up for less than handing it over would cost."""
-        if min(self._sync_seconds) <= LOG_HERE_SYNC_SECONDS:
+    def _is_quick(self, batch: list[_Item]) -> bool:
+        """Whether syncing these on the loop's thread holds it up for less than handing them over would cost. Lazy ones need no sync."""
+        if not any(item[2] for item in batch):
+            return False
+        if min(self._sync_seconds) <= LOG_HERE_SYNC_SECONDS + len(batch) * LOG_HERE_SECONDS_A_RECORD:
             return True
         self._detours += 1
         return self._detours % _LOOK_EVERY == 0
@@ -170,8 +167,6 @@ class LogWriter:
                 self._loop.remove_reader(self._bell)
                 os.close(self._bell)
                 self._bell = -1
-                if self._syncs is not None:
-                    self._syncs.close()
 
     async def _request(self, kind: int) -> Placed:
         future: asyncio.Future[Placed] = self._loop.create_future()
@@ -182,53 +177,31 @@ class LogWriter:
         self._hand_over()
         return await future
 
-    def _write_here(self, batch: list[_Item], size: int, syncs: Syncs | None) -> bool:
-        """Writes what was gathered on this thread, and syncs it, or has it synced. False, and nothing done, if it would have to wait."""
+    def _write_here(self, batch: list[_Item], size: int) -> _Results | None:
+        """Writes and syncs records on this thread; None, and nothing done, if it would have to wait for anything."""
         tail = self._tail
-        with ExitStack() as held:
-            if self._sealed or not self._using_tail.acquire(blocking=False):  # sealed: the writer sleeps, and must seal again
-                return False
-            held.callback(self._using_tail.release)
-            try:
-                allowed = held.enter_context(self._gate.try_permit("log"))
-            except JetError:
-                return False  # latched: the writer will say so in its turn
-            if not allowed or not tail.has_room(size + HEADER_BYTES * len(batch)):
-                return False
-            self._written_here = True
-            self._gathered, self._gathered_bytes = [], 0
-            BATCH_RECORDS.observe(len(batch))
-            results: _Results
-            try:
-                results = [tail.add(kind, payload) for kind, payload, _, _ in batch]
-                tail.write()
-                began = time.perf_counter()
-                if syncs is not None:
-                    until_synced = ExitStack()
-                    tail.begin_sync(syncs, partial(self._synced, batch, results, until_synced))
-                    until_synced.push(held.pop_all())
-                    self._syncing = True
-                    return True
-                tail.sync()
-                self._sync_seconds.append(time.perf_counter() - began)
-                self._lazy_since = None
-            except (JetError, OSError) as error:
-                results = self._fail(error)
-        self._deliver(batch, results)
-        return True
-
-    def _synced(self, batch: list[_Item], results: _Results, held: ExitStack, error: JetError | None) -> None:
-        """The kernel has done what it was asked."""
-        self._syncing = False
-        if error is not None:
-            results = self._fail(error)
-        else:
-            self._lazy_since = None
-        held.close()
-        self._deliver(batch, results)
-        if self._gathered:
-            self._gathered_before = self._turns = 0
-            self._loop.call_soon(self._turn_over)
+        if self._sealed or not self._using_tail.acquire(blocking=False):  # sealed: the writer sleeps, and must seal again
+            return None
+        try:
+            with self._gate.try_permit("log") as allowed:
+                if not allowed or not tail.has_room(size + HEADER_BYTES * len(batch)):
+                    return None
+                self._written_here = True
+                try:
+                    results = [tail.add(kind, payload) for kind, payload, _, _ in batch]
+                    tail.write()
+                    began = time.perf_counter()
+                    tail.sync()
+                    self._sync_seconds.append(time.perf_counter() - began)
+                    self._lazy_since = None
+                except (JetError, OSError) as error:
+                    return self._fail(error)
+        except JetError:
+            return None  # latched: the writer will say so in its turn
+        finally:
+            self._using_tail.release()
+        BATCH_RECORDS.observe(len(batch))
+        return results
 
     def _hear(self) -> None:
         os.eventfd_read(self._bell)

@@ -14,7 +14,6 @@ import sys
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints, limits
 from jetwire_server.clock import SystemClock
-from jetwire_server.files.aside import kernel_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
@@ -30,7 +29,7 @@ async def open_store(directory: str) -> EmbeddedStore:
     gate = Gate(clock)
     files = LocalFiles(f"{directory}/data", watch=gate.wrote)
     files.make_directory("")
-    journal = Log(files, gate, clock, names=LogNames("log"), file_kb=128, syncs_of=kernel_syncs)
+    journal = Log(files, gate, clock, names=LogNames("log"), file_kb=128)
     store = EmbeddedStore(journal, files, LocalFiles(f"{directory}/scratch"), gate, clock, circular=True)
     await store.start()
     return store

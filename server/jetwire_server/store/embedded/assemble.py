@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jetwire_server.clock import Clock
-from jetwire_server.files.aside import kernel_syncs
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.limits import LOG_FILE_KB_DEFAULT, VERSION_BYTES_MAX
@@ -41,7 +40,7 @@ def assemble(
     names = names or LogNames()
     if names.directory:
         files.make_directory(names.directory)
-    log = Log(files, gate, clock, names=names, file_kb=file_kb, syncs_of=kernel_syncs)
+    log = Log(files, gate, clock, names=names, file_kb=file_kb)
     scratch = LocalFiles(f"{root}/{SCRATCH_DIRECTORY}")
     scratch.make_directory("")
     return Storage(
