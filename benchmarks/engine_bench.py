@@ -283,6 +283,9 @@ def save(found: dict[int, dict[str, Cost]]) -> None:
     shown = {title: [(rows, round(found[rows][title][0], 2)) for rows in found] for title in TITLES}
     each = {title.strip(): shown[title] for title in (INSERT_IN_ALL, INSERT, SEEK, BARE_GET, SERVER_READ)}
     each["insert and its checkpoint"] = each.pop(INSERT_IN_ALL.strip())
+    Figure("The engine in process, as the table grows", "lines", "rows in the table", "us of CPU each", each, log_x=True).save(
+        "engine_growth"
+    )
     bulk = {BULK: shown[BULK]}
     bound = {"300,000 rows a second": BOUNDS[BULK]}
     Figure("Bulk reads, as the table grows", "lines", "rows in the table", "us of CPU a row", bulk, bound, log_x=True).save("engine_bulk")
