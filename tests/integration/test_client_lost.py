@@ -59,7 +59,7 @@ class Client:
             assert len(self.told) == 4
             assert any(isinstance(error, ConnectionLost) for error in self.told)
             assert not any(session.alive for session in sessions)
-            with pytest.raises(ConnectionLost, match="no server at|reset by peer"):  # it may still be dying
+            with pytest.raises(ConnectionLost, match=r"no server at|reset by peer"):  # it may still be dying
                 await server.begin_session()
             self.told.append(ConnectionLost("and nobody answers"))
             assert await asyncio.to_thread(back.wait, 60)
