@@ -1,4 +1,4 @@
-"""A transaction that goes on top of a commit on its way to the log: in this order, never the second without the first, and no update lost."""
+"""A transaction that goes on top of a commit on its way to the log: never without the first, and no update lost."""
 
 from __future__ import annotations
 
