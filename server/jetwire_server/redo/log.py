@@ -13,7 +13,7 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import File, Files
 from jetwire_server.limits import LOG_FILE_KB_DEFAULT, LOG_FILE_KB_MAX, LOG_FILE_KB_MIN, LOG_KEPT_BYTES_MAX
 from jetwire_server.redo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from jetwire_server.redo.generation import DATA_START, SIGNATURE_BYTES, GenerationHeader, allocate
+from jetwire_server.redo.generation import DATA_START, SIGNATURE_BYTES, GenerationHeader, blank, finished
 from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import End, LogFile, LogReader, discover
@@ -127,7 +127,7 @@ class Log:
 
     # -- writing ----------------------------------------------------------------------------------------------
     def begin(self, *, incarnation: int | None = None) -> None:
-        """Cuts a torn tail and starts the writer; a higher incarnation (after a restore) begins a new generation."""
+        """Cuts a torn tail and starts the writer; a higher incarnation (after a restore) or a full file begins a new generation."""
         assert self._end is not None
         assert self._writer is None
         self._kept = None
@@ -137,7 +137,7 @@ class Log:
         tail = self._cut(self._end)
         self._end = None
         try:
-            if incarnation is not None and incarnation > tail.header.incarnation:
+            if tail.full or (incarnation is not None and incarnation > tail.header.incarnation):
                 tail.roll(incarnation)
         except BaseException:
             tail.close()
@@ -258,7 +258,7 @@ class Log:
 
     def _install(self, header: GenerationHeader, checkpoint: Checkpoint | None = None) -> None:
         """A new current generation. Its file is whole and durable before anything else goes away."""
-        file = allocate(self._files, self.names.prepared, header.file_bytes, self.names.directory)
+        file = finished(blank(self._files, self.names.prepared, header.file_bytes, self.names.directory))
         try:
             file.write(0, header.encode())
             file.sync()

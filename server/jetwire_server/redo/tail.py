@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from jetwire_server.clock import Clock
 from jetwire_server.failpoints import hit
 from jetwire_server.files.interface import File, Files
 from jetwire_server.metrics import Counter
-from jetwire_server.redo.generation import DATA_START, NO_RECORD, GenerationHeader, allocate
+from jetwire_server.redo.generation import DATA_START, NO_RECORD, GenerationHeader, blank, finished
 from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import HEADER_BYTES, UNSYNCED_MAX, Kind, frame
@@ -59,6 +60,7 @@ class Tail:
         self._parts: list[bytes] = []  # framed, not yet written
         self._parts_at = offset
         self._appended = self._synced = 0  # bytes, counted from the start of this run
+        self._making: Generator[None, None, File] | None = None  # the next file
         self._prepared: File | None = None
         self._prepare_failed = False
 
@@ -115,15 +117,29 @@ class Tail:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to prepare the next file."""
-        return self._offset > self._header.file_bytes >> 1 and self._prepared is None and not self._prepare_failed
+        """Whether it is time to make the next file."""
+        begun = self._making is not None or self._prepared is not None or self._prepare_failed
+        return self._offset > self._header.file_bytes >> 1 and not begun
+
+    @property
+    def making(self) -> bool:
+        """Whether the next file is begun and not yet done."""
+        return self._making is not None
 
     def prepare(self) -> None:
-        """Makes the next file while there is time; a failure is met again, and then told, at the roll."""
+        """Makes a piece of the next file, beside whatever else is done here; a failure is met again, and then told, at the roll."""
         try:
-            self._prepare()
+            self._making = self._making or self._begin_making()
+            next(self._making)
+        except StopIteration as end:
+            self._prepared, self._making = end.value, None
         except (JetError, OSError):
-            self._prepare_failed = True
+            self._prepare_failed, self._making = True, None
+
+    @property
+    def full(self) -> bool:
+        """Whether no record may begin here: a crash has come between a file's last record, which ended with it, and the roll."""
+        return self._offset >= self._header.file_bytes
 
     def has_room(self, size: int) -> bool:
         """Whether a payload of this size costs no more than its own write: no roll, no file to prepare first."""
@@ -132,6 +148,8 @@ class Tail:
     def close(self) -> None:
         with suppress(JetError, OSError):
             self._file.close()
+            if self._making is not None:
+                self._making.close()
             if self._prepared is not None:
                 self._prepared.close()
 
@@ -159,7 +177,8 @@ class Tail:
         hit("redo.roll.before_sync")
         self._file.sync()
         if self._prepared is None:
-            self._prepare()
+            making, self._making = self._making or self._begin_making(), None
+            self._prepared = finished(making)
         header = GenerationHeader(
             signature=old.signature,
             base=old.base,
@@ -190,6 +209,6 @@ class Tail:
         self._offset = self._parts_at = DATA_START
         ROLLS.value += 1
 
-    def _prepare(self) -> None:
+    def _begin_making(self) -> Generator[None, None, File]:
         hit("redo.roll.prepare")
-        self._prepared = allocate(self._files, self._names.prepared, self._new_file_bytes, self._names.directory)
+        return blank(self._files, self._names.prepared, self._new_file_bytes, self._names.directory)

@@ -227,6 +227,9 @@ class LogWriter:
     def _run(self) -> None:
         stopped = False
         while not stopped:
+            if self._tail.making and self._queue.empty() and self._failure is None:
+                self._prepare()
+                continue
             batch = self._take()
             stopped = bool(batch) and batch[-1][0] == _STOP
             began = time.perf_counter()
@@ -242,13 +245,14 @@ class LogWriter:
                 BATCH_SECONDS.observe(time.perf_counter() - began)
                 self._told.append((batch, results))
                 os.eventfd_write(self._bell, 1)  # as late as may be: from here on the loop wants the interpreter
-            if self._tail.due and not stopped:
+            if (self._tail.due or self._tail.making) and not stopped:
                 self._prepare()
         self._tail.close()
 
     def _prepare(self) -> None:
+        """A piece of the next file. It is nobody's yet: the loop's thread may use the tail meanwhile."""
         try:
-            with self._gate.permit("log"), self._using_tail:
+            with self._gate.permit("log"):
                 self._tail.prepare()
         except (JetError, OSError) as error:
             self._fail(error)

@@ -19,7 +19,7 @@ from jetwire_server.redo.log import Log
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import _LOOK_EVERY
-from tests.server.redo.logs import payloads, started
+from tests.server.redo.logs import NAMES, payloads, started
 
 QUICK_SECONDS = 0.1  # generous: a busy machine is not what is tested
 
@@ -35,9 +35,19 @@ class Watched(MemoryFiles):
     def __init__(self) -> None:
         self.here: list[bool] = []
         self.sync_seconds = 0.0
+        self.changes = 0
+        self._held: dict[str, threading.Event] = {}
         super().__init__(step=self._note)
 
+    def hold(self, path: str) -> threading.Event:
+        """Syncs of this file wait until the event is set."""
+        return self._held.setdefault(path, threading.Event())
+
     def _note(self, what: str, path: str) -> None:
+        self.changes += 1
+        if what == "sync" and path in self._held:
+            self._held[path].wait(10)
+            return
         if what == "sync":
             self.here.append(threading.current_thread() is threading.main_thread())
             time.sleep(self.sync_seconds)
@@ -118,6 +128,42 @@ async def test_else_the_writer_writes_it(why: str) -> None:
     if other is not None:
         await other
     assert True not in files.here
+    await log.close()
+
+
+async def test_while_the_next_file_is_made_commits_go_on_here() -> None:
+    files = Watched()
+    log = await warm(files)
+    goes_on = files.hold(NAMES.prepared)
+    await one(log, bytes(40_000))
+    await one(log)  # by the writer, which then begins the next file, and is held there
+    files.here.clear()
+    for _ in range(3):
+        await asyncio.wait_for(one(log), 5)
+    assert files.here == [True] * 3
+    goes_on.set()
+    await one(log, bytes(40_000))
+    await log.close()
+    assert files.list() == [NAMES.checkpoint, NAMES.current, NAMES.archived(1)], "it was taken into use"
+
+
+async def test_the_next_file_is_not_made_while_frozen() -> None:
+    files, gate = Watched(), Gate(SystemClock())
+    log = await warm(files, gate)
+    goes_on = files.hold(NAMES.prepared)
+    await one(log, bytes(40_000))
+    await one(log)
+    freezing = asyncio.create_task(gate.freeze(gate._clock.boot() + 10, drain_until=gate._clock.boot() + 5))
+    await asyncio.sleep(0.05)
+    assert not freezing.done(), "a piece of it is being written"
+    goes_on.set()
+    await freezing
+    before = files.changes
+    await asyncio.sleep(0.1)
+    assert files.changes == before, "not a byte while frozen"
+    gate.thaw()
+    await one(log, bytes(40_000))
+    assert files.changes > before
     await log.close()
 
 

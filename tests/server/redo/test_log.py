@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -146,13 +148,45 @@ def test_a_log_file_size_out_of_bounds_is_refused(kb: int) -> None:
     assert caught.value.code == Err.InvalidParameter
 
 
-@pytest.mark.parametrize("where", ["prepare", "before_sync", "after_header", "between_renames", "done"])
+ROLL = ["prepare", "before_sync", "after_header", "between_renames", "done"]
+
+
+@pytest.mark.parametrize("where", ROLL)
 @pytest.mark.parametrize("cut", [False, True])
 async def test_a_crash_in_the_middle_of_a_roll_loses_nothing(where: str, cut: bool) -> None:
     """`cut`: with the machine, so that only what was synced is left."""
     files = MemoryFiles()
     log = started(files)
     await log.write(Kind.COMMIT, b"acknowledged")
+    with crash_at(f"redo.roll.{where}", files, cut) as left:
+        await log.roll()
+        await log.write(Kind.COMMIT, b"later")
+        await log.close()
+    await write_all(left[0], [b"more"])
+    assert payloads(left[0]) == [b"acknowledged", b"more"]
+
+
+@pytest.mark.parametrize("where", ROLL)
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_crash_between_a_record_that_fills_its_file_to_the_last_byte_and_the_roll(where: str, cut: bool) -> None:
+    """What comes next must not begin where there is no byte left: no reader would look for it there."""
+    files = MemoryFiles()
+    log = started(files)
+    await log.write(Kind.COMMIT, b"acknowledged")
+    last = b"l" * (ROOM - 2 * HEADER_BYTES - len(b"acknowledged"))
+    with crash_at(f"redo.roll.{where}", files, cut) as left:
+        await log.write(Kind.COMMIT, last)
+        await log.close()
+    survived = payloads(left[0])
+    assert survived in ([b"acknowledged"], [b"acknowledged", last]), "acknowledged, and what was on its way or not"
+    for more in (b"more", b"and more"):
+        await write_all(left[0], [more])
+    assert payloads(left[0]) == [*survived, b"more", b"and more"]
+
+
+@contextmanager
+def crash_at(point: str, files: MemoryFiles, cut: bool) -> Iterator[list[MemoryFiles]]:
+    """What is left when the process, or the machine, ends at this point; it goes on for the test."""
     left: list[MemoryFiles] = []
 
     def crash() -> None:
@@ -162,15 +196,11 @@ async def test_a_crash_in_the_middle_of_a_roll_loses_nothing(where: str, cut: bo
         )
         left.append(MemoryFiles(images))
 
-    failpoints.arm(f"redo.roll.{where}", crash)
+    failpoints.arm(point, crash)
     try:
-        await log.roll()
-        await log.write(Kind.COMMIT, b"later")
+        yield left
     finally:
         failpoints.disarm()
-        await log.close()
-    await write_all(left[0], [b"more"])
-    assert payloads(left[0]) == [b"acknowledged", b"more"]
 
 
 def _live(files: MemoryFiles, name: str) -> bytes:
