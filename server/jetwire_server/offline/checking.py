@@ -15,6 +15,8 @@ from jetwire_server.redo.checkpoint import load_checkpoint
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES
+from jetwire_server.snapshot.marker import FILE_NAME
+from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.check import Fault, check_database
 from jetwire_server.store.embedded.contents import Head
@@ -26,7 +28,7 @@ Progress = Callable[[str], None]
 
 
 def check_instance(place: Place, progress: Progress) -> Iterator[Fault]:
-    """All faults of one instance: its checkpoint file, its log from the oldest generation, its page files.
+    """All faults of one instance: its roots' markers, its checkpoint file, its log from the oldest generation, its page files.
 
     A tail that a crash tore is no fault: recovery cuts it. Changes nothing but LMDB's scratch beside the page files.
     """
@@ -34,6 +36,9 @@ def check_instance(place: Place, progress: Progress) -> Iterator[Fault]:
     for mark in (MARK, PLAN):
         if files.exists(mark):
             yield Fault(mark, -1, b"", "a restore is not finished here: repeat it, or run recover")
+    mixed = mix_of(place)
+    if mixed is not None:
+        yield Fault(FILE_NAME, -1, b"", mixed)
     found = set(page_files(place))
     attached: dict[str, bool] = {}
     end: Position | None = None
@@ -53,6 +58,17 @@ def check_instance(place: Place, progress: Progress) -> Iterator[Fault]:
                 yield fault
         if end is not None and path in found:
             yield from _check_head(files, path, end)
+
+
+def mix_of(place: Place) -> str | None:
+    """Why the parts of an instance do not belong together; None if they do, as far as can be told: a start would refuse them."""
+    try:
+        refuse_mixed(place.files, place.names)
+    except JetError as error:
+        return error.detail
+    except msgspec.DecodeError:
+        pass  # a checkpoint file that cannot be understood: it is named as such
+    return None
 
 
 def _words(error: Exception) -> str:

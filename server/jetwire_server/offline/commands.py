@@ -25,7 +25,7 @@ from jetwire_server.backup.restore import restore as run_restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.offline import dumping, insides, recovering, verifying
-from jetwire_server.offline.checking import check_instance
+from jetwire_server.offline.checking import check_instance, mix_of
 from jetwire_server.offline.places import Place, alone, instances_at, refuse_windows_file
 from jetwire_server.redo.position import Position
 
@@ -104,13 +104,16 @@ def dump(
 ) -> None:
     """Writes a table's records to stdout, without a server and without changing a byte: a copy is recovered and read.
 
-    The copy is made in the temporary directory (TMPDIR), which must have room for the instance.
-    Exit codes: 0 done, 2 it could not be read.
+    The copy is made in the temporary directory (TMPDIR), which must have room for the instance. Parts of different snapshots,
+    which a server would not start on, are read all the same, with a warning. Exit codes: 0 done, 2 it could not be read.
     """
     try:
         refuse_windows_file(directory)
         with alone(directory):
             place = _one(instances_at(directory), instance)
+            mixed = mix_of(place)
+            if mixed is not None:
+                print(f"jetwired: warning: {mixed}", file=sys.stderr)
             if headers or log:
                 for facts in insides.headers(place) if headers else insides.log_records(place):
                     print(json.dumps(facts))

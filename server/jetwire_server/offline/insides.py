@@ -1,4 +1,4 @@
-"""What files say of themselves: the heads of log and page files, the checkpoint, the records of the log. Nothing is recovered."""
+"""What files say of themselves: the checkpoint, heads of log and page files, snapshot markers, log records. Nothing is recovered."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jetwire_server.redo.checkpoint import load_checkpoint
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, decode_commit
+from jetwire_server.snapshot.roots import marker_path, markers
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.databases import CheckpointFile
 from jetwire_server.store.embedded.pages import PageFile
@@ -22,7 +23,7 @@ Facts = dict[str, Any]
 
 
 def headers(place: Place) -> Iterator[Facts]:
-    """The checkpoint, each log generation, each page file."""
+    """The checkpoint, each log generation, each page file, each root's snapshot markers."""
     files, names = place.files, place.names
     checkpoint = load_checkpoint(files, names)
     if checkpoint is not None:
@@ -36,6 +37,10 @@ def headers(place: Place) -> Iterator[Facts]:
         with closing(PageFile.open(files, path, read_only=True)) as file:
             facts = {name: getattr(file.head, name) for name in file.head.__struct_fields__}
         yield _plain({"file": path, **facts, "position": str(Position(*facts["position"]))})
+    roots = markers(files, names)
+    if any(found.sealed or found.pending for found in roots.values()):  # else there was no snapshot yet
+        for root, found in sorted(roots.items()):
+            yield {"file": marker_path(root), "sealed": msgspec.to_builtins(found.sealed), "pending": msgspec.to_builtins(found.pending)}
 
 
 def log_records(place: Place) -> Iterator[Facts]:

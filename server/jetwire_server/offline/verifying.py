@@ -29,7 +29,7 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.snapshot.manifest import InstanceRow, Manifest
 from jetwire_server.snapshot.participant import DatabaseDigest
-from jetwire_server.snapshot.roots import markers, refuse_mixed
+from jetwire_server.snapshot.roots import markers
 
 RECORD_SUFFIX = ".verified.jsonl"
 
@@ -108,7 +108,6 @@ async def _verify_instance(place: Place, row: InstanceRow | None, clock: Clock, 
     say = result.problems.append
     before = len(result.problems)
     try:
-        refuse_mixed(place.files, place.names)
         if row is not None:
             for problem in (*_compare_files(place, row), *_compare_log(place, row)):
                 say(problem)

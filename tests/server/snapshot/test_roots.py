@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -134,10 +136,32 @@ async def test_every_mix_of_two_snapshots_is_refused_naming_the_older_roots(life
         else:
             odd = sorted(root for root, n in zip(ROOTS, which, strict=True) if n == 1)
             assert await refused(life, target) == odd
-            for verb in ("verify", "recover"):
+            for verb in ("verify", "recover", "check"):
                 result = await asyncio.to_thread(CliRunner().invoke, app, [verb, str(target / "default")])
                 assert result.exit_code != 0
                 assert "put back all roots of one snapshot" in result.output.replace("\n", " ")
+
+
+async def test_dump_reads_a_mix_with_a_warning_and_shows_the_markers(life: Life, tmp_path: Path) -> None:
+    copies = [tmp_path / "copy1", tmp_path / "copy2"]
+    for copy in copies:
+        await life.snapshot(copy, int(P.CopySnapshot))
+    target = mixed(tmp_path / "mix", (copies[1], copies[1], copies[0]))
+
+    async def dump(data: Path, *words: str) -> tuple[str, list[dict[str, Any]]]:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["dump", str(data), *words])
+        assert result.exit_code == 0, result.output
+        return result.stderr, [json.loads(line) for line in result.stdout.splitlines()]
+
+    said, facts = await dump(target, "--headers")
+    snapshots = {one["file"]: one["sealed"]["snap_id"] for one in facts if one["file"].endswith(MARKER)}
+    older, newer = snapshots[f"{DATABASES}/{MARKER}"], snapshots[MARKER]
+    assert older < newer == snapshots[f"{LOGS}/{MARKER}"]
+    assert f"warning: dbs is of snapshot {older}, but the rest of snapshot {newer}" in said
+    before = contents(target)
+    assert f"warning: dbs is of snapshot {older}" in (await dump(target))[0]
+    assert contents(target) == before
+    assert (await dump(copies[1]))[0] == "", "one snapshot's parts: nothing to warn of"
 
 
 async def test_control_without_the_check_older_databases_are_taken(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,6 +276,8 @@ async def test_a_damaged_marker_is_named(life: Life, tmp_path: Path) -> None:
     await life.snapshot(tmp_path / "copy")
     path = tmp_path / "copy" / "default" / DATABASES / MARKER
     path.write_bytes(path.read_bytes()[:-2])
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["check", str(tmp_path / "copy")])
+    assert (result.exit_code, "snapshot.marker: the snapshot marker of dbs" in result.output) == (1, True), result.output
     with pytest.raises(JetError) as caught:
         await content(life, tmp_path / "copy")
     assert "the snapshot marker of dbs" in caught.value.detail
