@@ -14,6 +14,7 @@ from jetwire_server.engine.catalog import Catalog, fold
 from jetwire_server.engine.longtrees import values_with_trees
 from jetwire_server.engine.schema import Table
 from jetwire_server.engine.zeroed import copy_marks
+from jetwire_server.failpoints import hit
 from jetwire_server.store.interface import Transaction, Tree, tree_number
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ Progress = Callable[[int, int], None]  # tables done, and all of them
 
 
 async def copy_database(instance: Instance, source: str, destination: str, grbit: int, progress: Progress) -> None:
-    """Copies `source` (attached or not) to the new file `destination`, which is left detached."""
+    """Copies `source` (attached or not) to the new file `destination`, which is left detached.
+
+    After a crash in the middle the next start removes what there is of it: `Instance.init`.
+    """
     if grbit & CompactGrbit.CompactRepair:
         raise JetError(Err.FeatureNotAvailable, "salvage is the offline `jetwired dump`'s work")
     if grbit & ~int(CompactGrbit.CompactStats):
@@ -38,9 +42,11 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
     store = instance.store
     from_slot = attached.slot if attached else await store.attach_database(source, read_only=True)
     try:
-        to_slot = await store.create_database(destination)
+        to_slot = await store.create_database(destination, unfinished=True)
         try:
+            hit("compact.begun")
             await _copy(instance, from_slot, to_slot, progress)
+            hit("compact.copied")
         except BaseException:
             with suppress(JetError):  # an instance that is unavailable: what failed is told, not what follows from it
                 await store.detach_database(to_slot, remove=True)
@@ -65,6 +71,7 @@ async def _copy(instance: Instance, from_slot: int, to_slot: int, progress: Prog
             objids[table.objid] = copied.objid
             target.add(writer, copied)
             target.put_stats(writer, copied.objid, await source.stats(reader, table.objid))
+            hit("compact.table_copied")
         await source.copy_counters(reader, target, writer, objids)
         await copy_marks(reader, from_slot, writer, to_slot, objids)
         await writer.commit()

@@ -102,6 +102,7 @@ class Instance:
                 without_lost_end=bool(grbit & InitGrbit.ReplayIgnoreLostLogs),
                 truncate_log=bool(grbit & InitGrbit.TruncateLogsAfterRecovery),
             )
+            await self._remove_unfinished()
         except BaseException:
             self.state = State.CREATED
             raise
@@ -112,6 +113,15 @@ class Instance:
         self.engine.tell_left(self.name, Err.InvalidSesid)
         self.emit(105, name=self.name)
         return Wrn.CommittedLogFilesLost if lost else 0
+
+    async def _remove_unfinished(self) -> None:
+        """What a Compact was making when a crash ended it."""
+        try:
+            for slot in self.store.unfinished():
+                await self.store.detach_database(slot, remove=True)
+        except BaseException:
+            await self.store.stop(checkpoint=False)
+            raise
 
     async def term(self, grbit: int = 0) -> None:
         """Ends every session (rolling it back) and the instance. `TermDirty` leaves the databases for recovery."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -58,7 +59,8 @@ def databases(place: Place, session: Session) -> Iterator[str]:
     """The attached ones first, then what else lies there."""
     attached = [database.path for database in session.instance.databases.values()]
     yield from attached
-    yield from (path for path in page_files(place) if path not in attached)
+    copy = Place(Path(session.instance.engine.root, place.name), place.names)  # recovery may have removed what was not finished
+    yield from (path for path in page_files(copy) if path not in attached)
 
 
 async def open_database(session: Session, name: str) -> int:

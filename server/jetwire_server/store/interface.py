@@ -220,8 +220,11 @@ class Store(Protocol):
     async def stop(self, *, checkpoint: bool = True) -> None: ...
 
     # -- databases --------------------------------------------------------------------------------------------
-    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
-        """Creates, attaches, and returns the slot. Logged: it survives a crash from here on."""
+    async def create_database(self, path: str, *, overwrite: bool = False, unfinished: bool = False) -> int:
+        """Creates, attaches, and returns the slot. Logged: it survives a crash from here on.
+
+        One that is `unfinished` is worth nothing until it is detached: a start that finds it attached tells of it.
+        """
         ...
 
     async def attach_database(self, path: str, *, read_only: bool = False) -> int: ...
@@ -230,6 +233,9 @@ class Store(Protocol):
         ...
 
     def databases(self) -> dict[int, str]: ...
+    def unfinished(self) -> list[int]:
+        """The slots of those that were to be detached when they are whole, and are not yet."""
+        ...
 
     # -- transactions -----------------------------------------------------------------------------------------
     async def begin(self, *, read_only: bool = False) -> Transaction: ...

@@ -48,7 +48,7 @@ class MemoryStore:
         return None
 
     # -- databases --------------------------------------------------------------------------------------------
-    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+    async def create_database(self, path: str, *, overwrite: bool = False, unfinished: bool = False) -> int:
         if path in self._databases.values():
             raise JetError(Err.DatabaseDuplicate, path)
         if path in self._detached and not overwrite:
@@ -88,6 +88,9 @@ class MemoryStore:
 
     def databases(self) -> dict[int, str]:
         return dict(self._databases)
+
+    def unfinished(self) -> list[int]:
+        return []  # nothing outlasts a crash here
 
     def _free_slot(self) -> int:
         if len(self._databases) >= limits.DATABASES_PER_INSTANCE_MAX:

@@ -142,9 +142,9 @@ class Unhurried(MemoryStore):
         self.go = asyncio.Event()
         self.go.set()
 
-    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+    async def create_database(self, path: str, *, overwrite: bool = False, unfinished: bool = False) -> int:
         await self.go.wait()
-        return await super().create_database(path, overwrite=overwrite)
+        return await super().create_database(path, overwrite=overwrite, unfinished=unfinished)
 
     async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         await self.go.wait()

@@ -44,9 +44,10 @@ class AttachRecord(msgspec.Struct, tag=3, array_like=True):
 
 
 class DetachRecord(msgspec.Struct, tag=4, array_like=True):
-    """A database was checkpointed whole and let go."""
+    """A database was checkpointed whole and let go, or is to be removed."""
 
     slot: int
+    remove: bool = False
 
 
 Record = CommitRecord | ChunkRecord | AttachRecord | DetachRecord

@@ -20,8 +20,9 @@ HEAD = META + b"head"
 STATISTIC, OPEN, CONDEMNED = META + b"s", META + b"o", META + b"f"
 """What the meta tree holds per tree: count and digest; being built and not named yet; dropped and not freed yet."""
 
-CREATING, ATTACHED, DETACHED = range(3)
-"""Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it."""
+CREATING, ATTACHED, DETACHED, UNFINISHED = range(4)
+"""Made but perhaps not logged yet; needs its log; whole without a log, so that any instance may attach it; needs its log
+too, but is worth nothing until it is detached."""
 
 DIGEST_MASK = (1 << 64) - 1
 
@@ -36,7 +37,7 @@ class Head(msgspec.Struct, array_like=True):
     position: tuple[int, int, int]  # the log up to here is in these pages
     number: int  # and so is every commit up to this number
     next_tree: int
-    state: int  # CREATING, ATTACHED or DETACHED
+    state: int  # CREATING, ATTACHED, DETACHED or UNFINISHED
     created: float = 0.0
     ahead: int = 0  # a round that brings more than `number` has begun: some rows may be of any commit up to this one
 

@@ -16,12 +16,13 @@ import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.failpoints import hit
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, Head
+from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, Head
 from jetwire_server.store.embedded.journal import Pending
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
@@ -95,13 +96,14 @@ class Databases:
         self._coming: dict[int, str] = {}  # slot and path of what is not logged yet
 
     # -- coming and going -------------------------------------------------------------------------------------
-    async def create(self, path: str, overwrite: bool) -> int:
+    async def create(self, path: str, overwrite: bool, unfinished: bool) -> int:
         slot = self._free_slot(path)
         if self.page_files.exists(path) and not overwrite and not self._is_orphan(path):
             raise JetError(Err.DatabaseDuplicate, f"{path} exists", path=path)
         store = self._store
         log, signature, now = store.journal, store.random_bytes(16), store.clock.now()
-        head = Head(FORMAT, signature, log.signature, log.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, CREATING, now)
+        state = UNFINISHED if unfinished else CREATING
+        head = Head(FORMAT, signature, log.signature, log.incarnation, (0, 0, 0), 0, FIRST_NEW_TREE, state, now)
         self._coming[slot] = path
         try:
             await self._enter(slot, await store.checkpointer.on_thread(partial(self._create_file, path, head)))
@@ -159,7 +161,7 @@ class Databases:
             await store.flush()
             await store.checkpoint()
             pending = _Going(store, store.next_number, store.clock.now(), slot, remove)
-            store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot), pending, durable=True)
+            store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot, remove), pending, durable=True)
             await pending.done
             if pending.closing is not None:
                 await asyncio.shield(pending.closing)
@@ -175,6 +177,7 @@ class Databases:
 
     def release(self, file: PageFile, head: Head) -> None:
         """On the pages thread, behind all that uses the file: marks it as whole without its log, and closes it."""
+        hit("databases.before_release")
         if not file.read_only:
             head.state = DETACHED
             self._store.checkpointer.apply(file, [], head=head)
@@ -182,6 +185,7 @@ class Databases:
 
     def remove(self, file: PageFile) -> None:
         """The same, for a file that nobody wants. Where it cannot be removed it stays, as any leftover would."""
+        hit("databases.before_remove")
         file.close()
         with suppress(JetError), self._store.gate.permit("remove database"):
             for name in (file.path + "-lock", file.path):
@@ -231,7 +235,7 @@ class Databases:
             (position.generation, position.sector, position.byte),
             number,
             self._next_tree.get(slot, before.next_tree),
-            ATTACHED,
+            UNFINISHED if before.state == UNFINISHED else ATTACHED,
             before.created,
             before.ahead if before.ahead > number else 0,
         )
@@ -239,7 +243,7 @@ class Databases:
     async def mark(self, state: int) -> None:
         """At a clean stop, when the pages hold everything, the files could go elsewhere; after a start no longer."""
         for slot, file in self.files.items():
-            if file.head.state != state and not file.read_only:
+            if file.head.state not in (state, UNFINISHED) and not file.read_only:
                 await self._store.checkpointer.on_thread(partial(self._mark, slot, state))
 
     def check_writable(self, slot: int) -> None:
@@ -292,12 +296,12 @@ class Databases:
         raise JetError(Err.TooManyAttachedDatabases, f"an instance takes {limits.DATABASES_PER_INSTANCE_MAX}")
 
     def _is_orphan(self, path: str) -> bool:
-        """A file that was made, but whose making never reached the log."""
+        """A file that was made, but whose making never reached the log, or never came to its end."""
         try:
             file = PageFile.open(self.page_files, path, read_only=True)
         except JetError:
             return False
         try:
-            return file.head.state == CREATING
+            return file.head.state in (CREATING, UNFINISHED)
         finally:
             file.close()

@@ -63,7 +63,7 @@ class _Recovery:
         self.begun_number = 0  # every database that the checkpoint file names has all commits up to this one
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
         self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
-        self.unmarked: dict[str, Head] = {}  # detached by the log, but their files do not know yet
+        self.unmarked: dict[str, Head | None] = {}  # detached by the log, but their files do not know yet; None: to be removed
         self.behind: set[int] = set()  # slots whose pages lack something that was read: only after a restore do they when detached
         self.named: set[Tree] = set()
         self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
@@ -184,7 +184,7 @@ class _Recovery:
             if not known and self._attach(record.slot, record.path, record.signature, record.read_only, record.base):
                 self.base.setdefault(record.slot, number)
         else:
-            self._detach(record.slot, number, read)
+            self._detach(record, number, read)
         self.store.published = number
         weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
         self.store.checkpointer.note(Published(number, _place(read), {}, weight=weight))
@@ -306,7 +306,8 @@ class _Recovery:
             self.base[slot] = head.number
         return True
 
-    def _detach(self, slot: int, number: int, read: Record) -> None:
+    def _detach(self, record: changes.DetachRecord, number: int, read: Record) -> None:
+        slot = record.slot
         self.lost.pop(slot, None)
         self.base.pop(slot, None)
         if slot not in self.databases.files:
@@ -315,11 +316,12 @@ class _Recovery:
         file = self.databases.left(slot)
         assert file is not None
         if file.head.state != DETACHED and not file.read_only:
-            self.unmarked[file.path] = head
+            self.unmarked[file.path] = None if record.remove else head
         file.close()
 
     async def _mark_detached(self) -> None:
-        """The crash came between the log record of a detaching and the mark in the file: the pages were whole by then."""
+        """The crash came between the log record of a detaching and the mark in the file, or its removal: the pages were whole by then."""
         for path, head in self.unmarked.items():
             file = PageFile.open(self.databases.page_files, path)
-            await self.store.checkpointer.on_thread(partial(self.databases.release, file, head))
+            give_up = partial(self.databases.remove, file) if head is None else partial(self.databases.release, file, head)
+            await self.store.checkpointer.on_thread(give_up)

@@ -24,7 +24,7 @@ from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
-from jetwire_server.store.embedded.contents import DETACHED, OPEN, Group, chunk_group
+from jetwire_server.store.embedded.contents import DETACHED, OPEN, UNFINISHED, Group, chunk_group
 from jetwire_server.store.embedded.databases import Databases
 from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
@@ -163,9 +163,9 @@ class EmbeddedStore:
             raise JetError(Err.InstanceUnavailable, self.problems()[0])
 
     # -- databases --------------------------------------------------------------------------------------------
-    async def create_database(self, path: str, *, overwrite: bool = False) -> int:
+    async def create_database(self, path: str, *, overwrite: bool = False, unfinished: bool = False) -> int:
         self.check_available()
-        return await self.attached.create(path, overwrite)
+        return await self.attached.create(path, overwrite, unfinished)
 
     async def attach_database(self, path: str, *, read_only: bool = False) -> int:
         self.check_available()
@@ -177,6 +177,9 @@ class EmbeddedStore:
 
     def databases(self) -> dict[int, str]:
         return {slot: file.path for slot, file in sorted(self.files.items())}
+
+    def unfinished(self) -> list[int]:
+        return [slot for slot, file in self.files.items() if file.head.state == UNFINISHED]
 
     # -- transactions -----------------------------------------------------------------------------------------
     @property
