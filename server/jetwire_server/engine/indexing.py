@@ -13,7 +13,7 @@ from jetwire_server.engine.schema import Index, Table
 from jetwire_server.engine.stored_form import bytes_to_text, from_bytes
 from jetwire_server.engine.values import UNIQUE, IndexPlan, plan_of
 from jetwire_server.rows import LongRef
-from jetwire_server.store.interface import Row, Transaction, Tree, tree_slot
+from jetwire_server.store.interface import Row, Transaction, Tree, Writes, tree_slot
 
 if TYPE_CHECKING:
     from jetwire_server.store.interface import Store
@@ -66,7 +66,7 @@ async def keys_in(txn: Transaction, table: Table, index: IndexPlan, values: Mapp
     return normalized_keys(index, await resolved(txn, table, index, values) if has_long else values)
 
 
-def add_entries(txn: Transaction, index: IndexPlan, keys: list[bytes], bookmark: bytes) -> None:
+def add_entries(txn: Writes, index: IndexPlan, keys: list[bytes], bookmark: bytes) -> None:
     """KeyDuplicate if the index is unique and has one of the keys."""
     if index.kind == UNIQUE:
         for key in keys:
@@ -81,12 +81,12 @@ def add_entries(txn: Transaction, index: IndexPlan, keys: list[bytes], bookmark:
         txn.put(index.tree, key + bookmark, len(key).to_bytes(2, "big"))
 
 
-def remove_entries(txn: Transaction, index: IndexPlan, keys: list[bytes], bookmark: bytes) -> None:
+def remove_entries(txn: Writes, index: IndexPlan, keys: list[bytes], bookmark: bytes) -> None:
     for key in keys:
         txn.delete(index.tree, key if index.kind == UNIQUE else key + bookmark)
 
 
-def change_entries(txn: Transaction, index: IndexPlan, before: list[bytes], after: list[bytes], bookmark: bytes) -> None:
+def change_entries(txn: Writes, index: IndexPlan, before: list[bytes], after: list[bytes], bookmark: bytes) -> None:
     if before == after:
         return
     remove_entries(txn, index, [key for key in before if key not in after], bookmark)

@@ -13,7 +13,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.indexing import add_entries, change_entries, normalized_keys
 from jetwire_server.engine.values import IndexPlan, TablePlan
-from jetwire_server.store.interface import Transaction
+from jetwire_server.store.interface import Writes
 
 _VERSION_MAX = 2**31 - 1
 
@@ -26,7 +26,7 @@ def check_required(plan: TablePlan, values: Mapping[int, Any]) -> None:
             raise JetError(Err.NullInvalid, f"column {name}", column=name)
 
 
-def insert_values(txn: Transaction, plan: TablePlan, values: Mapping[int, Any]) -> bytes:
+def insert_values(txn: Writes, plan: TablePlan, values: Mapping[int, Any]) -> bytes:
     """Inserts a record into a table with a primary index; `values` is what its row stores. Answers its bookmark."""
     row = plan.codec.encode(values)
     if len(row) > limits.RECORD_BYTES_MAX:
@@ -42,7 +42,7 @@ def insert_values(txn: Transaction, plan: TablePlan, values: Mapping[int, Any]) 
     return bookmark
 
 
-def insert_row(txn: Transaction, rows: IndexPlan, bookmark: bytes, row: bytes) -> None:
+def insert_row(txn: Writes, rows: IndexPlan, bookmark: bytes, row: bytes) -> None:
     """KeyDuplicate names the index."""
     try:
         txn.insert(rows.tree, bookmark, row)
@@ -52,7 +52,7 @@ def insert_row(txn: Transaction, rows: IndexPlan, bookmark: bytes, row: bytes) -
         raise
 
 
-def replace_values(txn: Transaction, plan: TablePlan, bookmark: bytes, base: bytes, now: bytes, changes: Mapping[int, Any]) -> None:
+def replace_values(txn: Writes, plan: TablePlan, bookmark: bytes, base: bytes, now: bytes, changes: Mapping[int, Any]) -> None:
     """Puts a changed record in its place. `base` is the row that the changes were made to, `now` the row that is there."""
     row = plan.codec.patch(base, changes)
     if len(row) > limits.RECORD_BYTES_MAX:

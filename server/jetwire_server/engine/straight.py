@@ -7,7 +7,7 @@ the same codec, make keys with the same makers, and write through `row_writes`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jetwire_protocol.data.flags import CommitTransactionGrbit
@@ -15,7 +15,7 @@ from jetwire_protocol.errors import JetError
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.row_writes import check_required, insert_values, replace_values
 from jetwire_server.engine.values import PRIMARY, IndexPlan, TablePlan
-from jetwire_server.store.interface import Commit, Transaction
+from jetwire_server.store.interface import Commit, Stroke
 
 Record = Mapping[int, Any]
 _LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
@@ -49,19 +49,23 @@ def _is_whole(at: IndexPlan, key: Sequence[Any]) -> bool:
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 class Put:
-    """Records to be written in one transaction of their own, which is committed to the log without being waited for.
+    """Records to be written in one stroke, which is handed to the log without being waited for.
 
-    `told` is called with the commit, or the error that became of it; never before `begin` has returned.
+    `told` hears the commit, or the error that became of it; never before `begin` has returned.
     """
 
-    __slots__ = ("_cursor", "_lazy", "_records", "_replaces", "_told")
+    __slots__ = ("_answered", "_cursor", "_lazy", "_records", "_replaces")
 
-    def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int, told: Callable[[Commit | JetError], None]) -> None:
+    def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int) -> None:
         self._cursor = cursor
         self._records = records
         self._replaces = mode == "replace"
         self._lazy = bool(cursor.session._commit_bits(grbit) & _LAZY)
-        self._told: Callable[[Commit | JetError], None] | None = told
+        self._answered = False
+
+    def told(self, answer: Commit | JetError) -> None:
+        """What became of it."""
+        raise NotImplementedError
 
     def begin(self) -> bool:
         """Writes, and hands the commit in. False: nothing was done."""
@@ -69,45 +73,42 @@ class Put:
         session, plan = cursor.session, cursor.plan
         if not cursor.ordinary or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
             return False
-        txn = session.instance.store.begin_now()
-        if txn is None:
-            return False
-        session.writes += 1
+        instance = session.instance
         try:
-            txn.lock_schema(plan.rows.tree)
-            if not self._write(txn, plan):
-                pass
-            elif txn.commit_now(self._committed, lazy=self._lazy):
-                session.warning = 0
-                session.began = session.instance.count_transaction()
-                session.waits(self)
-                session.count_reads(txn.looked_at, txn.from_pages)
-                return True
+            stroke = instance.store.stroke()
+            if stroke is None or not self._write(stroke, plan):
+                return False
+            if not stroke.commit(plan.rows.tree, self._committed, lazy=self._lazy):
+                return False
         except JetError:
-            pass  # the general road will find it too, and tell
-        txn.rollback_now()
-        return False
+            return False  # the general road will find it too, and tell
+        session.writes += 1
+        session.warning = 0
+        session.began = instance.count_transaction()
+        session.waits(self)
+        session.count_reads(stroke.looked_at, stroke.from_pages)
+        return True
 
-    def _write(self, txn: Transaction, plan: TablePlan) -> bool:
+    def _write(self, stroke: Stroke, plan: TablePlan) -> bool:
         if self._replaces:
-            return len(self._records) == 1 and self._replace(txn, plan, self._records[0])
+            return len(self._records) == 1 and self._replace(stroke, plan, self._records[0])
         for values in self._records:
             check_required(plan, values)
-            insert_values(txn, plan, values)
+            insert_values(stroke, plan, values)
         return bool(self._records)
 
-    def _replace(self, txn: Transaction, plan: TablePlan, values: Record) -> bool:
+    def _replace(self, stroke: Stroke, plan: TablePlan, values: Record) -> bool:
         rows = plan.rows
         key = [values.get(column) for column in rows.columns]
         if not _is_whole(rows, key):
             return False
         assert rows.maker is not None
         bookmark = rows.maker.key(key)
-        now = txn.succeed(rows.tree, bookmark) or self._cursor._newest(rows.tree, bookmark)
+        now = stroke.value(rows.tree, bookmark)
         changes = {columnid: value for columnid, value in values.items() if columnid not in rows.columns}
         if now is None or (plan.has_long and plan.codec.references(now)) or not plan.single.issuperset(changes):
             return False
-        replace_values(txn, plan, bookmark, now, now, changes)
+        replace_values(stroke, plan, bookmark, now, now, changes)
         return True
 
     def cancel(self) -> None:
@@ -124,6 +125,6 @@ class Put:
         self._answer(answer)
 
     def _answer(self, answer: Commit | JetError) -> None:
-        told, self._told = self._told, None
-        if told is not None:
-            told(answer)
+        if not self._answered:
+            self._answered = True
+            self.told(answer)

@@ -16,7 +16,7 @@ class Turn:
     __slots__ = ("_ahead", "_run", "counts", "sessions")
 
     def __init__(self, sessions: Sequence[int], run: Callable[[], None], *, counts: bool = True) -> None:
-        self.sessions = tuple(dict.fromkeys(sessions))
+        self.sessions = sessions  # each once
         self.counts = counts  # against the connection's calls in flight
         self._run = run
         self._ahead = 0
@@ -35,11 +35,14 @@ class Lanes:
 
     def enter(self, turn: Turn) -> None:
         """Takes a place in each lane. If it is not the first in all of them, it is run when it becomes so."""
+        lanes = self._lanes
         for session in turn.sessions:
-            lane = self._lanes.setdefault(session, deque())
-            if lane:
+            lane = lanes.get(session)
+            if lane is None:
+                lanes[session] = deque((turn,))
+            else:
                 turn._ahead += 1
-            lane.append(turn)
+                lane.append(turn)
 
     def leave(self, turn: Turn) -> None:
         """A call ended: whoever is now first in all its lanes runs."""

@@ -206,17 +206,17 @@ class Peer:
         task.add_done_callback(ended)
 
     # -- calls on the straight road -----------------------------------------------------------------------------
-    def began(self, writing: straight.Writing, turn: Turn) -> None:
+    def began(self, writing: straight.Writing) -> None:
         """Its session's later calls wait behind it. It may wait for a thaw, so it takes no place from the others."""
-        self.lanes.enter(turn)
+        self.lanes.enter(writing.turn)
         self._writing.add(writing)
 
-    def ended(self, writing: straight.Writing, turn: Turn, answer: bytes | None) -> None:
+    def ended(self, writing: straight.Writing, answer: bytes | None) -> None:
         if self.closed:
             return
         self._forget(writing)
         self._send_late(answer)
-        self.lanes.leave(turn)
+        self.lanes.leave(writing.turn)
 
     def refused(self, call_id: int, error: JetError) -> bytes | None:
         return self._error(Call("2.0", "", call_id), error)
@@ -305,4 +305,4 @@ def _sessions_of_batch(params: Params) -> tuple[int, ...]:
         sesid = inner.get("sesid") if type(inner) is dict else inner[0] if type(inner) is list and inner else None
         if type(sesid) is int:
             named.append(sesid)
-    return tuple(named)
+    return tuple(dict.fromkeys(named))

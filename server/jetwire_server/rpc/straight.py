@@ -108,7 +108,13 @@ def put_records(peer: Peer, data: bytes) -> bool:
         records = reader_of(cursor.plan).read(params.records)
     except (ValueError, JetError, RecursionError):
         return False
-    return records is not None and Writing(peer, call.id, cursor, records, params.mode, params.grbit).begin()
+    if records is None:
+        return False
+    writing = Writing(peer, call.id, cursor, records, params.mode, params.grbit)
+    if not writing.begin():
+        return False
+    peer.began(writing)
+    return True
 
 
 def cursor_for(peer: Peer, methods: tuple[str, ...], sesid: int, tableid: int) -> Cursor | None:
@@ -124,30 +130,23 @@ def cursor_for(peer: Peer, methods: tuple[str, ...], sesid: int, tableid: int) -
     return cursor
 
 
-class Writing:
+class Writing(Put):
     """A PutRecords on its way to the log."""
 
-    __slots__ = ("_call_id", "_count", "_peer", "_put", "_turn")
+    __slots__ = ("_call_id", "_peer", "turn")
 
     def __init__(self, peer: Peer, call_id: int, cursor: Cursor, records: list[dict[int, Any]], mode: str, grbit: int) -> None:
+        super().__init__(cursor, records, mode, grbit)
         self._peer = peer
         self._call_id = call_id
-        self._count = len(records)
-        self._put = Put(cursor, records, mode, grbit, self._told)
-        self._turn = Turn((cursor.session.id,), _nothing, counts=False)
+        self.turn = Turn((cursor.session.id,), _nothing, counts=False)
 
-    def begin(self) -> bool:
-        if not self._put.begin():
-            return False
-        self._peer.began(self, self._turn)
-        return True
-
-    def _told(self, answer: Commit | JetError) -> None:
+    def told(self, answer: Commit | JetError) -> None:
         peer = self._peer
         if isinstance(answer, Commit):
-            peer.ended(self, self._turn, b'{"jsonrpc":"2.0","id":%d,"result":{"count":%d}}' % (self._call_id, self._count))
+            peer.ended(self, b'{"jsonrpc":"2.0","id":%d,"result":{"count":%d}}' % (self._call_id, len(self._records)))
         else:
-            peer.ended(self, self._turn, peer.refused(self._call_id, answer))
+            peer.ended(self, peer.refused(self._call_id, answer))
 
 
 def _nothing() -> None:

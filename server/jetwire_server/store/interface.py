@@ -62,7 +62,44 @@ class FileFacts(NamedTuple):
     start: bytes
 
 
-class Transaction(Protocol):
+class Writes(Protocol):
+    """Where changes of rows go: a transaction, or a stroke. In memory, at once."""
+
+    def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
+        """A key that must not exist. `KeyDuplicate` if it does: visible, uncommitted elsewhere, or newer."""
+        ...
+
+    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
+        """Sets a key, there or not. `WriteConflict` if another session holds it or a newer version exists."""
+        ...
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        """Removes a key, there or not. `WriteConflict` as for `put`."""
+        ...
+
+
+class Stroke(Writes, Protocol):
+    """A transaction that begins, writes and is handed to the log before anything else happens. One that is not just goes away."""
+
+    looked_at: int
+    from_pages: int
+
+    def value(self, tree: Tree, key: bytes) -> bytes | None:
+        """The newest value, one of a commit whose record the log has already too: the stroke then goes on top of that.
+
+        `WriteConflict` if another session holds the key in any other way.
+        """
+        ...
+
+    def commit(self, schema: Tree, told: Report, *, lazy: bool = False) -> bool:
+        """Takes the shared lock of a table's schema, and hands the writes in; `told` hears what becomes of them, never before this returns.
+
+        False, and nothing done, if it would have to wait, is a conflict, or is too much.
+        """
+        ...
+
+
+class Transaction(Writes, Protocol):
     """One snapshot and one ordered write set. Nested transactions are save points in it."""
 
     @property
@@ -78,19 +115,7 @@ class Transaction(Protocol):
     from_pages: int
     """Those of them for which the pages were asked."""
 
-    # -- writes: in memory, at once ---------------------------------------------------------------------------
-    def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
-        """A key that must not exist. `KeyDuplicate` if it does: visible, uncommitted elsewhere, or newer."""
-        ...
-
-    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
-        """Sets a key, there or not. `WriteConflict` if another session holds it or a newer version exists."""
-        ...
-
-    def delete(self, tree: Tree, key: bytes) -> None:
-        """Removes a key, there or not. `WriteConflict` as for `put`."""
-        ...
-
+    # -- more writes, in memory and at once too ---------------------------------------------------------------
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
         """Escrow: adds to the little-endian signed integer of `size` bytes at `offset` in an existing value.
 
@@ -105,14 +130,6 @@ class Transaction(Protocol):
 
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         """Locks a key until the level 0 commit or rollback. A shared lock admits other shared ones, no writer."""
-        ...
-
-    def succeed(self, tree: Tree, key: bytes) -> bytes | None:
-        """Takes a key over from a commit whose record the log has already, and answers the value it has written; None if none holds it.
-
-        For a transaction that has seen nothing else, and is handed to the log at once: its record comes behind the other's,
-        so it is as if it had begun after that commit. Rolled back, it gives the key back.
-        """
         ...
 
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
@@ -239,8 +256,8 @@ class Store(Protocol):
 
     # -- transactions -----------------------------------------------------------------------------------------
     async def begin(self, *, read_only: bool = False) -> Transaction: ...
-    def begin_now(self) -> Transaction | None:
-        """A transaction that writes, for a caller that does not await; None if that would have to wait."""
+    def stroke(self) -> Stroke | None:
+        """None where the store has none: a transaction does the same."""
         ...
 
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:

@@ -129,6 +129,9 @@ class MemoryStore:
         self._snapshots.opened(self._published)
         return StoreTransaction(self, self.current, self._published, False)
 
+    def stroke(self) -> None:
+        return None
+
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
         return self.timeline.newest(tree, key, self.current), False
 

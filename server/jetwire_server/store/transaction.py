@@ -31,7 +31,6 @@ class StoreTransaction(Claims):
         "_charged",
         "_left",
         "_orders",
-        "_predecessors",
         "_savepoints",
         "_undo",
         "_usage",
@@ -56,8 +55,7 @@ class StoreTransaction(Claims):
         self._undo: list[tuple[Tree, bytes, Entry | _Missing]] = []  # since the first save point
         self._savepoints: list[tuple[int, ...]] = []
         self.in_log = False  # the log has its record: it will be published, or nothing that comes after it
-        self.succeeded = False  # a later transaction holds a key that this one has written
-        self._predecessors: list[tuple[Tree, bytes, StoreTransaction]] = []
+        self.succeeded = False  # a later stroke holds a key that this one has written
         self._charged = self._left = 0  # bytes taken from the store's allowance, and how much of that is not used yet
 
     @property
@@ -143,23 +141,6 @@ class StoreTransaction(Claims):
             raise JetError(Err.WriteConflict, "another session holds the key")
         self.check_unchanged(tree, key, Err.WriteConflict)
         self.share(tree, key, READ)
-
-    def succeed(self, tree: Tree, key: bytes) -> bytes | None:
-        holder = self._locks.holder(tree, key)
-        if type(holder) is not StoreTransaction or not holder.in_log or holder.state != COMMITTING:
-            return None
-        value = holder.writes.get(tree, {}).get(key)
-        if type(value) is not bytes:
-            return None
-        holder.succeeded = True
-        self._predecessors.append((tree, key, holder))
-        self._locks.of(tree)[key] = self
-        return value
-
-    def _give_back(self) -> None:
-        for tree, key, holder in self._predecessors:
-            if holder.state == COMMITTING:
-                self._locks.of(tree)[key] = holder
 
     def lock_schema(self, tree: Tree, *, exclusive: bool = False) -> None:
         self._check_active()
@@ -304,8 +285,6 @@ class StoreTransaction(Claims):
             return
         self.state = ENDED
         self.release_all_keys(plain=not self.succeeded)
-        if not committed:
-            self._give_back()
         if self.schema_held:
             self._release_schemas(0, committed)
         self._usage.used -= self._charged

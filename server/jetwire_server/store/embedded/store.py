@@ -33,6 +33,7 @@ from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
+from jetwire_server.store.embedded.stroke import Stroke
 from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
@@ -72,8 +73,8 @@ class EmbeddedStore:
         self.checkpointer = Checkpoint(self, gate)
         self.publishing: Publishing = Publishing(self)
         self.watchers = Watchers()
-        self.published = 0
-        self.next_number = 1
+        self.published: int = 0
+        self.next_number: int = 1
         self._scratch = Scratch(scratch)
         self._problems: list[str] = []
 
@@ -199,6 +200,11 @@ class EmbeddedStore:
             self.check_available()
         snapshot = self.published
         return StoreTransaction(self, self.generations.enter(snapshot), snapshot, read_only)
+
+    def stroke(self) -> Stroke:
+        if self._problems or self.gate.latched:
+            self.check_available()
+        return Stroke(self)
 
     def newest(self, tree: Tree, key: bytes) -> tuple[bytes | None, bool]:
         if self._problems or self.gate.latched:
