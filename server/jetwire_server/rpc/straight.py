@@ -12,7 +12,8 @@ never does.
 from __future__ import annotations
 
 from binascii import b2a_base64
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -24,12 +25,13 @@ from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight import Put, read_by_key
 from jetwire_server.rpc.lanes import Turn
-from jetwire_server.rpc.record_reader import reader_of
+from jetwire_server.rpc.record_reader import is_plain, reader_of
 from jetwire_server.store.interface import Commit
 
 if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
 
+T = TypeVar("T")
 HEAD: Final = 64  # bytes of a message in which its method's name is looked for
 DEPTH: Final = 6  # of the deepest such message, a Batch's
 GET, PUT = b'"GetRecord"', b'"PutRecords"'
@@ -65,14 +67,20 @@ _decode_get = msgspec.json.Decoder(_Get).decode
 _decode_put = msgspec.json.Decoder(_Put).decode
 
 
+def call_in(peer: Peer, data: bytes, decode: Callable[[bytes], T]) -> T:
+    """The call that a message is. ValueError if it is another one, no UTF-8, or beyond a limit."""
+    if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
+        raise ValueError
+    call = decode(data)
+    if not data.isascii():
+        data.decode()
+    return call
+
+
 def get_record(peer: Peer, data: bytes) -> bytes | None:
     """The answer to a GetRecord."""
     try:
-        if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
-            return None
-        call = _decode_get(data)
-        if not data.isascii():
-            data.decode()
+        call = call_in(peer, data, _decode_get)
         params = call.params
         cursor = cursor_for(peer, ("GetRecord",), params.sesid, params.tableid)
         if cursor is None or cursor.at.maker is None:
@@ -96,16 +104,12 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
 def put_records(peer: Peer, data: bytes) -> bool:
     """Begins a PutRecords; its answer goes to `send` later."""
     try:
-        if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
-            return False
-        call = _decode_put(data)
-        if not data.isascii():
-            data.decode()
+        call = call_in(peer, data, _decode_put)
         params = call.params
         cursor = cursor_for(peer, ("PutRecords",), params.sesid, params.tableid)
         if cursor is None:
             return False
-        records = reader_of(cursor.plan).read(params.records)
+        records = reader_of(cursor.plan).read(params.records, plain=is_plain(data))
     except (ValueError, JetError, RecursionError):
         return False
     if records is None:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from jetwire_protocol import jsonrpc
 from jetwire_protocol.data.flags import MakeKeyGrbit, SeekGrbit, SetIndexRangeGrbit
 from jetwire_protocol.errors import JetError, Wrn
 from jetwire_protocol.validate import Mismatch
 from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight_scan import KeyPart, scan_from
-from jetwire_server.rpc.straight import cursor_for
+from jetwire_server.rpc.straight import call_in, cursor_for
 
 if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
@@ -99,11 +98,7 @@ _decode = msgspec.json.Decoder(_Batch).decode
 def scan(peer: Peer, data: bytes) -> bytes | None:
     """The answer to such a Batch."""
     try:
-        if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
-            return None
-        batch = _decode(data)
-        if not data.isascii():
-            data.decode()
+        batch = call_in(peer, data, _decode)
         calls = batch.params.calls
         if batch.params.transaction or not 3 <= len(calls) <= peer.limits.batch:
             return None
