@@ -22,14 +22,12 @@ from jetwire_server.files.whole import parent, read_if_there
 from jetwire_server.redo.checkpoint import Checkpoint, load_checkpoint
 from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.reader import LogReader, discover
-from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.marker import Marker, RootMarkers
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.databases import CheckpointFile
 from jetwire_server.store.embedded.pages import PageFile
-
-_ABOUT_DATABASES = (Kind.CREATE_DATABASE, Kind.ATTACH_DATABASE, Kind.DETACH_DATABASE)
 
 
 def roots_of(names: LogNames, databases: Iterable[str]) -> list[str]:
@@ -93,7 +91,7 @@ def _attached(files: Files, names: LogNames, checkpoint: Checkpoint) -> Iterable
     try:
         generations = discover(files, names, since=checkpoint.position.generation)
         for record in LogReader(files, generations).records(checkpoint.position):
-            if record.kind in _ABOUT_DATABASES:
+            if record.kind in changes.ABOUT_DATABASES:
                 change = changes.decode(memoryview(record.payload)[COMMIT_HEADER_BYTES:])
                 if isinstance(change, changes.AttachRecord):
                     attached[change.slot] = change.path

@@ -12,6 +12,7 @@ import pytest
 from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, InitGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, Wrn
+from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
@@ -24,6 +25,7 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
+from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.store import EmbeddedStore
 from tests.server.engine import on_files
@@ -177,19 +179,52 @@ async def stopped_at(root: Path, image_of: Callable[[Instance, Session], Awaitab
     return image / "a"
 
 
+async def with_a_later_database(instance: Instance, session: Session, root: Path) -> Path:
+    """The log is needed from its beginning, and only the pages of a database that it creates near its end know more than the rest of it."""
+    later = await make_table(session, await session.create_database("b.edb"))
+    cursor = await session.open_table(await session.open_database("a.edb"), "t")
+    for number in range(100, 105):
+        await insert(cursor, id=number, data=b"x" * 60_000)
+    await insert(later, id=1)
+    image = await crash_image(instance, root / "live", root / "copy")
+    await instance.store.checkpoint()
+    shutil.copy(await crash_image(instance, root / "live", root / "later") / "a" / "b.edb", image / "a")
+    return image
+
+
 async def ready(image: Path) -> Instance:
     instance = await engine_on(image.parent).create_instance("a")
     instance.set_parameter(Param.LogFileSize, 128)
     return instance
 
 
-async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(tmp_path: Path) -> None:
+def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For 200 KB of versions a replay waits until they are in the pages."""
+    monkeypatch.setattr(limits, "VERSION_BYTES_SLOW", 200_000)
+    monkeypatch.setattr("jetwire_server.store.embedded.recovery.GATHER_RECORDS", 2)
+
+
+@pytest.mark.parametrize("short", [False, True])
+async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
     image = await stopped_at(tmp_path, lambda instance, session: crash_image(instance, tmp_path / "live", tmp_path / "copy"))
     lost = (image / "edb.log").read_bytes()
     (image / "edb.log").unlink()
     await refused((await ready(image)).init(), Err.MissingLogFile)
+    if short:
+        short_of_memory(monkeypatch)
+    note, versions = Checkpoint.note, 0
+
+    def noted(self: Checkpoint, published: Published) -> None:
+        nonlocal versions
+        note(self, published)
+        versions = max(versions, self._owner.timeline.bytes)
+
+    monkeypatch.setattr(Checkpoint, "note", noted)
     instance = await ready(image)
     assert await instance.init(LOST) == Wrn.CommittedLogFilesLost
+    assert versions < 500_000 if short else versions > 1_000_000, "the replay of a long log takes bounded memory"
     for _ in range(2):
         session = await instance.begin_session()
         cursor = await session.open_table(await session.open_database("a.edb"), "t")
@@ -208,14 +243,19 @@ async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(tmp_path:
     await refused((await ready(image)).init(), Err.CommittedLogFilesMissing)  # it belongs to a future that was given up
 
 
-@pytest.mark.parametrize("how", ["pages", "half a round", "all of it", "a gap"])
-async def test_a_log_file_that_the_pages_need_cannot_be_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+@pytest.mark.parametrize("short", [False, True])
+@pytest.mark.parametrize("how", ["pages", "half a round", "pages of a database that comes later", "all of it", "a gap"])
+async def test_a_log_file_that_the_pages_need_cannot_be_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, short: bool
+) -> None:
     """The pages know more than the log that is left: all of the last generation's commits, or some rows of them."""
 
     async def image_of(instance: Instance, session: Session) -> Path:
         store = instance.store
         if how == "pages":
             await store.checkpoint()
+        if how == "pages of a database that comes later":
+            return await with_a_later_database(instance, session, tmp_path)
         if how != "half a round":
             return await crash_image(instance, tmp_path / "live", tmp_path / "copy")
         monkeypatch.setattr("jetwire_server.store.embedded.checkpoint.CHUNK_BYTES", 1)
@@ -240,6 +280,8 @@ async def test_a_log_file_that_the_pages_need_cannot_be_done_without(tmp_path: P
     for path in {"all of it": [image / "edb.log", *archived], "a gap": archived[3:4]}.get(how, [image / "edb.log"]):
         path.unlink()
     kept = {path.name: path.read_bytes() for path in image.iterdir() if path.is_file()}
+    if short:
+        short_of_memory(monkeypatch)
     code = Err.MissingPreviousLogFile if how == "a gap" else Err.RequiredLogFilesMissing
     await refused((await ready(image)).init(LOST), code)
     assert {name: (image / name).read_bytes() for name in kept} == kept

@@ -10,8 +10,12 @@ from collections.abc import Mapping
 
 import msgspec
 
+from jetwire_server.redo.records import Kind
 from jetwire_server.store.interface import Tree
 from jetwire_server.store.writeset import Deltas, Entry
+
+ABOUT_DATABASES = (Kind.ATTACH_DATABASE, Kind.DETACH_DATABASE)
+"""The kinds of records that say which databases are attached."""
 
 Added = tuple[tuple[int, int, int], ...]
 Rows = Mapping[bytes, bytes | Added | None]

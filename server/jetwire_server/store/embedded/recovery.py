@@ -8,6 +8,7 @@ pages. Nothing on disk is changed before the whole log has been read and found g
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -15,6 +16,7 @@ import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.metrics import Counter
+from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commit_number
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
@@ -59,6 +61,7 @@ class _Recovery:
         self.without_lost_end = without_lost_end
         self.went_without = False
         self.end_was_lost = False
+        self.pages_suffice: bool | None = None  # though the end was lost: known when it is asked for
         self.databases = store.attached
         self.begun_number = 0  # every database that the checkpoint file names has all commits up to this one
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
@@ -97,7 +100,7 @@ class _Recovery:
                 self._tell_gathered()
                 RECORDS.value = count
                 await asyncio.sleep(0)
-                if store.timeline.bytes > store.timeline.usage.slow and not self.lost and not self.end_was_lost:
+                if store.timeline.bytes > store.timeline.usage.slow and await self._may_spill(start, begun):
                     await self._spill()
         self._tell_gathered()
         RECORDS.value = count
@@ -135,6 +138,40 @@ class _Recovery:
             self.store.journal.begin(incarnation=incarnation)
             self.store.checkpointer.paused = False
         self.store.next_number = self.store.published + 1
+
+    async def _may_spill(self, start: Position | None, begun: CheckpointFile) -> bool:
+        """Before the end of the log nothing is written that a refusal at its end could not take back."""
+        if self.end_was_lost and self.pages_suffice is None:
+            heads = {file.path: file.head for file in self.databases.files.values()}
+            self.pages_suffice = await asyncio.to_thread(self._pages_suffice, start, begun, heads)
+        return not self.lost and self.pages_suffice is not False
+
+    def _pages_suffice(self, start: Position | None, begun: CheckpointFile, heads: dict[str, Head]) -> bool:
+        """Reads a log whose end was lost: whether it has all that the databases need which it leaves attached. `heads`: of open files."""
+        last = begun.number - 1
+        attached = {slot: (path, signature) for slot, path, signature, _ in begun.attached}
+        for read in self.store.journal.records(start):
+            last = commit_number(read.payload)
+            if read.kind in changes.ABOUT_DATABASES:
+                record = changes.decode(memoryview(read.payload)[COMMIT_HEADER_BYTES:])
+                if isinstance(record, changes.AttachRecord):
+                    attached[record.slot] = record.path, record.signature
+                elif isinstance(record, changes.DetachRecord):
+                    attached.pop(record.slot, None)
+        for path, signature in attached.values():
+            try:
+                head = heads.get(path) or self._head_of(path)
+            except JetError:
+                return False
+            ours = head.log_signature == self.store.journal.signature
+            if head.signature != signature or (ours and max(head.number, head.ahead) > last):
+                return False
+        return True
+
+    def _head_of(self, path: str) -> Head:
+        PageFile.look(self.databases.page_files, path)
+        with closing(PageFile.open(self.databases.page_files, path, read_only=True)) as file:
+            return file.head
 
     async def _spill(self) -> None:
         """A long log, as after a restore: what is recovered so far goes to the pages before the rest is read."""
