@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.rows.columns import ABSENT, ColumnSpec, LongRef, compile_columns
+from jetwire_server.rows.columns import ABSENT, Absent, ColumnSpec, LongRef, compile_columns
 from jetwire_server.rows.json_view import JsonView
 from jetwire_server.rows.plans import DAMAGE, PlanCache, ReadPlan, Typed, damaged, guid_of
 from jetwire_server.rows.shape import SLOT_SIZES, Kind, pack_shape, shape_of
@@ -118,24 +118,22 @@ class RowCodec:
         except DAMAGE as error:
             damaged(error)
         entries = {i: ABSENT if value is ABSENT else self._entry(i, value) for i, value in changes.items()}
-        if not plan.has_gone and all(
-            entry is not ABSENT and i in plan.places and entry[0] == plan.places[i].kind for i, entry in entries.items()
-        ):  # the shape stays
-            head = bytearray(row[: plan.text])
+        if not plan.has_gone and plan.keeps_shape(entries):
+            head = row[: plan.text]
             for column_id, (kind, data) in entries.items():
                 place = plan.places[column_id].place
                 if kind >= Kind.SLOT_1:
-                    head[place : place + len(data)] = data
+                    head = head[:place] + data + head[place + len(data) :]
                 elif kind != Kind.NULL:
                     pieces[place] = data
-            return bytes(head) + join_pieces(pieces)
+            return head + join_pieces(pieces)
         merged: dict[int, Entry] = {}
         for stored in plan.places.values():
             size = SLOT_SIZES[stored.kind]
             data = row[stored.place : stored.place + size] if size else b"" if stored.kind == Kind.NULL else pieces[stored.place]
             merged[stored.id] = (stored.kind, data)
         for column_id, entry in entries.items():
-            if entry is ABSENT:
+            if isinstance(entry, Absent):
                 merged.pop(column_id, None)
             else:
                 merged[column_id] = entry

@@ -34,7 +34,7 @@ Scalar = bool | int | float | str | bytes | UUID
 Value = Scalar | LongRef | list[Any]  # the list's members are Scalar or LongRef
 
 
-class _Absent:
+class Absent:
     """The change that takes a column out of a row, so that it reads as its default again."""
 
     __slots__ = ()
@@ -43,7 +43,7 @@ class _Absent:
         return "ABSENT"
 
 
-ABSENT: Final = _Absent()
+ABSENT: Final = Absent()
 
 
 @dataclass(frozen=True, slots=True)

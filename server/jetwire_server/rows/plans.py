@@ -7,7 +7,7 @@ emptied when full: rows of a table have few shapes, and where they have very man
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Final, Generic, NamedTuple, NoReturn, TypeVar
@@ -15,7 +15,7 @@ from uuid import UUID
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.limits import ROW_PLANS_WEIGHT_MAX
-from jetwire_server.rows.columns import CompiledColumn
+from jetwire_server.rows.columns import Absent, CompiledColumn
 from jetwire_server.rows.shape import SLOT_SIZES, Kind, shape_of, unpack_shape
 from jetwire_server.rows.text import encode_json, line_feeds, tuple_decoder
 
@@ -164,6 +164,14 @@ class ReadPlan:
             defaults={i: v for i, v in defaults.items() if i not in stored},
             has_refs=any(e.kind == Kind.TEXT_WITH_REFS for e in pieces),
         )
+
+    def keeps_shape(self, entries: Mapping[int, tuple[int, bytes] | Absent]) -> bool:
+        """Whether a row of this shape has it still with these columns in place of its own."""
+        for column_id, entry in entries.items():
+            stored = self.places.get(column_id)
+            if stored is None or isinstance(entry, Absent) or entry[0] != stored.kind:
+                return False
+        return True
 
     def named_holes(self, names: dict[int, str]) -> tuple[bytes, ...]:
         """`holes` with the columns' names."""
