@@ -54,14 +54,14 @@ class Put:
     `told` hears the commit, or the error that became of it; never before `begin` has returned.
     """
 
-    __slots__ = ("_answered", "_cursor", "_lazy", "_records", "_replaces")
+    __slots__ = ("_stopped", "_cursor", "_lazy", "_records", "_replaces")
 
     def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int) -> None:
         self._cursor = cursor
         self._records = records
         self._replaces = mode == "replace"
         self._lazy = bool(cursor.session._commit_bits(grbit) & _LAZY)
-        self._answered = False
+        self._stopped = False
 
     def told(self, answer: Commit | JetError) -> None:
         """What became of it."""
@@ -114,17 +114,14 @@ class Put:
     def cancel(self) -> None:
         """StopService: the call is answered now; what is on its way to the log still commits."""
         refusal = self._cursor.session.refusal
-        if refusal is not None:
-            self._answer(JetError(refusal))
+        if refusal is not None and not self._stopped:
+            self._stopped = True
+            self.told(JetError(refusal))
 
     def _committed(self, answer: Commit | JetError) -> None:
         session = self._cursor.session
         if isinstance(answer, Commit):
             session.committed(answer)
         session.waits(None)
-        self._answer(answer)
-
-    def _answer(self, answer: Commit | JetError) -> None:
-        if not self._answered:
-            self._answered = True
+        if not self._stopped:
             self.told(answer)

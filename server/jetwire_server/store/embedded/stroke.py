@@ -78,12 +78,14 @@ class Stroke(Pending):
 
     def commit(self, schema: Tree, told: Report, *, lazy: bool = False) -> bool:
         store, usage = self.store, self.store.timeline.usage
-        self.written = rows = sum(map(len, self.writes.values()))
+        rows = 0
+        for own in self.writes.values():
+            rows += len(own)
         if store.timeline.bytes > usage.slow or usage.used > usage.limit or rows > LARGE_ROWS:
             return False
         if not store.schema_locks.take(schema, self, store.published, False):
             return False
-        self._schema, self._told = schema, told
+        self._schema, self._told, self.written = schema, told, rows
         self.number, self.time = store.next_number, store.clock.now()
         try:
             store.hand_over(Kind.COMMIT, CommitRecord(self.writes), self, durable=not lazy)
@@ -91,7 +93,9 @@ class Stroke(Pending):
             store.schema_locks.release(schema, self, False)
             raise
         for tree, own in self.writes.items():
-            store.key_locks.of(tree).update(dict.fromkeys(own, self))
+            table = store.key_locks.of(tree)
+            for key in own:
+                table[key] = self
         for _, _, holder in self._below:
             holder.succeeded = True
         self._weight = self.bytes + VERSION_OVERHEAD_BYTES * rows
