@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -86,10 +88,12 @@ def test_killed_under_inserts(tmp_path: Path) -> None:
     ways = [(kind, loop) for kind in ("tcp", "ws") for loop in LOOPS]
     clients = [Client(number, kind) for number, (kind, _) in enumerate(ways)]
     dead, back = threading.Event(), threading.Event()
+    complaints: list[str] = []  # of what was let go without being closed
     process = ServerProcess(tmp_path / "data")
 
     def run(client: Client, loop: str) -> None:
         with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+            runner.get_loop().set_exception_handler(lambda loop, context: complaints.append(context["message"]))
             runner.run(client.live(process, dead, back))
 
     with ThreadPoolExecutor(len(ways)) as pool:
@@ -110,6 +114,33 @@ def test_killed_under_inserts(tmp_path: Path) -> None:
         finally:
             process.process.kill()
             back.set()
+    for client in clients:
+        client.told.clear()  # exceptions know the frames that they came from
+    gc.collect()
+    assert complaints == []
+
+
+@pytest.mark.parametrize("kind", ["tcp", "ws"])
+def test_a_blocking_client_lets_go_of_what_it_lost(tmp_path: Path, kind: str) -> None:
+    """Each connection has a socket, over WebSocket a thread too: connecting anew ends them."""
+    process = ServerProcess(tmp_path / "data")
+    with jetwire.sync.connect(process.addresses[kind]) as server:
+        server.instances()
+        held = threads_and_descriptors()
+        for _ in range(2):
+            process.kill()
+            with pytest.raises(ConnectionLost):
+                server.instances()
+            process = again(process)
+            with server.session():
+                assert threads_and_descriptors() == held
+    process.kill()
+
+
+def threads_and_descriptors() -> tuple[int, int]:
+    """How many this process has."""
+    gc.collect()
+    return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
 
 def test_killed_while_a_commit_waits_for_a_thaw(tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ class Server:
             if self.connection.alive:  # another task was quicker
                 await fresh.close()
             else:
-                self.connection = fresh
+                lost, self.connection = self.connection, fresh
+                await lost.close()  # it may still hold a socket, or a thread
         return self.connection
 
     async def instances(self) -> dict[str, int]:

@@ -44,7 +44,8 @@ class Server:
             if self.connection.alive:  # another task was quicker
                 fresh.close()
             else:
-                self.connection = fresh
+                lost, self.connection = self.connection, fresh
+                lost.close()  # it may still hold a socket, or a thread
         return self.connection
 
     def instances(self) -> dict[str, int]:
