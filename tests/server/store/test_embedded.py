@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints, limits
-from jetwire_server.store.embedded import checkpoint, contents, pages
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.store.embedded import changes, checkpoint, contents, pages
 from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.layout import seal, tree_prefix
 from jetwire_server.store.embedded.store import EmbeddedStore
-from jetwire_server.store.interface import Tree, tree_id, tree_number
+from jetwire_server.store.interface import Tree, tree_id, tree_number, tree_slot
 from tests.server.store import test_rules
 from tests.server.store.kinds import crash, embedded
 from tests.server.store.plain_journal import PlainJournal
@@ -469,14 +471,20 @@ def foreign(path: str) -> None:
 
 
 def rewrite_head(path: str, **what: Any) -> None:
+    def other(head: list[Any]) -> list[Any]:
+        return [what.get(name, value) for name, value in zip(contents.Head.__struct_fields__, head, strict=True)]
+
+    change_head(path, other)
+
+
+def change_head(path: str, change: Callable[[list[Any]], list[Any]]) -> None:
+    """Its fields as they stand in the file."""
     import lmdb
-    import msgspec
 
     env = lmdb.open(path, subdir=False, lib_version=1, map_size=1 << 40)
     with env.begin(write=True) as txn:
-        head = msgspec.msgpack.decode(bytes(txn.get(contents.HEAD) or b"")[8:-4], type=contents.Head)
-        head = msgspec.structs.replace(head, **what)
-        txn.put(contents.HEAD, seal(contents.HEAD, 0, msgspec.msgpack.encode(head)))
+        head = msgspec.msgpack.decode(bytes(txn.get(contents.HEAD) or b"")[8:-4])
+        txn.put(contents.HEAD, seal(contents.HEAD, 0, msgspec.msgpack.encode(change(head))))
     env.close()
 
 
@@ -511,6 +519,47 @@ async def test_bad_page_files_are_named_and_nothing_is_changed(directory: str, h
     assert hint in caught.value.detail
     assert "a.edb" in caught.value.detail
     assert snapshot_of(directory) == before
+
+
+# -- what older servers wrote -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("lost_end", [False, True])
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_page_file_whose_head_lacks_what_came_later_is_opened(directory: str, stopped: bool, lost_end: bool) -> None:
+    """`ahead` was added to the head; who looks at it is a start without the end of the log."""
+    store, tree = await opened(directory)
+    await write(store, tree, a="1")
+    await store.checkpoint()
+    await write(store, tree, b="2")
+    journal = store.journal
+    assert isinstance(journal, PlainJournal)
+    if not stopped:
+        store.gate.latch("crashed")
+    await store.stop()
+    path = f"{directory}/data/a.edb"
+    change_head(path, lambda head: head[:-1])
+    assert [fault for fault in check_database(LocalFiles(f"{directory}/data"), "a.edb") if fault] == []
+    journal = journal.after_crash(lazy_lost=False)
+    journal.end_was_lost = lost_end
+    store = await embedded(directory, journal)
+    assert await content(store, tree) == {"a": "1", "b": "2"}
+    await write(store, tree, c="3")
+    await store.checkpoint()
+    slot = tree_slot(tree)
+    await store.detach_database(slot)
+    change_head(path, lambda head: head[:-1])
+    assert await store.attach_database("a.edb") == slot
+    assert await content(store, tree) == {"a": "1", "b": "2", "c": "3"}
+    await store.stop()
+    change_head(path, lambda head: head[:-3])  # control: `state` was always there
+    with pytest.raises(msgspec.ValidationError):
+        await embedded(directory, journal.after_crash(lazy_lost=False))
+
+
+def test_a_log_record_that_lacks_what_came_later_is_understood() -> None:
+    """`remove` was added to the record of a database that goes."""
+    assert changes.decode(msgspec.msgpack.encode([4, 1])) == changes.DetachRecord(1, remove=False)
+    with pytest.raises(msgspec.ValidationError):  # control: the slot was always there
+        changes.decode(msgspec.msgpack.encode([4]))
 
 
 # -- damage -------------------------------------------------------------------------------------------------------
