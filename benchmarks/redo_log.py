@@ -119,10 +119,8 @@ async def main() -> None:
         print(f"append and fdatasync  {raws * 1e6:8.1f} us")
         print(f"allocated before      {over * 1e6:8.1f} us")
         print(f"through a bare thread {bare * 1e6:8.1f} us   {bare / over:.2f} x the latter")
-        print(
-            print(f"one committer         {ones * 1e6:8.1f} us   {ones / raws:.2f} x append and fdatasync (at most 1.5)")
-            print(f"                                    {ones / over:.2f} x the same in an allocated file")
-        )
+        print(f"one committer         {ones * 1e6:8.1f} us   {ones / raws:.2f} x append and fdatasync (at most 1.5)")
+        print(f"                                    {ones / over:.2f} x the same in an allocated file")
         print(f"32 committers         {many * 1e6:8.1f} us   {ones / many:.1f} x the rate of one (at least 12)")
         print(f"read back             {read(directory):8,.0f} records/s (at least 300,000)")
 
