@@ -54,7 +54,7 @@ class Put:
     `told` hears the commit, or the error that became of it; never before `begin` has returned.
     """
 
-    __slots__ = ("_stopped", "_cursor", "_lazy", "_records", "_replaces")
+    __slots__ = ("_cursor", "_lazy", "_records", "_replaces", "_stopped")
 
     def __init__(self, cursor: Cursor, records: Sequence[Record], mode: str, grbit: int) -> None:
         self._cursor = cursor

@@ -13,10 +13,11 @@ from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo.log import Log
+from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.embedded.stroke import Stroke
-from jetwire_server.store.interface import Commit, Tree
+from jetwire_server.store.interface import Commit, Tree, tree_slot
 from jetwire_server.store.transaction import StoreTransaction
 
 KEY = b"k"
@@ -69,6 +70,16 @@ class Rig:
         assert now is not None
         stroke.put(self.tree, KEY, now + what)
         return self.commit(stroke)
+
+    def watch_publishing(self, look: Callable[[], None]) -> None:
+        """`look` is called before each commit becomes visible."""
+        publish = self.store.publish
+
+        def looked_at(published: Published) -> None:
+            look()
+            publish(published)
+
+        self.store.publish = looked_at  # type: ignore[method-assign]
 
     async def let_go(self) -> None:
         self.gate.thaw()
@@ -136,12 +147,15 @@ async def test_one_that_is_not_handed_over_just_goes_away(rig: Rig, how: str) ->
     assert rig.store.locks_held() == 0
 
 
-async def test_the_first_to_end_does_not_let_go_of_what_the_second_holds(rig: Rig) -> None:
-    """Both hold as many keys as they have written, which is when letting go takes the short way."""
-    first, second = rig.put(b"1", "transaction"), rig.append(b"2")
-    assert isinstance(first, StoreTransaction)
-    first.release(0)
-    assert rig.store.key_locks.holder(rig.tree, KEY) is second
+async def test_the_first_to_end_does_not_let_go_of_what_the_second_holds(rig: Rig, how: str) -> None:
+    """Both hold as many keys as they have written, which is when a transaction's letting go takes the short way."""
+    first, second = rig.put(b"1", how), rig.append(b"2")
+    holder = rig.store.key_locks.holder
+    rig.watch_publishing(lambda: seen.append(holder(rig.tree, KEY)))
+    seen: list[object] = []
+    assert holder(rig.tree, KEY) is second is not first
+    await rig.let_go()
+    assert seen == [second, second], "before the first is published, and between the two"
     await rig.let_go()
     assert rig.store.locks_held() == 0
 
@@ -273,6 +287,29 @@ async def test_what_would_have_to_wait_is_not_taken(rig: Rig, why: str) -> None:
     ddl.lock_schema(rig.tree, exclusive=True)
     ddl.rollback_now()
     assert not rig.answers
+
+
+async def test_a_log_that_takes_nothing_leaves_nothing_locked(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise JetError(Err.LogBufferTooSmall)
+
+    stroke = rig.stroke(b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store.journal, "append", refuse)
+        assert code_of(stroke.commit, rig.tree, rig.answers.append) == Err.LogBufferTooSmall
+    assert rig.store.locks_held() == 0
+    ddl = rig.store.begin_now()
+    ddl.lock_schema(rig.tree, exclusive=True)
+    ddl.rollback_now()
+
+
+async def test_a_database_that_is_gone(rig: Rig) -> None:
+    rig.gate.thaw()
+    await rig.store.detach_database(tree_slot(rig.tree))
+    stroke = rig.store.stroke()
+    for wish in (stroke.put, stroke.insert):
+        assert code_of(wish, rig.tree, KEY, b"1") == Err.InvalidDatabaseId
+    assert code_of(stroke.delete, rig.tree, KEY) == Err.InvalidDatabaseId
 
 
 async def test_after_a_failure_of_the_log_neither_is_there(rig: Rig, how: str) -> None:

@@ -24,7 +24,7 @@ from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.interface import SLOT_SHIFT, Commit, Report, Tree
 from jetwire_server.store.locks import Owner, Sharing
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES
-from jetwire_server.store.transaction import COMMITTING, StoreTransaction
+from jetwire_server.store.transaction import StoreTransaction
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
@@ -160,6 +160,6 @@ class Stroke(Pending):
 
 def _on_its_way(holder: Owner | Sharing) -> Mapping[Tree, Mapping[bytes, Any]] | None:
     """What a holder writes whose record the log has: it will be published, or nothing that comes after it."""
-    if type(holder) is Stroke or (type(holder) is StoreTransaction and holder.in_log and holder.state == COMMITTING):
+    if type(holder) is Stroke or (type(holder) is StoreTransaction and holder.in_log):
         return holder.writes
     return None
