@@ -16,6 +16,7 @@ VERSION_BYTES_MAX = 384 << 20  # write sets and versions above the pages; more i
 VERSION_PAGE_BYTES = 32 << 10  # what JET_paramMaxVerPages counts, as on 64-bit Windows, unless JET_paramVerPageSize is more
 VERSION_BYTES_MIN = 1 << 20  # JET_paramMaxVerPages below this is taken as this: the engine's own work must fit
 VERSION_BYTES_SLOW = 128 << 20  # from here on new transactions and commits wait for the checkpoint
+VERSION_BYTES_BULK = 24 << 20  # commits of many rows wait while more than this is not in the pages
 VERSION_BYTES_CHECKPOINT = 32 << 20  # a checkpoint starts by itself when this much is above the pages
 GENERATIONS_MAX = 64  # page generations held by old snapshots; at the limit the newest one is used on, and grows
 STRUCTURE_PAGES_MAX = 16_384  # looked at before a page file is opened, about 0.3 s; what lies beyond is for check and scrub

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 from jetwire_server import limits
@@ -78,15 +79,18 @@ class Usage:
     """Bytes held by write sets and versions; one for a store, shared by its transactions.
 
     At `limit` writes are refused; from `due` on versions are moved to the pages, from `slow` on commits wait for that.
+    With large commits a third of `bulk` is due, and they wait for more than `bulk` to be moved: a small timeline is quicker,
+    and a dictionary of a few hundred thousand keys takes twenty milliseconds to grow.
     """
 
-    __slots__ = ("due", "limit", "slow", "used")
+    __slots__ = ("bulk", "due", "limit", "slow", "used")
 
     def __init__(self, limit: int) -> None:
         self.used = 0
         self.limit = limit
         self.slow = min(limits.VERSION_BYTES_SLOW, limit // 3)
         self.due = min(limits.VERSION_BYTES_CHECKPOINT, limit // 12)
+        self.bulk = min(limits.VERSION_BYTES_BULK, limit // 4)
 
 
 def value_in(version: Version, key: bytes) -> bytes | None:
@@ -117,9 +121,10 @@ class Timeline:
         versions_of_tree = self.trees.get(tree) or self.tree(tree)
         versions_of_tree.newest = number
         versions = versions_of_tree.versions
-        if len(entries) >= SHARED_ROWS and set(map(type, entries.values())) == {bytes} and versions.keys().isdisjoint(entries):
-            self._share(number, versions_of_tree, entries)
-            return []
+        if len(entries) >= SHARED_ROWS and set(map(type, entries.values())) == {bytes}:
+            entries = self._share(number, versions_of_tree, entries)
+            if not entries:
+                return []
         weight = VERSION_OVERHEAD_BYTES * len(entries)
         ordered = versions_of_tree.keys.ordered
         fresh: list[bytes] = []
@@ -149,14 +154,21 @@ class Timeline:
         self.usage.used += weight
         return again
 
-    def _share(self, number: int, found: TreeVersions, entries: dict[bytes, Any]) -> None:
-        """New keys with values."""
-        found.versions.update(dict.fromkeys(entries, (number, entries, None, False)))
+    def _share(self, number: int, found: TreeVersions, entries: dict[bytes, Any]) -> dict[bytes, Any]:
+        """Values: those of new keys share a version; answers the others, which are to be put on top of what is there."""
+        version: Version = (number, entries, None, False)
+        had = [*map(found.versions.setdefault, entries, repeat(version))]
+        others: dict[bytes, Any] = {}
+        new: dict[bytes, Any] = entries
+        if had.count(version) < len(had):
+            others = {key: entries[key] for key, older in zip(entries, had, strict=True) if older is not version}
+            new = {key: value for key, value in entries.items() if key not in others}
         if found.keys.ordered:
-            found.keys.added(list(entries))
-        weight = VERSION_OVERHEAD_BYTES * len(entries) + sum(map(len, entries)) + sum(map(len, entries.values()))
+            found.keys.added(list(new))
+        weight = VERSION_OVERHEAD_BYTES * len(new) + sum(map(len, new)) + sum(map(len, new.values()))
         self.bytes += weight
         self.usage.used += weight
+        return others
 
     def newest(self, tree: Tree, key: bytes, pages: Base) -> bytes | None:
         """The newest published value, above the pages or in them."""

@@ -355,6 +355,26 @@ async def test_back_pressure_bounds_the_timeline(directory: str, monkeypatch: py
     await store.stop()
 
 
+@pytest.mark.parametrize(("rows", "least", "most"), [(2 * checkpoint.BULK_ROWS, 0, 3_000_000), (50, 7_000_000, 10_000_000)])
+async def test_large_commits_wait_for_the_checkpoint_sooner(
+    directory: str, monkeypatch: pytest.MonkeyPatch, rows: int, least: int, most: int
+) -> None:
+    """So that a bulk load leaves the memory to others, and dictionaries stay small enough to grow in a few milliseconds."""
+    monkeypatch.setattr(limits, "VERSION_BYTES_CHECKPOINT", 1 << 30)
+    monkeypatch.setattr(limits, "VERSION_BYTES_BULK", 2_000_000)
+    store, tree = await opened(directory)
+    peak = 0
+    for base in range(0, 20_000, rows):
+        writer = await store.begin()
+        for i in range(base, base + rows):
+            writer.put(tree, b"%05d" % i, bytes(200))
+        await writer.commit(lazy=True)
+        peak = max(peak, store.timeline.bytes)
+    assert least < peak < most
+    assert await store.count(tree) == 20_000
+    await store.stop()
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "broken"),
     [(Generations, "old_snapshots", lambda _: []), (Generation, "newest", lambda *_: (0, b""))],

@@ -34,6 +34,28 @@ def test_who_shares() -> None:
     assert not is_shared(timeline_with(ROWS | {b"gone": None}), ONE), "a deletion among them"
 
 
+@pytest.mark.parametrize("ordered", [False, True])
+def test_keys_that_had_a_version_are_put_on_top_of_it_and_the_others_share(ordered: bool) -> None:
+    timeline = timeline_with(ROWS)
+    keys = timeline.trees[TREE].keys
+    if ordered:
+        assert keys.run(None, None, False, 100) == sorted(ROWS)
+    rows: dict[bytes, Entry] = {b"%04d" % i: b"newer" for i in range(SHARED_ROWS // 2, 2 * SHARED_ROWS)}
+    both = rows.keys() & ROWS.keys()
+    assert set(timeline.publish(2, TREE, rows, NoPages())) == both
+    for key in rows:
+        assert timeline.newest(TREE, key, NoPages()) == b"newer"
+        assert is_shared(timeline, key) == (key not in both)
+    assert keys.run(None, None, False, 100) == sorted(ROWS | rows)
+    plain = Timeline(Usage(1 << 30))
+    for number, of_one in enumerate((ROWS, rows), 1):
+        for key, value in of_one.items():
+            plain.publish(number, TREE, {key: value}, NoPages())
+    assert timeline.bytes == plain.bytes == timeline.usage.used
+    timeline.trim(TREE, sorted(ROWS | rows), 2, [])
+    assert timeline.bytes == timeline.usage.used == 0
+
+
 def test_weight_is_what_it_would_be_without_sharing_and_goes_whole() -> None:
     timeline = timeline_with(ROWS)
     plain = Timeline(Usage(1 << 30))

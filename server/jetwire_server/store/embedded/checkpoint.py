@@ -30,7 +30,7 @@ from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
-from jetwire_server.store.timeline import Timeline, TreeVersions, Version, shared_by_all, value_in
+from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Timeline, TreeVersions, Version, shared_by_all, value_in
 from jetwire_server.store.writeset import Entry
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ ROUND_KEYS = 10_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
 MARK_ROUNDS = 4  # the checkpoint file is written after so many rounds, not after each, and when the last is over
 TRIM_KEYS = 1_000
+BULK_ROWS = 200  # a commit that brings so many is one of a bulk load
+HURRIED_ROUNDS = 3  # after somebody had to wait for one
 COLLECT_BYTES = 4 << 20  # of versions: about 10,000 small ones
 MAKE_WAY = 3.0  # so many times as long as a chunk took, its rows' sealing included
 
@@ -87,12 +89,20 @@ class Published:
 
 
 @dataclass(slots=True)
+class _Touched:
+    """What the commits of a round wrote to a tree."""
+
+    entries: dict[bytes, Entry]  # the commit's own, and not ours to change, if it was one
+    number: int  # of that commit; 0: they were several
+
+
+@dataclass(slots=True)
 class _Part:
     """One database's share of a round."""
 
     file: PageFile
     head: Head
-    trees: list[tuple[Tree, TreeVersions, list[bytes]]]
+    trees: list[tuple[Tree, TreeVersions, _Touched]]
     note: list[bytes]
     unnote: list[bytes]
 
@@ -130,6 +140,7 @@ class Checkpoint:
         self._condemned: deque[Tree] = deque()
         self._running: asyncio.Task[None] | None = None
         self._goal = 0  # the number of the newest commit that the rounds are for: those that come meanwhile may wait
+        self._hurried = 0  # so many more rounds are in a hurry
         self._losing_ground = False  # more came during the last round than it moved
         self._unmarked = 0  # rounds since the checkpoint file was written
         self._published_before = 0
@@ -147,7 +158,8 @@ class Checkpoint:
             # them are its youngest, and then looks at them in one go: for a tenth of a second.
             self._uncollected = 0
             gc.collect(0)
-        if self._unsaved_bytes > self._owner.timeline.usage.due:
+        usage = self._owner.timeline.usage
+        if self._unsaved_bytes > (usage.due if published.weight < BULK_ROWS * VERSION_OVERHEAD_BYTES else usage.bulk // 3):
             self.start()
 
     @property
@@ -161,10 +173,15 @@ class Checkpoint:
         if not self.paused and not self.busy:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
-    async def relief(self) -> None:
-        """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
+    def crowded(self, rows: int) -> bool:
+        """Whether a commit of so many rows should wait for relief: those of bulk loads sooner than others."""
         timeline = self._owner.timeline
-        while timeline.bytes > timeline.usage.slow and self._unsaved and not self._owner.problems():
+        return timeline.bytes > timeline.usage.slow or (rows >= BULK_ROWS and self._unsaved_bytes > timeline.usage.bulk)
+
+    async def relief(self, rows: int = 0) -> None:
+        """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
+        while self.crowded(rows) and self._unsaved and not self._owner.problems():
+            self._hurried = HURRIED_ROUNDS
             self.start()
             await self._round.wait()
 
@@ -251,34 +268,34 @@ class Checkpoint:
                 self.condemn(tree)
         UNSAVED_BYTES.value = self._unsaved_bytes
         self._losing_ground = self._unsaved_bytes > before
+        self._hurried = max(0, self._hurried - 1)
         room = len(owner.generations.alive) < limits.GENERATIONS_MAX
         if self._untrimmed or not room:
-            for tree, entries in touched.items():
-                self._untrimmed.setdefault(tree, set()).update(entries)
+            for tree, found in touched.items():
+                self._untrimmed.setdefault(tree, set()).update(found.entries)
         if room:
             owner.generations.advance(number, owner.files)
             ready, self._untrimmed = self._untrimmed, {}
-            await self._trim(list((ready or touched).items()))
+            await self._trim(list(ready.items()) or [(tree, found.entries) for tree, found in touched.items()])
         self._unmarked += 1
         if not self._behind or self._unmarked >= MARK_ROUNDS:
             self._unmarked = 0
             await self.on_thread(owner.attached.checkpoint_file_writer(position, number))
 
-    def _touched(self, taken: list[Published]) -> dict[Tree, dict[bytes, Entry]]:
-        touched: dict[Tree, dict[bytes, Entry]] = {}
-        copied: set[Tree] = set()
+    def _touched(self, taken: list[Published]) -> dict[Tree, _Touched]:
+        touched: dict[Tree, _Touched] = {}
         for published in taken:
             for tree, entries in published.writes.items():
-                if tree not in touched:
-                    touched[tree] = entries
-                elif tree in copied:
-                    touched[tree].update(entries)
+                found = touched.get(tree)
+                if found is None:
+                    touched[tree] = _Touched(entries, published.number)
+                elif found.number:
+                    touched[tree] = _Touched(found.entries | entries, 0)
                 else:
-                    copied.add(tree)  # the first is the commit's own, and not ours to change
-                    touched[tree] = touched[tree] | entries
+                    found.entries.update(entries)
         return touched
 
-    def _parts(self, taken: list[Published], touched: dict[Tree, dict[bytes, Entry]], number: int, position: Position) -> list[_Part]:
+    def _parts(self, taken: list[Published], touched: dict[Tree, _Touched], number: int, position: Position) -> list[_Part]:
         owner = self._owner
         dropped = {tree for published in taken for tree in published.dropped}
         adopted = {tree for published in taken for tree in published.adopted}
@@ -287,8 +304,8 @@ class Checkpoint:
             if file.read_only:
                 continue
             trees = [
-                (tree, owner.timeline.trees[tree], list(entries))
-                for tree, entries in touched.items()
+                (tree, owner.timeline.trees[tree], found)
+                for tree, found in touched.items()
                 if tree_slot(tree) == slot and tree not in dropped
             ]
             note = [CONDEMNED + tree_prefix(tree_number(tree)) for tree in dropped if tree_slot(tree) == slot]
@@ -322,7 +339,7 @@ class Checkpoint:
     @property
     def _in_a_hurry(self) -> bool:
         """Memory is short, or will be."""
-        return self._losing_ground or self._unsaved_bytes > 2 * self._owner.timeline.usage.due
+        return self._losing_ground or self._hurried > 0 or self._unsaved_bytes > 2 * self._owner.timeline.usage.due
 
     def _make_way(self, took_seconds: float) -> None:
         """Leaves disk and interpreter to others for a while if somebody commits, unless memory is what is short."""
@@ -360,18 +377,18 @@ class Checkpoint:
             self._condemned.remove(tree)
 
 
-def _chunks(trees: list[tuple[Tree, TreeVersions, list[bytes]]], up_to: int, larger: int) -> Iterator[list[Group]]:
+def _chunks(trees: list[tuple[Tree, TreeVersions, _Touched]], up_to: int, larger: int) -> Iterator[list[Group]]:
     """Sorted, sealed rows as of commit `up_to`, in chunks of bounded size."""
     rows_max, bytes_max = CHUNK_ROWS * larger, CHUNK_BYTES * larger
     groups: list[Group] = []
     count = weight = 0
-    for tree, found, keys in sorted(trees, key=lambda item: item[0]):
+    for tree, found, touched in sorted(trees, key=lambda item: item[0]):
         group = Group(tree_number(tree))
         groups.append(group)
-        keys = _sorted(keys)
+        keys = _sorted(list(touched.entries))
         for start in range(0, len(keys), SLICE_KEYS):
             some = keys[start : start + SLICE_KEYS]
-            weight += _seal_some(group, found.versions, some, up_to)
+            weight += _seal_some(group, touched, found.versions, some, up_to)
             count += len(some)
             if count >= rows_max or weight >= bytes_max:
                 yield groups
@@ -389,13 +406,13 @@ def _sorted(keys: list[bytes]) -> list[bytes]:
     return runs
 
 
-def _seal_some(group: Group, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
+def _seal_some(group: Group, touched: _Touched, versions: dict[bytes, Version], keys: list[bytes], up_to: int) -> int:
     """Adds the keys as they were at commit `up_to` to the group; answers what they weigh. The checkpoint's hot loop."""
-    shared = shared_by_all(versions, keys)
-    if shared is not None:
-        values: Any = shared[1]
+    shared: Any = (touched.number, touched.entries) if touched.number else shared_by_all(versions, keys)
+    values = [*map(shared[1].__getitem__, keys)] if shared is not None else []
+    if set(map(type, values)) == {bytes}:
         number_bytes = shared[0].to_bytes(NUMBER_BYTES, "little")
-        bodies = [number_bytes + value for value in map(values.__getitem__, keys)]
+        bodies = [number_bytes + value for value in values]
     else:
         keys, bodies = _as_they_were(group, versions, keys, up_to)
     group.add(keys, bodies)

@@ -257,8 +257,9 @@ class EmbeddedStore:
     async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
         done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
         try:
-            if self.timeline.bytes > self.timeline.usage.slow:
-                await self.checkpointer.relief()
+            rows = sum(map(len, transaction.writes.values()))
+            if self.checkpointer.crowded(rows):
+                await self.checkpointer.relief(rows)
             self._seal(transaction, lazy, resolver(done))
         except BaseException:
             transaction.release(0)
