@@ -159,7 +159,10 @@ class Checkpoint:
             self._uncollected = 0
             gc.collect(0)
         usage = self._owner.timeline.usage
-        if self._unsaved_bytes > (usage.due if published.weight < BULK_ROWS * VERSION_OVERHEAD_BYTES else usage.bulk // 3):
+        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self._unsaved_bytes > usage.bulk // 3:
+            self._hurried = HURRIED_ROUNDS
+            self.start()
+        elif self._unsaved_bytes > usage.due:
             self.start()
 
     @property
