@@ -153,9 +153,11 @@ class Claims:
             if tree != last:
                 last, table = tree, tables[tree]
             holder = table[key]
+            if holder is not self and type(holder) is not Sharing:
+                continue  # a stroke on top of this one has taken the key over
             if before is not None:
                 table[key] = before
-            elif holder is not self and len(holder.owners) > 1:
+            elif isinstance(holder, Sharing) and len(holder.owners) > 1:
                 holder.owners.discard(self)
             else:
                 del table[key]

@@ -135,6 +135,22 @@ async def test_nobody_else_gets_the_key_meanwhile_or_with_an_old_snapshot(rig: R
     old.rollback_now()
 
 
+async def test_what_is_there_on_its_way_cannot_be_inserted(rig: Rig, how: str) -> None:
+    """Nor by one that has looked at it: what is published would not tell it."""
+    if how == "stroke":
+        first = rig.store.stroke()
+        first.insert(rig.tree, b"new", b"1")
+        rig.commit(first)
+    else:
+        txn = rig.store.begin_now()
+        txn.insert(rig.tree, b"new", b"1")
+        assert txn.commit_now(rig.answers.append)
+    second = rig.store.stroke()
+    assert code_of(second.insert, rig.tree, b"new", b"2") == Err.KeyDuplicate
+    assert second.value(rig.tree, b"new") == b"1"
+    assert code_of(second.insert, rig.tree, b"new", b"2") == Err.KeyDuplicate
+
+
 async def test_one_that_is_not_handed_over_just_goes_away(rig: Rig, how: str) -> None:
     first = rig.put(b"1", how)
     second = rig.store.stroke()
@@ -157,6 +173,35 @@ async def test_the_first_to_end_does_not_let_go_of_what_the_second_holds(rig: Ri
     await rig.let_go()
     assert seen == [second, second], "before the first is published, and between the two"
     await rig.let_go()
+    assert rig.store.locks_held() == 0
+
+
+@pytest.mark.parametrize("first", ["lock", "shared lock", "both", "sum"])
+async def test_nor_does_a_transaction_that_had_the_key_before_it_wrote_it(rig: Rig, first: str) -> None:
+    """As after PrepareUpdate, GetLock or an escrow update: it is remembered that the lock is older than the write."""
+    if first == "sum":
+        rig.gate.thaw()
+        txn = rig.store.begin_now()
+        txn.put(rig.tree, KEY, bytes(8))
+        await txn.commit()
+        await rig.gate.freeze(rig.clock.boot() + 30, drain_until=rig.clock.boot() + 30)
+    txn = rig.store.begin_now()
+    if first == "sum":
+        txn.add(rig.tree, KEY, 0, 8, 1)
+    if first in ("shared lock", "both"):
+        txn.lock(rig.tree, KEY, shared=True)
+    if first in ("lock", "both"):
+        txn.lock(rig.tree, KEY)
+    txn.put(rig.tree, KEY, b"1")
+    txn.lock(rig.tree, b"another")
+    assert txn.commit_now(rig.answers.append)
+    second = rig.append(b"2")
+    rig.watch_publishing(lambda: seen.append(rig.store.key_locks.holder(rig.tree, KEY)))
+    seen: list[object] = []
+    await rig.let_go()
+    assert seen == [second, second], "before the first is published, and between the two"
+    assert [type(answer) for answer in rig.answers] == [Commit, Commit]
+    assert rig.value() == b"12"
     assert rig.store.locks_held() == 0
 
 

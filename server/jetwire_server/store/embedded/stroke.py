@@ -126,15 +126,15 @@ class Stroke(Pending):
         if own is None:
             own = self._open(tree)
         if key not in own:
-            self._check(tree, key, Err.WriteConflict)
+            self._check(tree, key, Err.WriteConflict, self._below)
         own[key] = value
 
-    def _check(self, tree: Tree, key: bytes, code: Err) -> None:
+    def _check(self, tree: Tree, key: bytes, code: Err, below: tuple[tuple[Tree, bytes, Owner], ...] = ()) -> None:
         """Whether the key may be written: nobody holds it, or only what this goes on top of."""
         if len(key) > limits.TREE_KEY_BYTES_MAX:
             raise JetError(Err.KeyTooBig, f"{len(key)} bytes; the store takes {limits.TREE_KEY_BYTES_MAX}")
         table = self.store.key_locks.trees.get(tree)
-        if table and key in table and not any(below[:2] == (tree, key) for below in self._below):
+        if table and key in table and not any(one[:2] == (tree, key) for one in below):
             raise JetError(code, "another session holds the key")
 
     def _newest(self, tree: Tree, key: bytes) -> bytes | None:
