@@ -227,7 +227,7 @@ class LogWriter:
     def _run(self) -> None:
         stopped = False
         while not stopped:
-            if self._tail.making and self._queue.empty() and self._failure is None:
+            if self._tail.making and self._queue.empty() and self._failure is None and self._patience() != 0:
                 self._prepare()
                 continue
             batch = self._take()
@@ -274,9 +274,8 @@ class LogWriter:
     def _patience(self) -> float | None:
         if self._failure is not None or self._sealed:
             return None
-        if self._lazy_since is not None:
-            return max(0.0, self._lazy_since + LOG_LAZY_SYNC_SECONDS_MAX - time.monotonic())
-        return LOG_SEAL_SECONDS
+        since = self._lazy_since  # once: the loop's thread may have synced meanwhile
+        return LOG_SEAL_SECONDS if since is None else max(0.0, since + LOG_LAZY_SYNC_SECONDS_MAX - time.monotonic())
 
     def _batch(self, batch: list[_Item]) -> list[Placed]:
         self._written_here = False

@@ -13,13 +13,13 @@ from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
-from jetwire_server.limits import LOG_GATHER_TURNS, LOG_HERE_BYTES_MAX, LOG_SEAL_SECONDS
+from jetwire_server.limits import LOG_GATHER_TURNS, LOG_HERE_BYTES_MAX, LOG_LAZY_SYNC_SECONDS_MAX, LOG_SEAL_SECONDS
 from jetwire_server.redo import writer
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import _LOOK_EVERY
-from tests.server.redo.logs import NAMES, payloads, started
+from tests.server.redo.logs import NAMES, SIGNATURE, payloads, started
 
 QUICK_SECONDS = 0.1  # generous: a busy machine is not what is tested
 
@@ -165,6 +165,49 @@ async def test_the_next_file_is_not_made_while_frozen() -> None:
     await one(log, bytes(40_000))
     assert files.changes > before
     await log.close()
+
+
+async def test_what_is_lazy_does_not_wait_for_the_next_file() -> None:
+    """It is made in many pieces, one behind the other where nothing else is to be done: but lazy records become durable in time."""
+    done: list[str] = []
+
+    def note(what: str, path: str) -> None:
+        if what == "sync":
+            done.append(path)
+            if path == NAMES.prepared:
+                time.sleep(LOG_LAZY_SYNC_SECONDS_MAX / 4)
+
+    files, clock = MemoryFiles(), SystemClock()
+    log = Log(files, Gate(clock), clock, file_kb=4096)
+    log.create(SIGNATURE, incarnation=1)
+    log.begin()
+    files._step = note
+    await log.write(Kind.COMMIT, bytes(3 << 20))
+    await log.write(Kind.COMMIT, b"lazy", durable=False)
+    done.clear()
+    while done.count(NAMES.prepared) < 10:  # noqa: ASYNC110  (events of a thread)
+        await asyncio.sleep(0.01)
+    assert NAMES.current in done, "it was synced between two pieces"
+    await log.close()
+
+
+def test_how_long_the_writer_waits_is_known_although_the_loop_syncs_meanwhile() -> None:
+    class Synced(writer.LogWriter):
+        """What is lazy is synced by the other thread right after this one has looked."""
+
+        looks = 0
+
+        def __init__(self) -> None:
+            self._failure, self._sealed = None, False
+
+        @property  # type: ignore[override]
+        def _lazy_since(self) -> float | None:
+            self.looks += 1
+            return time.monotonic() if self.looks == 1 else None
+
+    patience = Synced()._patience()
+    assert patience is not None
+    assert 0 < patience <= LOG_SEAL_SECONDS
 
 
 async def test_a_disk_that_is_quick_again_is_noticed() -> None:
