@@ -97,11 +97,12 @@ def read_header(file: File) -> GenerationHeader:
     return header
 
 
-def blank(files: Files, path: str, file_bytes: int, directory: str) -> Generator[None, None, File]:
+def blank(files: Files, path: str, file_bytes: int, directory: str) -> Generator[None, bool | None, File]:
     """Makes a log file of full size under its working name, a piece a step: durable, all zeros, and with no valid header yet.
 
     The zeros are written, not only reserved: a write to a block that never was written changes the file's map too, and takes
-    half as long again to sync. A piece is small, for the syncs of commits wait behind it.
+    half as long again to sync. A piece is small, for the syncs of commits wait behind it. Who sends True wants the file at once:
+    where the log grows faster than zeros are written, they would only be waited for.
     """
     if files.exists(path):
         files.remove(path)
@@ -109,7 +110,9 @@ def blank(files: Files, path: str, file_bytes: int, directory: str) -> Generator
     try:
         file.allocate(file_bytes)
         for offset in range(0, file_bytes, len(_ZEROS)):
-            yield
+            if (yield):
+                file.sync()
+                break
             file.write(offset, _ZEROS[: file_bytes - offset])
             file.sync()
         files.sync_directory(directory)
@@ -119,11 +122,12 @@ def blank(files: Files, path: str, file_bytes: int, directory: str) -> Generator
     return file
 
 
-def finished(making: Generator[None, None, File]) -> File:
-    """The file, made to its end."""
+def finished(making: Generator[None, bool | None, File], *, at_once: bool = False) -> File:
+    """The file, made to its end; `at_once`: what is not filled with zeros yet is only reserved."""
     try:
+        next(making)
         while True:
-            next(making)
+            making.send(at_once)
     except StopIteration as end:
         made: File = end.value
         return made

@@ -60,7 +60,7 @@ class Tail:
         self._parts: list[bytes] = []  # framed, not yet written
         self._parts_at = offset
         self._appended = self._synced = 0  # bytes, counted from the start of this run
-        self._making: Generator[None, None, File] | None = None  # the next file
+        self._making: Generator[None, bool | None, File] | None = None  # the next file
         self._prepared: File | None = None
         self._prepare_failed = False
 
@@ -178,7 +178,7 @@ class Tail:
         self._file.sync()
         if self._prepared is None:
             making, self._making = self._making or self._begin_making(), None
-            self._prepared = finished(making)
+            self._prepared = finished(making, at_once=True)
         header = GenerationHeader(
             signature=old.signature,
             base=old.base,
@@ -209,6 +209,6 @@ class Tail:
         self._offset = self._parts_at = DATA_START
         ROLLS.value += 1
 
-    def _begin_making(self) -> Generator[None, None, File]:
+    def _begin_making(self) -> Generator[None, bool | None, File]:
         hit("redo.roll.prepare")
         return blank(self._files, self._names.prepared, self._new_file_bytes, self._names.directory)

@@ -66,7 +66,9 @@ class Claims:
         if holder is not None and not self._locks.may_own(tree, key, self):
             self.conflict(code, "another session holds the key")
         found = self._trees.get(tree)
-        if not self.pages.current or (found is not None and (found.dropped or (found.newest > self.snapshot and key in found.versions))):
+        if (found is not None and (found.dropped or (found.newest > self.snapshot and key in found.versions))) or (
+            not self.pages.current and self._home.current.base > self.snapshot
+        ):
             self.check_unchanged(tree, key, code)  # else nothing can be newer than this snapshot
         if table is None:
             table = self._locks.of(tree)
