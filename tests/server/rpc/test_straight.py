@@ -15,6 +15,7 @@ import pytest
 
 from jetwire._async.table import _range_calls as range_calls
 from jetwire.wire import encode_call
+from jetwire_protocol.data.flags import GetLockGrbit, Prep
 from jetwire_server import limits
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine import straight as engine_road
@@ -452,6 +453,33 @@ async def test_nobody_goes_on_top_of_an_open_transaction(peer: tuple[Peer, async
     two.put(two.second, 3)
     assert json.loads(await two.next())["result"] == {"count": 1}
     assert two.value() == 3
+
+
+@pytest.mark.parametrize("first", ["PrepareUpdate", "GetLock"])
+async def test_a_replace_goes_on_top_of_a_transaction_that_had_locked_the_record(
+    peer: tuple[Peer, asyncio.Queue[bytes], int], first: str
+) -> None:
+    two = await Two(*peer).start()
+    session = two.peer.sessions[two.first]
+    cursor = session.cursors[two.tables[two.first]]
+    gate = session.instance.store.gate
+    await session.begin_transaction()
+    await cursor.move(-(2**31))
+    if first == "GetLock":
+        await cursor.get_lock(int(GetLockGrbit.ReadLock))
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(2, 1)
+    await cursor.update()
+    await gate.freeze(SystemClock().boot() + 5, drain_until=SystemClock().boot() + 5)
+    try:
+        assert two.say("CommitTransaction", two.first) is None
+        assert two.put(two.second, 2) is None
+    finally:
+        gate.thaw()
+    answers = [json.loads(await two.next()) for _ in range(2)]
+    assert ["result" in answer for answer in answers] == [True, True]
+    assert two.value() == 2
+    assert session.instance.store.locks_held() == 0
 
 
 async def test_while_frozen_both_wait_for_the_thaw(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:

@@ -357,6 +357,20 @@ async def test_a_database_that_is_gone(rig: Rig) -> None:
     assert code_of(stroke.delete, rig.tree, KEY) == Err.InvalidDatabaseId
 
 
+async def test_a_database_that_goes_while_one_is_on_its_way(rig: Rig, how: str) -> None:
+    rig.put(b"1", how)
+    rig.append(b"2")
+    going = asyncio.create_task(rig.store.detach_database(tree_slot(rig.tree)))
+    await asyncio.sleep(0)
+    assert code_of(rig.store.stroke().put, rig.tree, KEY, b"3") == Err.InvalidDatabaseId
+    rig.gate.thaw()
+    await going
+    assert [type(answer) for answer in rig.answers] == [Commit, Commit]
+    assert rig.store.locks_held() == 0
+    assert await rig.store.attach_database("a.edb") == tree_slot(rig.tree)
+    assert rig.value() == b"12"
+
+
 async def test_after_a_failure_of_the_log_neither_is_there(rig: Rig, how: str) -> None:
     rig.put(b"1", how)
     rig.append(b"2")
