@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -118,6 +119,17 @@ async def test_both_are_published_in_their_order(rig: Rig, how: str) -> None:
     assert numbers == sorted(numbers)
     assert rig.store.locks_held() == 0
     assert rig.store.timeline.usage.used == rig.store.timeline.bytes, "nothing is charged that is not there"
+
+
+async def test_the_last_of_a_long_row_does_not_keep_the_others_in_memory(rig: Rig, how: str) -> None:
+    """On a record that is always being written, the row never ends."""
+    rig.put(b"1", how)
+    for _ in range(10):
+        last = rig.append(b"2")
+    await rig.let_go()
+    await rig.store.checkpoint()
+    gc.collect()
+    assert [one for one in gc.get_objects() if type(one) is Stroke and one.store is rig.store] == [last]
 
 
 async def test_nobody_else_gets_the_key_meanwhile_or_with_an_old_snapshot(rig: Rig, how: str) -> None:

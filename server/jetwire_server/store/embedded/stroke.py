@@ -98,6 +98,7 @@ class Stroke(Pending):
                 table[key] = self
         for _, _, holder in self._below:
             holder.succeeded = True
+        self._below = ()  # else each would keep the one before it in memory, and so on
         self._weight = self.bytes + VERSION_OVERHEAD_BYTES * rows
         usage.used += self._weight
         return True
