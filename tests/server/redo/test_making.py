@@ -92,7 +92,8 @@ async def test_nothing_is_lost_beside_it(seed: int, fails: bool, monkeypatch: py
     dice = random.Random(seed)
     monkeypatch.setattr(Tail, "prepare", noted)
     beside = Beside(seed, step)
-    beside.append(40_000, True)  # the next file is begun behind it, come what may
+    beside.append(40_000, True)
+    await beside.log.flush()  # behind this the next file is begun, come what may
     for _ in range(STEPS):
         await beside.step()
     await beside.log.close()
