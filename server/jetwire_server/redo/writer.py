@@ -180,9 +180,11 @@ class LogWriter:
     def _write_here(self, batch: list[_Item], size: int) -> _Results | None:
         """Writes and syncs records on this thread; None, and nothing done, if it would have to wait for anything."""
         tail = self._tail
-        if self._sealed or not self._using_tail.acquire(blocking=False):  # sealed: the writer sleeps, and must seal again
+        if not self._using_tail.acquire(blocking=False):
             return None
         try:
+            if self._sealed:
+                return None  # the writer sleeps, and must seal again
             with self._gate.try_permit("log") as allowed:
                 if not allowed or not tail.has_room(size + HEADER_BYTES * len(batch)):
                     return None

@@ -238,6 +238,27 @@ async def test_an_idle_log_is_sealed_after_records_written_here_too() -> None:
     await log.close()
 
 
+async def test_a_seal_that_comes_in_between_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer seals, lets go of the tail and sleeps for good just before the loop takes the tail."""
+    files = Watched()
+    log = await warm(files)
+    its = log._writer
+    assert its is not None
+    lock = its._using_tail
+
+    class Sealing:
+        __enter__, __exit__, release = lock.__enter__, lock.__exit__, lock.release
+
+        def acquire(self, *, blocking: bool) -> bool:
+            its._sealed = True
+            return lock.acquire(blocking=blocking)
+
+    monkeypatch.setattr(its, "_using_tail", Sealing())
+    await one(log)
+    assert files.here == [False], "the writer is woken, so that it seals again"
+    await log.close()
+
+
 async def test_rolls_and_preparing_are_the_writers() -> None:
     files = Watched()
     log = await warm(files)
