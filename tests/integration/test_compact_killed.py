@@ -73,7 +73,7 @@ def rows(server: ServerProcess, database: str) -> dict[str, list[dict[str, Any]]
 def test_the_next_start_removes_what_a_compact_left(data: Path, tmp_path: Path, place: str) -> None:
     left = killed(data, tmp_path / "left", place)
     assert (left / "default" / COPY).exists(), "else this tests nothing"
-    whole = sorted(ROWS, key=lambda row: row["text"])
+    whole = sorted(ROWS, key=lambda row: str(row["text"]))
     with ServerProcess(left) as server:
         with server.connect() as lines:
             sesid = begun(lines)

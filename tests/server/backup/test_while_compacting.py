@@ -76,10 +76,11 @@ async def test_a_snapshot_verifies_and_starts_without_it(compacting: Compacting,
     assert (await snapshots.thaw(snap)).held
     for _ in range(500):
         manifest = snapshots.status().manifest
-        assert manifest is not None
+        assert manifest is not None, "it is thawed"
         if all(database.digest for database in manifest.instances[0].databases):
             break
         await asyncio.sleep(0.02)
+    assert manifest is not None
     assert [database.name for database in manifest.instances[0].databases] == ["a.edb", COPY]
     (tmp_path / "manifest.json").write_text(json.dumps([{"url": "tcp://there", **manifest.to_wire()}]))
     words = ["verify", str(copy), "--manifest", str(tmp_path / "manifest.json")]

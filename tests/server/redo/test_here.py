@@ -200,8 +200,8 @@ def test_how_long_the_writer_waits_is_known_although_the_loop_syncs_meanwhile() 
         def __init__(self) -> None:
             self._failure, self._sealed = None, False
 
-        @property  # type: ignore[override]
-        def _lazy_since(self) -> float | None:
+        @property
+        def _lazy_since(self) -> float | None:  # type: ignore[override]
             self.looks += 1
             return time.monotonic() if self.looks == 1 else None
 
@@ -244,13 +244,13 @@ async def test_a_seal_that_comes_in_between_is_noticed(monkeypatch: pytest.Monke
     log = await warm(files)
     its = log._writer
     assert its is not None
-    lock = its._using_tail
+    sealing, lock = its, its._using_tail
 
     class Sealing:
         __enter__, __exit__, release = lock.__enter__, lock.__exit__, lock.release
 
         def acquire(self, *, blocking: bool) -> bool:
-            its._sealed = True
+            sealing._sealed = True
             return lock.acquire(blocking=blocking)
 
     monkeypatch.setattr(its, "_using_tail", Sealing())

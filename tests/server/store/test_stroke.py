@@ -225,7 +225,7 @@ async def test_nobody_goes_on_top_of_what_the_log_has_not_got(rig: Rig) -> None:
     assert rig.store.stroke().value(rig.tree, KEY) == b"0", "nobody holds it"
     relief = asyncio.Event()
 
-    async def wait_for_relief(_rows: int) -> None:
+    async def wait_for_relief(rows: int = 0) -> None:
         await relief.wait()
 
     txn = rig.store.begin_now()
