@@ -196,7 +196,7 @@ class LogWriter:
                     tail.sync()
                     self._sync_seconds.append(time.perf_counter() - began)
                     self._lazy_since = None
-                except (JetError, OSError) as error:
+                except Exception as error:  # whatever it was, nothing may follow half a record
                     return self._fail(error)
         except JetError:
             return None  # latched: the writer will say so in its turn
@@ -240,7 +240,7 @@ class LogWriter:
                     raise JetError(Err.InstanceUnavailable, self._failure.detail)
                 with self._gate.permit("log"), self._using_tail:
                     results: _Results = self._batch(batch) if batch else self._idle()
-            except (JetError, OSError) as error:
+            except Exception as error:
                 results = self._fail(error)
             if batch:
                 BATCH_RECORDS.observe(len(batch))
@@ -256,7 +256,7 @@ class LogWriter:
         try:
             with self._gate.permit("log"):
                 self._tail.prepare()
-        except (JetError, OSError) as error:
+        except Exception as error:
             self._fail(error)
 
     def _take(self) -> list[_Item]:
@@ -321,11 +321,11 @@ class LogWriter:
             self._sealed = True
         return []
 
-    def _fail(self, error: JetError | OSError) -> JetError:
+    def _fail(self, error: Exception) -> JetError:
         """For ever. Who waited learns what happened, who comes later that the instance is gone."""
         if self._failure is None:
             code = getattr(error, "code", Err.DiskIO)
-            detail = f"the log could not be written, restart the instance to recover it: {error}"
+            detail = f"the log could not be written, restart the instance to recover it: {str(error) or type(error).__name__}"
             code = {Err.DiskFull: Err.LogDiskFull, Err.InstanceUnavailable: Err.InstanceUnavailable}.get(code, Err.LogWriteFail)
             self._failure = JetError(code, detail)
             self._gate.latch(detail)
@@ -338,7 +338,7 @@ class LogWriter:
                 raise JetError(Err.InstanceUnavailable, self._failure.detail)
             try:
                 self._tail.sync()
-            except (JetError, OSError) as error:
+            except Exception as error:
                 raise self._fail(error) from error
             self._lazy_since = None
 

@@ -14,7 +14,7 @@ from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFile, MemoryFiles
-from jetwire_server.limits import LOG_LAZY_SYNC_SECONDS_MAX
+from jetwire_server.limits import LOG_HERE_BYTES_MAX, LOG_LAZY_SYNC_SECONDS_MAX
 from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from tests.server.redo.logs import NAMES, payloads, started
@@ -115,13 +115,21 @@ async def test_settle_makes_durable_and_writes_nothing() -> None:
 
 
 @pytest.mark.parametrize("where", ["redo.before_write", "redo.after_write", "redo.before_sync", "redo.after_sync", "files.before_sync"])
-async def test_after_a_failure_nothing_is_acknowledged_ever(where: str) -> None:
+@pytest.mark.parametrize("what", [OSError(5, "Input/output error"), MemoryError()], ids=["disk", "memory"])
+@pytest.mark.parametrize("size", [1, LOG_HERE_BYTES_MAX + 1], ids=["by the loop", "by the writer"])
+async def test_after_a_failure_nothing_is_acknowledged_ever(where: str, what: Exception, size: int) -> None:
     gate = Gate(SystemClock())
     log = started(MemoryFiles(), gate=gate)
     await log.write(Kind.COMMIT, b"good")
-    failpoints.arm_from_environment(f"{where}=error")
+
+    def fail() -> None:
+        raise what
+
+    failpoints.arm(where, fail)
     try:
-        answers = await asyncio.gather(*(log.write(Kind.COMMIT, b"x") for _ in range(20)), return_exceptions=True)
+        answers = await asyncio.wait_for(
+            asyncio.gather(*(log.write(Kind.COMMIT, bytes(size)) for _ in range(20)), return_exceptions=True), 30
+        )
     finally:
         failpoints.disarm()
     codes = [a.code for a in answers if isinstance(a, JetError)]
