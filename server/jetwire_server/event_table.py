@@ -55,7 +55,8 @@ class EventTable:
     async def stop(self) -> None:
         """Writes what is left, unless something is frozen: then it is lost with the freeze's own story told by the memo."""
         if self._writer is not None:
-            self._writer.cancel()
+            async with self._writing:  # a write under way ends first: its thread cannot be called back
+                self._writer.cancel()
             await asyncio.gather(self._writer, return_exceptions=True)
         if not self._frozen():
             await self._write()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from jetwire_server import limits
-from jetwire_server.event_table import FILE_NAME, EventTable
+from jetwire_server.event_table import FILE_NAME, Entry, EventTable
 from jetwire_server.events import Event, EventLog
 from jetwire_server.files.memory import MemoryFiles
 
@@ -94,6 +95,27 @@ async def test_the_file_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     again = Bench(bench.files)
     await again.table.start()
     assert [e.seq for e in again.table.after(0, 100)] == list(range(91, 101))
+    await again.table.stop()
+
+
+async def test_a_stop_in_the_middle_of_a_write_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    await bench.table.start()
+    append = bench.table._append
+
+    def slowly(batch: list[Entry]) -> None:
+        if batch[0].seq == 1:
+            time.sleep(0.1)
+        append(batch)
+
+    monkeypatch.setattr(bench.table, "_append", slowly)
+    bench.emit()
+    await asyncio.sleep(0.02)
+    bench.emit()
+    await bench.table.stop()
+    again = Bench(bench.files)
+    await again.table.start()
+    assert [e.seq for e in again.table.after(0, 100)] == [1, 2]
     await again.table.stop()
 
 

@@ -67,6 +67,7 @@ class _Recovery:
         self.base: dict[int, int] = {}  # per slot: the pages have all commits up to this one
         self.lost: dict[int, JetError] = {}  # attached as far as we have read, but not to be had
         self.unmarked: dict[str, Head | None] = {}  # detached by the log, but their files do not know yet; None: to be removed
+        self.leaving: PageFile | None = None  # detached just now
         self.behind: set[int] = set()  # slots whose pages lack something that was read: only after a restore do they when detached
         self.named: set[Tree] = set()
         self.chunks: list[tuple[int, Tree, dict[bytes, bytes | None]]] = []
@@ -96,6 +97,9 @@ class _Recovery:
             if record.kind == Kind.DETACH_DATABASE:
                 await self._complete(record)
             self._take(record)
+            if self.leaving is not None:  # behind what the pages thread still does with it, if some of the log went to the pages
+                file, self.leaving = self.leaving, None
+                await store.checkpointer.on_thread(file.close)
             if count % GATHER_RECORDS == 0:
                 self._tell_gathered()
                 RECORDS.value = count
@@ -354,7 +358,7 @@ class _Recovery:
         assert file is not None
         if file.head.state != DETACHED and not file.read_only:
             self.unmarked[file.path] = None if record.remove else head
-        file.close()
+        self.leaving = file
 
     async def _mark_detached(self) -> None:
         """The crash came between the log record of a detaching and the mark in the file, or its removal: the pages were whole by then."""
