@@ -135,17 +135,10 @@ class Claims:
             self.release_keys(0)
         tables = self._locks.trees
         for tree, own in self.writes.items():
-            table = tables.get(tree)
-            if table is None:
-                continue
-            if plain and len(table) == len(own):  # every write holds its key, so nobody else holds any
+            if plain and len(tables.get(tree, ())) == len(own) > 0:  # every write holds its key, so nobody else holds any
                 del tables[tree]
-                continue
-            for key in own:
-                if table.get(key) is self:
-                    del table[key]
-            if not table:
-                del tables[tree]
+            else:
+                self._locks.release(tree, own, self)
 
     def release_keys(self, down_to: int) -> None:
         tables = self._locks.trees

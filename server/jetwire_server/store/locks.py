@@ -6,6 +6,7 @@ readers, and adders (escrow).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from jetwire_server.store.interface import Tree
@@ -37,6 +38,17 @@ class KeyLocks:
         if table is None:
             table = self.trees[tree] = {}
         return table
+
+    def release(self, tree: Tree, keys: Iterable[bytes], owner: Owner) -> None:
+        """Lets go of those that the owner holds alone; others may have taken some over."""
+        table = self.trees.get(tree)
+        if table is None:
+            return
+        for key in keys:
+            if table.get(key) is owner:
+                del table[key]
+        if not table:
+            del self.trees[tree]
 
     def __len__(self) -> int:
         return sum(map(len, self.trees.values()))

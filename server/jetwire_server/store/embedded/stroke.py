@@ -145,16 +145,8 @@ class Stroke(Pending):
 
     def _let_go(self, committed: int) -> None:
         store = self.store
-        tables = store.key_locks.trees
         for tree, own in self.writes.items():
-            table = tables.get(tree)
-            if table is None:
-                continue
-            for key in own:
-                if table.get(key) is self:
-                    del table[key]
-            if not table:
-                del tables[tree]
+            store.key_locks.release(tree, own, self)
         store.schema_locks.release(self._schema, self, False, committed)
         store.timeline.usage.used -= self._weight
 
