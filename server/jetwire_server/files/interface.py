@@ -41,6 +41,10 @@ class File(Protocol):
         """fdatasync. After an error the data's fate is unknown: the caller must latch, never retry."""
         ...
 
+    def forget(self) -> None:
+        """A hint, once it is synced: it will hardly be read again, so what the system keeps of it in memory may go."""
+        ...
+
     def close(self) -> None: ...
 
 

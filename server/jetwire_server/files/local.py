@@ -118,6 +118,10 @@ class LocalFile:
             self._sync_failed = True
             raise jet_error(error, self._path) from error
 
+    def forget(self) -> None:
+        with suppress(OSError):
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def try_lock(self) -> bool:
         """Takes the advisory lock of this file, until it is closed; False if another open file has it."""
         try:

@@ -140,6 +140,9 @@ class MemoryFile:
             content.sync_failed = True
             raise
 
+    def forget(self) -> None:
+        """There is nothing but memory."""
+
     def close(self) -> None:
         self._open = False
 

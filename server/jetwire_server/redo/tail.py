@@ -204,6 +204,7 @@ class Tail:
         self._files.rename(self._names.prepared, self._names.current)
         self._files.sync_directory(self._names.directory)
         hit("redo.roll.done")
+        self._file.forget()  # only a recovery or a backup reads it; and the next file's zeros go where its pages were, which are warm
         self._file.close()
         self._file, self._header, self._tag = file, header, header.tag
         self._offset = self._parts_at = DATA_START

@@ -1,6 +1,8 @@
 """What only a real disk can show: links, short writes, full disks, rights, and the lock of a directory."""
 
+import ctypes
 import errno
+import mmap
 import os
 import resource
 import subprocess
@@ -190,3 +192,31 @@ def test_a_network_file_system_is_refused_by_name_with_advice() -> None:
     assert caught.value.code == Err.FileAccessDenied
     refuse_network_file_system("/mnt/share one/disk/db", MOUNTS)
     refuse_network_file_system("/anything", "")
+
+
+def resident_pages(path: str) -> int:
+    """How many pages of a file the system holds in memory."""
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), size) as view:
+        held = (ctypes.c_ubyte * (size // mmap.PAGESIZE))()
+        start = ctypes.c_char.from_buffer(view)
+        asked = ctypes.CDLL(None, use_errno=True).mincore(ctypes.c_void_p(ctypes.addressof(start)), ctypes.c_size_t(size), held)
+        del start
+    assert asked == 0
+    return sum(page & 1 for page in held)
+
+
+def test_what_is_forgotten_leaves_memory_and_nothing_else(files: LocalFiles) -> None:
+    file = files.open("f", create=True)
+    data = os.urandom(64 * mmap.PAGESIZE)
+    file.write(0, data)
+    file.sync()
+    path = f"{files.root}/f"
+    before = resident_pages(path)
+    file.forget()
+    if file_system(path, Path("/proc/self/mountinfo").read_text()) not in ("tmpfs", "ramfs"):
+        assert before == 64
+        assert resident_pages(path) == 0
+    assert file.read(0, len(data)) == data
+    file.close()
+    file.forget()  # a hint is no reason to fail
