@@ -93,7 +93,10 @@ def _integer(low: int, high: int) -> Callable[[Any], int]:
 
 def _float(value: Any) -> float:
     if type(value) is float or type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise JetError(Err.InvalidParameter, f"an integer of {int(value).bit_length()} bits does not fit the column's type") from None
     if type(value) is str and value in _SPECIAL_FLOATS:
         return _SPECIAL_FLOATS[value]
     raise Mismatch('expected a number, "NaN", "Infinity" or "-Infinity"')

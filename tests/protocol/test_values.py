@@ -88,6 +88,9 @@ def test_another_json_type_is_a_mismatch(coltyp: Coltyp, wire: Any) -> None:
         (Coltyp.UnsignedLong, -1, Err.InvalidParameter),
         (Coltyp.LongLong, "9223372036854775808", Err.InvalidParameter),
         (Coltyp.IEEESingle, 1e300, Err.InvalidParameter),
+        (Coltyp.IEEESingle, 10**400, Err.InvalidParameter),
+        (Coltyp.IEEEDouble, 10**400, Err.InvalidParameter),
+        (Coltyp.DateTime, -(10**400), Err.InvalidParameter),
         (Coltyp.Long, {"base64": "AQ=="}, Err.InvalidBufferSize),
     ],
 )
