@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from jetwire._sync.server import Server
-from jetwire._sync.session import Session
-from jetwire._sync.table import Table
+from jetwire._sync.session import Database, Session
+from jetwire._sync.table import Table, column_create, index_create
 from jetwire.errors import EngineError, JetwireError
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err
@@ -20,6 +20,8 @@ V = TypeVar("V")
 _TABLE = "data"
 _KEY_TYPES = {str: "Text", int: "LongLong", float: "IEEEDouble", datetime: "DateTime", UUID: "GUID", bytes: "Binary", bool: "Bit"}
 _VALUE_TYPES = _KEY_TYPES | {str: "LongText", bytes: "LongBinary"}
+_KEY_BYTES_MAX = 255  # of a Text or Binary column; what is longer would be cut, and two keys become one
+_INDEX_KEY_BYTES = 1000  # what the index may make of a key: 255 bytes of text at their worst
 
 
 class PersistentDict(MutableMapping[K, V], Generic[K, V]):
@@ -30,7 +32,7 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
             for name in settings.keys_between("a", "d"): ...
 
     Each change is a durable transaction; `with settings.transaction(): ...` makes many changes one. Text keys compare
-    as the engine compares them, without regard to case.
+    as the engine compares them, without regard to case. A key has at most 255 bytes: 127 characters of text.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
         for kind, types in ((key, _KEY_TYPES), (value, _VALUE_TYPES)):
             if kind not in types:
                 raise TypeError(f"{kind.__name__} is not one of {', '.join(t.__name__ for t in types)}")
+        self._key, self._value = key, value
         self._server = Server(url, **options)
         self._server.connection.open()
         try:
@@ -57,7 +60,8 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
         except EngineError as error:
             if error.code != Err.ObjectNotFound:
                 raise
-            return db.create_table(_TABLE, {"key": _KEY_TYPES[key], "value": _VALUE_TYPES[value]}, primary="key")
+            _create(db, key, value)
+            table = db.table(_TABLE)
         wanted = [_KEY_TYPES[key], _VALUE_TYPES[value]]
         if [table.coltyps.get("key"), table.coltyps.get("value")] != [_coltyp(name) for name in wanted]:
             raise JetwireError(f"{database} holds other types than {key.__name__} and {value.__name__}")
@@ -76,15 +80,22 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
         self.close()
 
     def __getitem__(self, key: K) -> V:
-        record = self._table.get(key)
+        record = self._table.get(key) if self._problem(key) is None else None
         if record is None:
             raise KeyError(key)
         return cast("V", record.get("value"))
 
     def __setitem__(self, key: K, value: V) -> None:
+        problem = self._problem(key)
+        if problem is not None:
+            raise problem
+        if value is not None and not _is_a(self._value, value):
+            raise TypeError(f"a value of this dictionary is {self._value.__name__}, not {type(value).__name__}")
         self._table.upsert({"key": key, "value": value})
 
     def __delitem__(self, key: K) -> None:
+        if self._problem(key) is not None:
+            raise KeyError(key)
         try:
             self._table.delete({"key": key})
         except EngineError as error:
@@ -93,7 +104,16 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
             raise
 
     def __contains__(self, key: object) -> bool:
-        return self._table.get(key) is not None
+        return self._problem(key) is None and self._table.get(key) is not None
+
+    def _problem(self, key: object) -> Exception | None:
+        """Why this can be no key here, if it cannot."""
+        if not _is_a(self._key, key):
+            return TypeError(f"a key of this dictionary is {self._key.__name__}, not {type(key).__name__}")
+        size = len(key.encode("utf-16-le", "surrogatepass")) if isinstance(key, str) else len(key) if isinstance(key, bytes) else 0
+        if size > _KEY_BYTES_MAX:
+            return ValueError(f"a key has at most {_KEY_BYTES_MAX} bytes (of text: {_KEY_BYTES_MAX // 2} characters), this one {size}")
+        return None
 
     def __iter__(self) -> Iterator[K]:
         return self.keys_between()
@@ -133,6 +153,24 @@ class _Values(ValuesView[V]):
 
     def __iter__(self) -> Iterator[V]:
         return (value for _, value in self._mapping.items_between())
+
+
+def _is_a(kind: type[Any], value: object) -> bool:
+    """Whether the engine takes and gives back a value as one of this type: no `True` among numbers, no text among bytes."""
+    return isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _create(db: Database, key: type[Any], value: type[Any]) -> None:
+    """The table: two keys that differ are two records, whatever the index would make of their last characters."""
+    columns = {"key": _KEY_TYPES[key], "value": _VALUE_TYPES[value]}
+    flags = ["IndexPrimary", "IndexDisallowNull", "IndexDisallowTruncation", "IndexKeyMost"]
+    spec = {
+        "name": _TABLE,
+        "columns": [column_create(name, kind) for name, kind in columns.items()],
+        "indexes": [{**index_create("primary", "key", flags), "keyMost": _INDEX_KEY_BYTES}],
+    }
+    connection, sesid = db.session.connection, db.session.id
+    connection.CloseTable(sesid, connection.CreateTableColumnIndex(sesid, db.id, spec)["tableid"])
 
 
 def _coltyp(name: str) -> int:

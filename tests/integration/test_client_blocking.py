@@ -82,3 +82,39 @@ def test_kinds_of_keys_and_values(shared_server: ServerProcess, database: str, k
         things[key] = value
         assert list(things.items()) == [(key, value)]
         assert key in things
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("k" * 126 + "1", "k" * 126 + "2"), ("e" * 127, "e" * 126 + "é"), ("日" * 126 + "本", "日" * 127), ("-" * 126 + "a", "'" * 126 + "a")],
+    ids=["last letter", "last accent", "last ideograph", "punctuation"],
+)
+def test_two_keys_are_two_entries_however_late_they_differ(shared_server: ServerProcess, database: str, keys: tuple[str, str]) -> None:
+    """An index keeps what fits into its keys, so the second would have become the value of the first."""
+    with jetwire.PersistentDict(database, str, int, url=shared_server.addresses["tcp"]) as things:
+        things.update(dict.fromkeys(keys, 0))
+        things[keys[1]] = 1
+        assert [things[key] for key in keys] == [0, 1]
+        assert len(things) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"), [(str, [5, None, b"a", "k" * 128]), (bytes, ["abcd", b"k" * 256]), (int, [True, "1", 1.5]), (float, [False, "NaN"])]
+)
+def test_a_dictionary_refuses_what_it_would_not_give_back(
+    shared_server: ServerProcess, database: str, kind: type[object], wrong: list[object]
+) -> None:
+    """A key that is cut, a NULL or a text that is taken for base64 would be found under another name, or make it unreadable."""
+    with jetwire.PersistentDict(database, kind, kind, url=shared_server.addresses["tcp"]) as things:
+        for key in wrong:
+            assert key not in things
+            with pytest.raises(KeyError):
+                things[key]
+            with pytest.raises(KeyError):
+                del things[key]
+            with pytest.raises((TypeError, ValueError), match="a key"):
+                things[key] = kind()
+        for value in wrong[:1]:
+            with pytest.raises(TypeError, match="a value of this dictionary is"):
+                things[kind()] = value
+        assert list(things.items()) == []
