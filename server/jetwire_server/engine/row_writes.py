@@ -32,10 +32,7 @@ def insert_values(txn: Writes, plan: TablePlan, values: Mapping[int, Any]) -> by
     if len(row) > limits.RECORD_BYTES_MAX:
         raise JetError(Err.RecordTooBig, f"{len(row)} bytes")
     full = {**plan.defaults, **values} if plan.defaults else values
-    maker = plan.rows.maker
-    assert maker is not None
-    get = full.get
-    bookmark = maker.key([get(c) for c in plan.rows.columns])
+    bookmark = plan.rows.key_in(full)
     insert_row(txn, plan.rows, bookmark, row)
     for index in plan.secondary:
         add_entries(txn, index, normalized_keys(index, full), bookmark)
@@ -61,9 +58,9 @@ def replace_values(txn: Writes, plan: TablePlan, bookmark: bytes, base: bytes, n
     pending = [index for index in plan.secondary if now != base or not index.reads.isdisjoint(changes)]
     entries = []
     if key_changes or pending:
-        decode, maker = plan.codec.decode, plan.rows.maker
+        decode = plan.codec.decode
         after = decode(row)
-        if key_changes and maker is not None and maker.key([after.get(c) for c in plan.rows.columns]) != bookmark:
+        if key_changes and plan.rows.maker is not None and plan.rows.key_in(after) != bookmark:
             raise JetError(Err.RecordPrimaryChanged)
         before = decode(now) if pending else {}
         entries = [(index, normalized_keys(index, before), normalized_keys(index, after)) for index in pending]

@@ -73,20 +73,16 @@ class Put:
         session, plan = cursor.session, cursor.plan
         if not cursor.ordinary or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
             return False
-        instance = session.instance
         try:
-            stroke = instance.store.stroke()
+            stroke = session.instance.store.stroke()
             if stroke is None or not self._write(stroke, plan):
                 return False
             if not stroke.commit(plan.rows.tree, self._committed, lazy=self._lazy):
                 return False
         except JetError:
             return False  # the general road will find it too, and tell
-        session.writes += 1
         session.warning = 0
-        session.began = instance.count_transaction()
-        session.waits(self)
-        session.count_reads(stroke.looked_at, stroke.from_pages)
+        session.stroke_begins(stroke, self)
         return True
 
     def _write(self, stroke: Stroke, plan: TablePlan) -> bool:
@@ -119,9 +115,6 @@ class Put:
             self.told(JetError(refusal))
 
     def _committed(self, answer: Commit | JetError) -> None:
-        session = self._cursor.session
-        if isinstance(answer, Commit):
-            session.committed(answer)
-        session.waits(None)
+        self._cursor.session.stroke_ends(answer)
         if not self._stopped:
             self.told(answer)

@@ -255,7 +255,7 @@ class TempCursor(Cursor):
             values: Mapping[int, Any] = {c: buffer.get(c, {}) for c in rows.columns}
             if self.plan.has_long:
                 values = await resolved(txn, self.table, rows, values)
-            key = rows.maker.key([values[c] for c in rows.columns])
+            key = rows.key_in(values)
             original = buffer.prep in MOVES and key == buffer.bookmark  # which makes room for its copy
             if not original and await txn.get(rows.tree, key) is not None:  # what was spilled, too
                 if self.tt & T.TTErrorOnDuplicateInsertion:

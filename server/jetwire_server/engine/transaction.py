@@ -26,7 +26,7 @@ from jetwire_protocol.data.flags import BeginTransactionGrbit, CommitTransaction
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.lasting import LastingUpdates
-from jetwire_server.store.interface import Commit, Savepoint, Transaction, Tree, UnpublishedTree
+from jetwire_server.store.interface import Commit, Savepoint, Stroke, Transaction, Tree, UnpublishedTree
 
 if TYPE_CHECKING:
     from jetwire_server.engine.cursor import Cursor
@@ -316,9 +316,17 @@ class TransactionLevels:
             stats.log_bytes += commit.bytes
             stats.rows_written += commit.rows
 
-    def waits(self, waiter: Waiter | None) -> None:
-        """Who is to be told if the service is stopped while a commit is on its way."""
+    def stroke_begins(self, stroke: Stroke, waiter: Waiter) -> None:
+        """A call's writes are on their way to the log; `waiter` is to be told if the service is stopped meanwhile."""
+        self.writes += 1
+        self.began = self.instance.count_transaction()
         self._waiter = waiter
+        self.count_reads(stroke.looked_at, stroke.from_pages)
+
+    def stroke_ends(self, answer: Commit | JetError) -> None:
+        self._waiter = None
+        if not isinstance(answer, JetError):
+            self.committed(answer)
 
     def count_reads(self, rows: int, from_pages: int) -> None:
         self._stats.rows_referenced += rows

@@ -66,14 +66,12 @@ class Updates(Setting):
         if len(row) > limits.RECORD_BYTES_MAX:
             values, row = await self._fitted(txn, buffer, values)
         full: Mapping[int, Any] = {**plan.defaults, **values} if plan.defaults else values
-        maker = plan.rows.maker
-        if maker is None:
+        if plan.rows.maker is None:
             bookmark = await self._next_sequence()
         else:
             if plan.has_long:
                 full = await resolved(txn, self.table, plan.rows, full)
-            get = full.get
-            bookmark = maker.key([get(c) for c in plan.rows.columns])
+            bookmark = plan.rows.key_in(full)
         insert_row(txn, plan.rows, bookmark, row)
         for index in plan.secondary:
             keys = normalized_keys(index, full) if not plan.has_long else await keys_in(txn, self.table, index, full, True)
@@ -116,11 +114,9 @@ class Updates(Setting):
         if len(row) > limits.RECORD_BYTES_MAX:
             values, row = await self._fitted(txn, buffer, values)
         after: Mapping[int, Any] = {**plan.defaults, **values}
-        maker = plan.rows.maker
-        if maker is not None and not plan.rows.reads.isdisjoint(changes):
-            resolved_after = await resolved(txn, self.table, plan.rows, after)
-            if maker.key([resolved_after.get(c) for c in plan.rows.columns]) != bookmark:
-                raise JetError(Err.RecordPrimaryChanged)
+        key_changes = plan.rows.maker is not None and not plan.rows.reads.isdisjoint(changes)
+        if key_changes and plan.rows.key_in(await resolved(txn, self.table, plan.rows, after)) != bookmark:
+            raise JetError(Err.RecordPrimaryChanged)
         txn.put(plan.rows.tree, bookmark, row)
         for index, old in pending:
             change_entries(txn, index, old, await keys_in(txn, self.table, index, after, True), bookmark)

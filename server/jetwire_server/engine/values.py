@@ -6,6 +6,7 @@ Values are plain Python everywhere (see `rows`). Bytes are accepted for a column
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -137,7 +138,7 @@ class IndexPlan:
     - others: normalized key and bookmark -> the key's length in two bytes, so that it can be told where the key ends
     """
 
-    __slots__ = ("columns", "conditions", "index", "kind", "maker", "most", "name", "reads", "tree", "whole")
+    __slots__ = ("columns", "conditions", "index", "key_in", "kind", "maker", "most", "name", "reads", "tree", "whole")
 
     def __init__(self, table: Table, index: Index | None) -> None:
         self.index = index
@@ -147,6 +148,7 @@ class IndexPlan:
         self.maker = KeyMaker(key_spec(table, index)) if index else None
         self.columns = tuple(s.column for s in index.segments) if index else ()
         self.conditions = tuple(c.column for c in index.conditions) if index else ()
+        self.key_in = _row_keys(self.maker, self.columns)
         self.reads = frozenset(self.columns + self.conditions)  # a change of none of these leaves its entries alone
         self.most = self.maker.key_most if self.maker else 4
         self.whole = len(self.columns) if self.maker and _as_searched(self.maker) else 0
@@ -163,6 +165,19 @@ class IndexPlan:
     def entry(self, key: bytes, bookmark: bytes) -> tuple[bytes, bytes]:
         """The entry of a normalized key, as the store has it."""
         return (key + bookmark, len(key).to_bytes(2, "big")) if self.kind == MANY else (key, bookmark)
+
+
+def _row_keys(maker: KeyMaker | None, columns: tuple[int, ...]) -> Callable[[Mapping[int, Any]], bytes]:
+    """What makes the one key of a row's values in an index (which a table without one is never asked for)."""
+    if maker is not None and maker.key_of_one is not None:
+        key_of_one, (column,) = maker.key_of_one, columns
+        return lambda values: key_of_one(values.get(column))
+
+    def key_in(values: Mapping[int, Any]) -> bytes:
+        assert maker is not None
+        return maker.key([values.get(column) for column in columns])
+
+    return key_in
 
 
 def _as_searched(maker: KeyMaker) -> bool:

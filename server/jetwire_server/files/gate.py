@@ -81,7 +81,8 @@ class Gate:
         self._changed = threading.Condition(self._lock)
         self._sleepers: set[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = set()
         self._holders: set[Permit] = set()
-        self._latched: str | None = None
+        self.latched: str | None = None
+        """Why the gate was latched, or None. To be read; `latch` sets it."""
         self._phase = _Phase.OPEN
         self._turn = 0  # which freeze: a late riser must not take the next one for its own
         self._until = 0.0  # while draining the end of patience, while frozen the deadline
@@ -133,9 +134,9 @@ class Gate:
         After a failed write or sync; and for an instance that ends while frozen, so that it writes nothing on its way out.
         """
         with self._lock:
-            if self._latched is not None:
+            if self.latched is not None:
                 return
-            self._latched = reason
+            self.latched = reason
             LATCHES.value += 1
             self._wake()
         for call in self._told_of_latch:
@@ -144,11 +145,6 @@ class Gate:
     def when_latched(self, call: Callable[[], None]) -> None:
         """Calls once it is latched, in whatever thread that happens; it must not wait."""
         self._told_of_latch.append(call)
-
-    @property
-    def latched(self) -> str | None:
-        """Why the gate was latched, or None."""
-        return self._latched
 
     # -- who freezes ------------------------------------------------------------------------------------------
     async def freeze(self, deadline: float, *, drain_until: float) -> None:
@@ -246,8 +242,8 @@ class Gate:
 
     # -- under the lock ---------------------------------------------------------------------------------------
     def _refuse_latched(self) -> None:
-        if self._latched is not None:
-            raise JetError(Err.InstanceUnavailable, self._latched)
+        if self.latched is not None:
+            raise JetError(Err.InstanceUnavailable, self.latched)
 
     def _admit(self, permit: Permit) -> bool:
         self._refuse_latched()

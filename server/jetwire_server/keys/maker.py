@@ -14,7 +14,7 @@ from jetwire_server.keys.binary import chunked, raw
 from jetwire_server.keys.decode import decode
 from jetwire_server.keys.sortkey import sort_keys, utf16_units
 from jetwire_server.keys.spec import KeySpec, SegmentSpec, Value
-from jetwire_server.keys.text import code_page_segment, unicode_segment
+from jetwire_server.keys.text import code_page_key, code_page_segment, unicode_segment
 from jetwire_server.limits import KEY_BYTES_DEFAULT
 
 # From a value and the room left in the key: its segment, and whether lack of room cut it.
@@ -44,6 +44,7 @@ class KeyMaker:
         self.first_number = self._first_number()
         self.varying = self._varying_segments()
         self._plain = not any(s.tagged or s.multi_valued for s in spec.segments) and spec.tuples is None and not spec.conditions_null
+        self.key_of_one: Callable[[Any], bytes] | None = None  # of an index of one plain column, the key of its value
         self.key: Callable[[Sequence[Any]], bytes] = self._compile_key()
 
     # -- compiling
@@ -107,6 +108,8 @@ class KeyMaker:
         if not self.no_nulls:
             return fast
 
+        self.key_of_one = None  # a NULL is to be refused first
+
         def without_nulls(values: Sequence[Any]) -> bytes:
             if None in values:
                 raise JetError(Err.NullKeyDisallowed)
@@ -122,7 +125,10 @@ class KeyMaker:
         if len(alone) == 1:
             only = alone[0]
             cuts_itself = segments[0].coltyp not in fixed.BODY_SIZE and not self.disallow_truncation
-            return (lambda values: only(values[0])) if fits or cuts_itself else self._checked_key
+            if not (fits or cuts_itself):
+                return self._checked_key
+            self.key_of_one = only
+            return lambda values: only(values[0])
         if fits and len(alone) == 2:
             left, right = alone
             return lambda values: left(values[0]) + right(values[1])
@@ -140,6 +146,8 @@ class KeyMaker:
         if segment.coltyp in fixed.BODY_SIZE:
             return fixed.encoder(segment.coltyp, segment.descending, self.null(segment), self.dot_net_guid)
         room = self.key_most
+        if segment.text and not segment.unicode and not segment.descending:
+            return code_page_key(self.null(segment), room, self.part_most)
         return lambda value: encode(value, room)[0]
 
     def _first_number(self) -> fixed.Encode | None:

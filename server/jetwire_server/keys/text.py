@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Callable
 from typing import Final
 
-from jetwire_server.keys.fixed import PREFIX_DATA
+from jetwire_server.keys.fixed import PREFIX_DATA, PREFIX_EMPTY
 from jetwire_server.keys.sortkey import SortKeys, utf16_units
 from jetwire_server.limits import KEY_BYTES_DEFAULT
 
@@ -45,6 +45,21 @@ def code_page_segment(part_most: int) -> TextSegment:
         return b"\x7f%b%c" % (data[: most - 1].upper(), data[most - 1] - 0x20 & 0xFF), room < part_most
 
     return segment
+
+
+def code_page_key(null: bytes, room: int, part_most: int) -> Callable[[str | None], bytes]:
+    """Whole keys of one ascending column of one-byte text."""
+    segment = code_page_segment(part_most)
+    most = min(room, part_most) - 1
+
+    def key(value: str | None) -> bytes:
+        if value is None:
+            return null
+        if value.isascii() and 0 < len(value) < most and "\x00" not in value:  # nearly always, so in one step
+            return b"\x7f%b\x00" % value.upper().encode()
+        return segment(value, room)[0] if value else PREFIX_EMPTY
+
+    return key
 
 
 def unicode_segment(sort_keys: SortKeys, key_most: int, part_most: int) -> TextSegment:

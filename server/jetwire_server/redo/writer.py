@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.gate import Gate
@@ -43,6 +44,7 @@ from jetwire_server.redo.tail import Placed, Tail
 BATCH_RECORDS = Histogram("jetwire_log_batch_records", "Records a batch of the log writer.", (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024))
 BATCH_SECONDS = Histogram("jetwire_log_batch_seconds", "How long the log writer took for a batch, its sync included.")
 
+T = TypeVar("T")
 Report = Callable[[Placed | JetError], None]
 
 # What is in the queue besides records: requests with a kind no record has.
@@ -343,10 +345,10 @@ class LogWriter:
             self._lazy_since = None
 
 
-def resolver(future: asyncio.Future[Placed]) -> Report:
+def resolver(future: asyncio.Future[T]) -> Callable[[T | JetError], None]:
     """A report that resolves a future, which may have been cancelled meanwhile."""
 
-    def report(result: Placed | JetError) -> None:
+    def report(result: T | JetError) -> None:
         if future.done():
             return
         if isinstance(result, JetError):

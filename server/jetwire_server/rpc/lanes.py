@@ -6,27 +6,25 @@ one look into an empty dictionary.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
+from msgspec import Struct
 
-class Turn:
+
+class Turn(Struct, eq=False):
     """A call's place in the lanes of the sessions it names."""
 
-    __slots__ = ("_ahead", "_run", "counts", "sessions")
-
-    def __init__(self, sessions: Sequence[int], run: Callable[[], None], *, counts: bool = True) -> None:
-        self.sessions = sessions  # each once
-        self.counts = counts  # against the connection's calls in flight
-        self._run = run
-        self._ahead = 0
+    sessions: Sequence[int]  # each once
+    run: Callable[[], None]
+    counts: bool = True  # against the connection's calls in flight
+    ahead: int = 0  # lanes in which another is before it
 
 
 class Lanes:
     """The calls of one connection that wait or are waited for, by session."""
 
     def __init__(self) -> None:
-        self._lanes: dict[int, deque[Turn]] = {}
+        self._lanes: dict[int, list[Turn]] = {}  # short ones: a connection has few calls in flight
 
     def free(self, sessions: Sequence[int]) -> bool:
         """Whether a call that names these sessions may run at once."""
@@ -39,9 +37,9 @@ class Lanes:
         for session in turn.sessions:
             lane = lanes.get(session)
             if lane is None:
-                lanes[session] = deque((turn,))
+                lanes[session] = [turn]
             else:
-                turn._ahead += 1
+                turn.ahead += 1
                 lane.append(turn)
 
     def leave(self, turn: Turn) -> None:
@@ -50,15 +48,15 @@ class Lanes:
         for session in turn.sessions:
             lane = self._lanes[session]
             assert lane[0] is turn, "a call left before its turn"
-            lane.popleft()
-            if not lane:
+            if len(lane) == 1:
                 del self._lanes[session]
             else:
-                lane[0]._ahead -= 1
-                if lane[0]._ahead == 0:
+                del lane[0]
+                lane[0].ahead -= 1
+                if lane[0].ahead == 0:
                     ready.append(lane[0])
         for next_turn in ready:
-            next_turn._run()
+            next_turn.run()
 
     def clear(self) -> None:
         """Forgets everything that waits; nothing of it runs any more."""

@@ -12,6 +12,8 @@ SESSIONS = Gauge("jetwire_sessions", "Sessions")
 TRANSACTIONS = Gauge("jetwire_transactions", "Sessions within a transaction")
 CURSORS = Gauge("jetwire_cursors", "Open cursors, those of temporary tables among them")
 LOCKS = Gauge("jetwire_locks", "Keys locked by transactions")
+VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
+UNSAVED_BYTES = Gauge("jetwire_unsaved_bytes", "Published changes that are not in the pages yet.")
 CALLBACKS = Gauge("jetwire_callbacks", "Callbacks registered on tables")
 
 
@@ -25,4 +27,6 @@ def measure(engine: Engine | None) -> None:
     TRANSACTIONS.value = sum(session.level > 0 for session in sessions)
     CURSORS.value = sum(len(session.cursors) for session in sessions)
     LOCKS.value = sum(instance.store.locks_held() for instance in running)
+    VERSION_BYTES.value = sum(instance.store.version_bytes() for instance in running)
+    UNSAVED_BYTES.value = sum(instance.store.unsaved_bytes() for instance in running)
     CALLBACKS.value = sum(len(database.callbacks) for instance in running for database in instance.databases.values())

@@ -214,17 +214,15 @@ class Peer:
     def ended(self, writing: straight.Writing, answer: bytes | None) -> None:
         if self.closed:
             return
-        self._forget(writing)
-        self._send_late(answer)
+        self._writing.discard(writing)
+        if self._written is not None and not self._writing:
+            self._written.set()
+        if answer is not None:
+            self.send(answer)
         self.lanes.leave(writing.turn)
 
     def refused(self, call_id: int, error: JetError) -> bytes | None:
         return self._error(Call("2.0", "", call_id), error)
-
-    def _forget(self, writing: straight.Writing) -> None:
-        self._writing.discard(writing)
-        if self._written is not None and not self._writing:
-            self._written.set()
 
     # -- answers out --------------------------------------------------------------------------------------------
     def _answer(self, call: Call, result: Any) -> bytes | None:

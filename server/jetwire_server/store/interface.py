@@ -333,6 +333,14 @@ class Store(Protocol):
         """What a file of the instance is, attached or not. `FileNotFound`."""
         ...
 
+    def version_bytes(self) -> int:
+        """Held above the pages: recent versions, and those kept for old snapshots."""
+        ...
+
+    def unsaved_bytes(self) -> int:
+        """Of published changes that are not in the pages yet."""
+        ...
+
     def locks_held(self) -> int:
         """How many keys are locked now."""
         ...

@@ -242,6 +242,12 @@ class MemoryStore:
             raise JetError(Err.FileNotFound, path)
         return FileFacts(0, 0, "database", b"")
 
+    def version_bytes(self) -> int:
+        return self.timeline.bytes
+
+    def unsaved_bytes(self) -> int:
+        return 0
+
     def locks_held(self) -> int:
         return len(self.key_locks)
 

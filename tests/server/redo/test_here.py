@@ -37,6 +37,8 @@ class Watched(MemoryFiles):
         self.sync_seconds = 0.0
         self.changes = 0
         self._held: dict[str, threading.Event] = {}
+        self.waits = threading.Event()
+        """Somebody waits for what is held."""
         super().__init__(step=self._note)
 
     def hold(self, path: str) -> threading.Event:
@@ -46,6 +48,7 @@ class Watched(MemoryFiles):
     def _note(self, what: str, path: str) -> None:
         self.changes += 1
         if what == "sync" and path in self._held:
+            self.waits.set()
             self._held[path].wait(10)
             return
         if what == "sync":
@@ -137,6 +140,7 @@ async def test_while_the_next_file_is_made_commits_go_on_here() -> None:
     goes_on = files.hold(NAMES.prepared)
     await one(log, bytes(40_000))
     await one(log)  # by the writer, which then begins the next file, and is held there
+    await asyncio.to_thread(files.waits.wait, 10)
     files.here.clear()
     for _ in range(3):
         await asyncio.wait_for(one(log), 5)
@@ -153,6 +157,7 @@ async def test_the_next_file_is_not_made_while_frozen() -> None:
     goes_on = files.hold(NAMES.prepared)
     await one(log, bytes(40_000))
     await one(log)
+    await asyncio.to_thread(files.waits.wait, 10)
     freezing = asyncio.create_task(gate.freeze(gate._clock.boot() + 10, drain_until=gate._clock.boot() + 5))
     await asyncio.sleep(0.05)
     assert not freezing.done(), "a piece of it is being written"

@@ -56,13 +56,13 @@ async def test_nobody_sees_a_part(tmp_path: Path) -> None:
 async def test_the_control_sees_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the number told before the last slice, readers would see parts."""
     store, tree = await opened(tmp_path)
-    reach = store.reach_adopted
+    publish = store.timeline.publish
 
-    def too_early(published: object) -> None:
+    def too_early(*slice_of_it: Any) -> list[bytes]:
         store.published = store.next_number - 1
-        reach(published)  # type: ignore[arg-type]
+        return publish(*slice_of_it)
 
-    monkeypatch.setattr(store, "reach_adopted", too_early)
+    monkeypatch.setattr(store.timeline, "publish", too_early)
     seen = await seen_meanwhile(store, tree, asyncio.create_task(large(store, tree, b"1")))
     assert any(0 < count < ROWS for count, _, _ in seen)
     store.gate.latch("seen enough")

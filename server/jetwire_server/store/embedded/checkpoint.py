@@ -21,9 +21,11 @@ from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from jetwire_server import limits
 from jetwire_server.files.gate import Gate
-from jetwire_server.metrics import Counter, Gauge, Histogram
+from jetwire_server.metrics import Counter, Histogram
 from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded.contents import CONDEMNED, OPEN, Group, Head
 from jetwire_server.store.embedded.generations import Generations
@@ -53,7 +55,6 @@ MAKE_WAY = 3.0  # so many times as long as a chunk took, its rows' sealing inclu
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
 ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
 CHUNKS_TURNED_BACK = Counter("jetwire_checkpoint_chunks_turned_back_total", "Checkpoint chunks given up for a freeze.")
-UNSAVED_BYTES = Gauge("jetwire_unsaved_bytes", "Published changes that are not in the pages yet.")
 
 
 class Placed(Protocol):
@@ -63,29 +64,15 @@ class Placed(Protocol):
     def position(self) -> Position: ...
 
 
-NOTHING: tuple[Tree, ...] = ()
-
-
-class Published:
+class Published(msgspec.Struct, eq=False):
     """What a checkpoint must know of one published log record."""
 
-    __slots__ = ("adopted", "dropped", "number", "place", "weight", "writes")
-
-    def __init__(
-        self,
-        number: int,
-        place: Placed,
-        writes: dict[Tree, dict[bytes, Entry]],
-        adopted: Sequence[Tree] = NOTHING,
-        dropped: Sequence[Tree] = NOTHING,
-        weight: int = 0,
-    ) -> None:
-        self.number = number
-        self.place = place
-        self.writes = writes
-        self.adopted = adopted
-        self.dropped = dropped
-        self.weight = weight
+    number: int
+    place: Placed
+    writes: dict[Tree, dict[bytes, Entry]]
+    adopted: Sequence[Tree] = ()
+    dropped: Sequence[Tree] = ()
+    weight: int = 0
 
 
 @dataclass(slots=True)
@@ -133,7 +120,7 @@ class Checkpoint:
         self._gate = gate
         self._thread = ThreadPoolExecutor(1, "pages")
         self._unsaved: deque[Published] = deque()
-        self._unsaved_bytes = 0
+        self.unsaved_bytes = 0  # published changes that are not in the pages yet
         self._uncollected = 0  # bytes of versions since the collector looked at the youngest objects
         self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
         self._retained: dict[Tree, dict[bytes, None]] = {}  # older versions are kept for old snapshots
@@ -150,8 +137,7 @@ class Checkpoint:
     # -- publishing -------------------------------------------------------------------------------------------
     def note(self, published: Published) -> None:
         self._unsaved.append(published)
-        self._unsaved_bytes += published.weight
-        UNSAVED_BYTES.value = self._unsaved_bytes
+        self.unsaved_bytes += published.weight
         self._uncollected += published.weight
         if self._uncollected > COLLECT_BYTES:
             # The collector counts what is made less what goes. Where versions come and go at one pace it waits until all of
@@ -159,10 +145,10 @@ class Checkpoint:
             self._uncollected = 0
             gc.collect(0)
         usage = self._owner.timeline.usage
-        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self._unsaved_bytes > usage.bulk // 3:
+        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk // 3:
             self._hurried = HURRIED_ROUNDS
             self.start()
-        elif self._unsaved_bytes > usage.due:
+        elif self.unsaved_bytes > usage.due:
             self.start()
 
     @property
@@ -179,7 +165,7 @@ class Checkpoint:
     def crowded(self, rows: int) -> bool:
         """Whether a commit of so many rows should wait for relief: those of bulk loads sooner than others."""
         timeline = self._owner.timeline
-        return timeline.bytes > timeline.usage.slow or (rows >= BULK_ROWS and self._unsaved_bytes > timeline.usage.bulk)
+        return timeline.bytes > timeline.usage.slow or (rows >= BULK_ROWS and self.unsaved_bytes > timeline.usage.bulk)
 
     async def relief(self, rows: int = 0) -> None:
         """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
@@ -259,18 +245,17 @@ class Checkpoint:
             if keys >= ROUND_KEYS:
                 break
         number, position = taken[-1].number, taken[-1].place.position
-        before = self._unsaved_bytes
+        before = self.unsaved_bytes
         await owner.make_durable()
         touched = self._touched(taken)
         parts = self._parts(taken, touched, number, position)
         await self.on_thread(partial(self._write, parts, number))
         for published in taken:
             self._unsaved.popleft()
-            self._unsaved_bytes -= published.weight
+            self.unsaved_bytes -= published.weight
             for tree in published.dropped:
                 self.condemn(tree)
-        UNSAVED_BYTES.value = self._unsaved_bytes
-        self._losing_ground = self._unsaved_bytes > before
+        self._losing_ground = self.unsaved_bytes > before
         self._hurried = max(0, self._hurried - 1)
         room = len(owner.generations.alive) < limits.GENERATIONS_MAX
         if self._untrimmed or not room:
@@ -342,7 +327,7 @@ class Checkpoint:
     @property
     def _in_a_hurry(self) -> bool:
         """Memory is short, or will be."""
-        return self._losing_ground or self._hurried > 0 or self._unsaved_bytes > 2 * self._owner.timeline.usage.due
+        return self._losing_ground or self._hurried > 0 or self.unsaved_bytes > 2 * self._owner.timeline.usage.due
 
     def _make_way(self, took_seconds: float) -> None:
         """Leaves disk and interpreter to others for a while if somebody commits, unless memory is what is short."""

@@ -23,7 +23,7 @@ from jetwire_server.redo.records import Kind
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, Head
-from jetwire_server.store.embedded.journal import Pending
+from jetwire_server.store.embedded.journal import Awaited
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
 
@@ -39,7 +39,7 @@ class CheckpointFile(msgspec.Struct, array_like=True):
     number: int = 0
 
 
-class _Coming(Pending):
+class _Coming(Awaited):
     """A database comes, in log order: no round of the checkpoint before this record knows of it."""
 
     __slots__ = ("file", "marking", "slot")
@@ -63,7 +63,7 @@ class _Coming(Pending):
         super().fail(error)
 
 
-class _Going(Pending):
+class _Going(Awaited):
     """A database goes, in log order: no round of the checkpoint behind this record takes it for attached."""
 
     __slots__ = ("closing", "remove", "slot")

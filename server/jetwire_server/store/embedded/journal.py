@@ -11,7 +11,7 @@ from jetwire_server.redo.checkpoint import Checkpoint
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Record
 from jetwire_server.redo.tail import Placed
-from jetwire_server.redo.writer import Report
+from jetwire_server.redo.writer import Report, resolver
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.interface import Commit, Tree
@@ -49,37 +49,33 @@ class Journal(Protocol):
 class Pending:
     """A record between the hand-over to the log and its publishing; the log reports to it, in its own order.
 
-    Whoever waits for it may be cancelled; it goes on.
+    `told` hears what becomes of it. Whoever waits for it may be cancelled; it goes on.
     """
 
-    __slots__ = ("bytes", "done", "number", "store", "time", "written")
+    __slots__ = ("bytes", "number", "store", "time", "told", "written")
 
-    def __init__(self, store: EmbeddedStore, number: int, time: float) -> None:
+    def __init__(self, store: EmbeddedStore, number: int, time: float, told: Told) -> None:
         self.store = store
         self.number = number
         self.time = time
+        self.told = told
         self.written = 0  # rows
         self.bytes = 0  # of the record
-        self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
 
     def __call__(self, placed: Placed | JetError) -> None:
+        """The log's answer. It waits its turn behind a large commit that is being published."""
         publishing = self.store.publishing
         if publishing.busy:
             publishing.wait(self, placed)
-        else:
-            self.take(placed)
-
-    def take(self, placed: Placed | JetError) -> None:
-        """The log's answer, and all before it is published."""
-        if isinstance(placed, JetError):
+        elif isinstance(placed, JetError):
             self.fail(placed)
-            return
-        try:
-            self.publish(placed)
-        except BaseException as error:
-            self.broken(error)
-            raise
-        self.visible(placed)
+        else:
+            try:
+                self.publish(placed)
+            except BaseException as error:
+                self.broken(error)
+                raise
+            self.visible(placed)
 
     def broken(self, error: BaseException) -> None:
         """What is logged must be visible: an instance that cannot do that must not go on."""
@@ -87,12 +83,7 @@ class Pending:
         self.fail(JetError(Err.InstanceUnavailable, str(error)))
 
     def visible(self, placed: Placed) -> None:
-        self.tell(_make_commit(Commit, (self.number, placed.position, self.time, self.written, self.bytes)))
-
-    def tell(self, commit: Commit) -> None:
-        """To whoever waits."""
-        if not self.done.done():
-            self.done.set_result(commit)
+        self.told(_make_commit(Commit, (self.number, placed.position, self.time, self.written, self.bytes)))
 
     def publish(self, placed: Placed) -> None:
         """What the record says becomes visible."""
@@ -101,27 +92,35 @@ class Pending:
 
     def fail(self, error: JetError) -> None:
         """The log could not promise the record: what became of it is known after the next start."""
-        if not self.done.done():
-            self.done.set_exception(error)
-            self.done.exception()  # its waiter may have been cancelled: then nobody asks
+        self.told(error)
+
+
+class Awaited(Pending):
+    """One that a coroutine waits for."""
+
+    __slots__ = ("done",)
+
+    def __init__(self, store: EmbeddedStore, number: int, time: float) -> None:
+        self.done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
+        super().__init__(store, number, time, resolver(self.done))
 
 
 class PendingCommit(Pending):
     """A transaction's commit."""
 
-    __slots__ = ("told", "transaction")
+    __slots__ = ("transaction",)
 
     def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction, told: Told) -> None:
-        self.store, self.number, self.time, self.bytes = store, number, time, 0  # `told` stands where others have a future
+        super().__init__(store, number, time, told)
         self.transaction = transaction
-        self.told = told
         self.written = sum(map(len, transaction.writes.values()))
 
-    def take(self, placed: Placed | JetError) -> None:
-        if self.written > LARGE_ROWS and not isinstance(placed, JetError):
-            self.store.publishing.begin(self, placed)
+    def __call__(self, placed: Placed | JetError) -> None:
+        publishing = self.store.publishing
+        if self.written > LARGE_ROWS and not publishing.busy and not isinstance(placed, JetError):
+            publishing.begin(self, placed)
         else:
-            super().take(placed)
+            super().__call__(placed)
 
     def published(self, placed: Placed) -> Published:
         transaction = self.transaction
@@ -133,15 +132,12 @@ class PendingCommit(Pending):
         self.store.publish(self.published(placed))
         self.transaction.release(self.number)
 
-    def tell(self, commit: Commit) -> None:
-        self.told(commit)
-
     def fail(self, error: JetError) -> None:
         self.transaction.release(0)
         self.told(error)
 
 
-class PendingChunk(Pending):
+class PendingChunk(Awaited):
     """Rows of a tree that nobody knows yet: they go to the pages at once."""
 
     __slots__ = ("rows", "tree", "writing")

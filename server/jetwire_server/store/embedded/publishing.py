@@ -65,7 +65,8 @@ class Publishing:
     def _slices(self, pending: PendingCommit, placed: Placed) -> Iterator[int]:
         store, timeline = self._store, self._store.timeline
         published = pending.published(placed)
-        store.reach_adopted(published)
+        if published.adopted:
+            store.reach_adopted()
         for tree, own in published.writes.items():
             entries = iter(own.items())
             while some := dict(islice(entries, SLICE_ROWS)):
@@ -81,7 +82,7 @@ class Publishing:
         while self._behind and not self.busy:
             pending, placed = self._behind.popleft()
             try:
-                pending.take(placed)
+                pending(placed)
             except Exception as error:  # it has been told; who comes behind it must be told too
                 asyncio.get_running_loop().call_exception_handler({"message": "a commit could not be published", "exception": error})
         if not self.busy:

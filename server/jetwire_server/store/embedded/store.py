@@ -18,8 +18,8 @@ from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import Files
-from jetwire_server.metrics import Gauge
 from jetwire_server.redo.records import Kind, encode_commit
+from jetwire_server.redo.writer import resolver
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
@@ -39,8 +39,6 @@ from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import StoreTransaction
 from jetwire_server.store.watchers import Watchers
-
-VERSION_BYTES = Gauge("jetwire_version_bytes", "Versions above the pages: recent, or kept for old snapshots.")
 
 
 class EmbeddedStore:
@@ -145,6 +143,12 @@ class EmbeddedStore:
 
     def file_facts(self, path: str) -> FileFacts:
         return facts_of(self.attached.page_files, path)
+
+    def version_bytes(self) -> int:
+        return self.timeline.bytes
+
+    def unsaved_bytes(self) -> int:
+        return self.checkpointer.unsaved_bytes
 
     def locks_held(self) -> int:
         return len(self.key_locks)
@@ -303,7 +307,8 @@ class EmbeddedStore:
     def publish(self, published: Published) -> None:
         """A commit becomes visible, whole. Also recovery's way."""
         timeline, number = self.timeline, published.number
-        self.reach_adopted(published)
+        if published.adopted:
+            self.reach_adopted()
         pages = self.generations.alive[-1]
         before = timeline.bytes
         for tree, own in published.writes.items():
@@ -311,9 +316,9 @@ class EmbeddedStore:
         published.weight = timeline.bytes - before
         self.show(published)
 
-    def reach_adopted(self, published: Published) -> None:
-        if published.adopted:
-            self.generations.advance(self.current.base, self.files)  # their rows are in newer pages than the timeline's base
+    def reach_adopted(self) -> None:
+        """The rows of trees that a commit adopts are in newer pages than the timeline's base."""
+        self.generations.advance(self.current.base, self.files)
 
     def show(self, published: Published) -> None:
         """The rows are on the timeline: from here on everybody who begins sees them."""
@@ -323,7 +328,6 @@ class EmbeddedStore:
             self.watchers.tell(published.writes)
             self.watchers.remove([*published.dropped, *published.adopted])
         self.published = published.number
-        VERSION_BYTES.value = self.timeline.bytes
         self.checkpointer.note(published)
 
     async def flush(self) -> Commit:
@@ -414,17 +418,3 @@ class EmbeddedStore:
             if i % 1000 == 999:
                 await asyncio.sleep(0)
         return total
-
-
-def resolver(done: asyncio.Future[Commit]) -> Report:
-    """A report for a coroutine that waits; it may have been cancelled meanwhile."""
-
-    def report(answer: Commit | JetError) -> None:
-        if done.done():
-            return
-        if isinstance(answer, JetError):
-            done.set_exception(answer)
-        else:
-            done.set_result(answer)
-
-    return report

@@ -21,7 +21,7 @@ from jetwire_server.store.embedded.changes import CommitRecord
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.journal import Pending
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, Report, Tree
+from jetwire_server.store.interface import SLOT_SHIFT, Report, Tree
 from jetwire_server.store.locks import Owner, Sharing
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES
 from jetwire_server.store.transaction import StoreTransaction
@@ -35,7 +35,7 @@ _ABSENT: Any = object()
 class Stroke(Pending):
     """See `interface.Stroke` for the public half."""
 
-    __slots__ = ("_below", "_schema", "_told", "_weight", "from_pages", "looked_at", "succeeded", "writes")
+    __slots__ = ("_below", "_schema", "_weight", "from_pages", "looked_at", "succeeded", "writes")
 
     def __init__(self, store: EmbeddedStore) -> None:
         self.store = store
@@ -85,7 +85,7 @@ class Stroke(Pending):
             return False
         if not store.schema_locks.take(schema, self, store.published, False):
             return False
-        self._schema, self._told, self.written = schema, told, rows
+        self._schema, self.told, self.written = schema, told, rows
         self.number, self.time = store.next_number, store.clock.now()
         try:
             store.hand_over(Kind.COMMIT, CommitRecord(self.writes), self, durable=not lazy)
@@ -108,12 +108,9 @@ class Stroke(Pending):
         self.store.publish(Published(self.number, placed, self.writes))
         self._let_go(self.number)
 
-    def tell(self, commit: Commit) -> None:
-        self._told(commit)
-
     def fail(self, error: JetError) -> None:
         self._let_go(0)
-        self._told(error)
+        self.told(error)
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _open(self, tree: Tree) -> dict[bytes, Any]:
