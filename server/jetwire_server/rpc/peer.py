@@ -216,10 +216,15 @@ class Peer:
             return
         self._writing.discard(writing)
         if self._written is not None and not self._writing:
-            self._written.set()
+            self._all_written()
         if answer is not None:
             self.send(answer)
         self.lanes.leave(writing.turn)
+
+    def _all_written(self) -> None:
+        if self._written is not None:
+            self._written.set()
+            self._written = None
 
     def refused(self, call_id: int, error: JetError) -> bytes | None:
         return self._error(Call("2.0", "", call_id), error)
@@ -262,6 +267,8 @@ class Peer:
         CONNECTIONS.value -= 1
         IN_FLIGHT.value -= self.in_flight
         self.lanes.clear()
+        self._writing.clear()  # nobody is told of them any more
+        self._all_written()
         # A task that is cancelled before its first step never tells the coroutine that it has taken over.
         await asyncio.sleep(0)
         tasks = list(self._tasks)
@@ -287,7 +294,7 @@ class Peer:
             if self._tasks:
                 await asyncio.wait(self._tasks)
             else:
-                self._written = asyncio.Event()
+                self._written = self._written or asyncio.Event()
                 await self._written.wait()
 
 

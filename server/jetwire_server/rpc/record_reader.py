@@ -74,7 +74,7 @@ class RecordReader:
             if self._converts:
                 self._convert(out, self._converts)
             return out
-        except (msgspec.DecodeError, NotOrdinary, Mismatch, JetError, UnicodeDecodeError, RecursionError):
+        except (msgspec.DecodeError, NotOrdinary, Mismatch, JetError, UnicodeDecodeError, RecursionError, ArithmeticError):
             return None
 
     def _convert(self, records: Sequence[dict[int, Any]], converts: Sequence[tuple[int, Convert]]) -> None:

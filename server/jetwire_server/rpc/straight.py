@@ -35,6 +35,8 @@ T = TypeVar("T")
 HEAD: Final = 64  # bytes of a message in which its method's name is looked for
 DEPTH: Final = 6  # of the deepest such message, a Batch's
 GET, PUT = b'"GetRecord"', b'"PutRecords"'
+UNUSUAL: Final = (ValueError, Mismatch, JetError, RecursionError, ArithmeticError)
+"""What a message may be that is not just so: the general road finds it too, and says what is wrong."""
 
 
 class _GetParams(Struct, forbid_unknown_fields=True):
@@ -92,7 +94,7 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
         else:
             key = [from_wire(segment.coltyp, value, segment.cp) for segment, value in zip(segments, params.key, strict=True)]
         found = read_by_key(cursor, key, peer.int64_strings)
-    except (ValueError, Mismatch, JetError, RecursionError):
+    except UNUSUAL:
         return None
     if found is None:
         return None
@@ -110,7 +112,7 @@ def put_records(peer: Peer, data: bytes) -> bool:
         if cursor is None:
             return False
         records = reader_of(cursor.plan).read(params.records, plain=is_plain(data))
-    except (ValueError, JetError, RecursionError):
+    except UNUSUAL:
         return False
     if records is None:
         return False

@@ -15,12 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from jetwire_protocol.data.flags import MakeKeyGrbit, SeekGrbit, SetIndexRangeGrbit
-from jetwire_protocol.errors import JetError, Wrn
-from jetwire_protocol.validate import Mismatch
+from jetwire_protocol.errors import Wrn
 from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight_scan import KeyPart, scan_from
-from jetwire_server.rpc.straight import call_in, cursor_for
+from jetwire_server.rpc.straight import UNUSUAL, call_in, cursor_for
 
 if TYPE_CHECKING:
     from jetwire_server.rpc.peer import Peer
@@ -125,7 +124,7 @@ def scan(peer: Peer, data: bytes) -> bytes | None:
         if ranged + 2 != len(calls):
             return None
         found = scan_from(cursor, start, stop, get.limit, peer.int64_strings)
-    except (ValueError, Mismatch, JetError, RecursionError):
+    except UNUSUAL:
         return None
     if found is None:
         return None

@@ -516,3 +516,23 @@ async def test_stopping_the_service_answers_a_commit_that_waits(peer: tuple[Peer
     cursor = two.peer.sessions[two.second].cursors[two.tables[two.second]]
     assert [cursor.plan.codec.decode(row) for row in (await rows_of(txn, cursor.plan.rows.tree)).values()] == [{1: 1, 2: 7}]
     await txn.rollback()
+
+
+async def test_who_waits_for_the_end_of_a_put_hears_of_it(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    """Two do, one of them a drain; and the connection may go first."""
+    two = await Two(*peer).start()
+    gate = two.peer.sessions[two.first].instance.store.gate
+    for goes_first in (False, True):
+        await gate.freeze(SystemClock().boot() + 5, drain_until=SystemClock().boot() + 5)
+        assert two.put(two.first, 1) is None
+        waiting = [asyncio.create_task(two.peer.idle()) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert two.peer.busy()
+        closing = asyncio.create_task(two.peer.close()) if goes_first else None
+        await asyncio.sleep(0.01)
+        assert goes_first == waiting[0].done()
+        gate.thaw()
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert not two.peer.busy()
+        if closing is not None:
+            await closing

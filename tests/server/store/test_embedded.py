@@ -705,6 +705,25 @@ async def test_a_stop_while_frozen_writes_nothing(directory: str) -> None:
     await store.stop()
 
 
+async def test_a_commit_that_waits_for_relief_does_not_come_behind_a_stop(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in the log, and the databases marked as if nothing were to come."""
+    monkeypatch.setattr(limits, "VERSION_BYTES_SLOW", 100_000)
+    store, tree = await opened(directory)
+    store.checkpointer.paused = True  # so that the timeline stays full until the stop
+    for i in range(5):
+        await write(store, tree, **{f"{i}.{j}": "x" * 200 for j in range(50)})
+    late = asyncio.create_task(write(store, tree, late="1"))
+    await asyncio.sleep(0.01)
+    assert not late.done(), "it waits for relief"
+    store.checkpointer.paused = False
+    await store.stop()
+    with refused(Err.TermInProgress):
+        await late
+    file = pages.PageFile.open(store.attached.page_files, "a.edb", read_only=True)
+    assert (file.head.state, file.head.number) == (contents.DETACHED, store.published)
+    file.close()
+
+
 async def test_a_commit_to_a_database_that_went_is_refused(directory: str) -> None:
     store, tree = await opened(directory)
     late = await store.begin()

@@ -73,6 +73,7 @@ class EmbeddedStore:
         self.watchers = Watchers()
         self.published: int = 0
         self.next_number: int = 1
+        self._ending = False
         self._scratch = Scratch(scratch)
         self._problems: list[str] = []
 
@@ -92,6 +93,7 @@ class EmbeddedStore:
 
     async def stop(self, *, checkpoint: bool = True) -> None:
         """Ends. Latched or frozen, it writes nothing on its way out: recovery will do the rest."""
+        self._ending = True
         if self.gate.look():
             self.gate.latch("the instance ended while it was frozen")
         try:
@@ -297,6 +299,8 @@ class EmbeddedStore:
 
     def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
+        if self._ending:  # a commit that waited for relief, say: it must not come behind the last checkpoint
+            raise JetError(Err.TermInProgress)
         number = pending.number
         journal = self.journal
         payload = encode_commit((number, number, pending.time, journal.incarnation), changes.encode(record))
