@@ -90,7 +90,6 @@ class FakeServer:
             task.cancel()
         for writer in self._writers:
             if not writer.is_closing():  # Python 3.11.2 cannot abort a TLS transport that has lost its connection
-                with suppress(AttributeError):  # of Python 3.11.2's TLS transports, when the other side has closed them
                 writer.transport.abort()
         await self._runner.cleanup()
 
