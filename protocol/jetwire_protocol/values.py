@@ -37,7 +37,7 @@ _CODES: Final = {
     Coltyp.IEEEDouble: "<d",
     Coltyp.DateTime: "<d",
 }
-_INTEGERS: Final = {
+INTEGERS: Final = {
     Coltyp.UnsignedByte: (0, 2**8 - 1),
     Coltyp.Short: (-(2**15), 2**15 - 1),
     Coltyp.UnsignedShort: (0, 2**16 - 1),
@@ -47,6 +47,7 @@ _INTEGERS: Final = {
     Coltyp.LongLong: (-(2**63), 2**63 - 1),
     Coltyp.UnsignedLongLong: (0, 2**64 - 1),
 }
+"""The least and the greatest value of each column type that holds integers."""
 _SPECIAL_FLOATS: Final = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 _TEXTS: Final = (Coltyp.Text, Coltyp.LongText)
 _BINARIES: Final = (Coltyp.Binary, Coltyp.LongBinary)
@@ -135,7 +136,7 @@ def _text(value: Any) -> str:
 
 _READERS: Final[dict[Coltyp, Callable[[Any], Any]]] = {
     Coltyp.Bit: _bit,
-    **{coltyp: _integer(*bounds) for coltyp, bounds in _INTEGERS.items()},
+    **{coltyp: _integer(*bounds) for coltyp, bounds in INTEGERS.items()},
     Coltyp.IEEESingle: _single,
     Coltyp.IEEEDouble: _float,
     Coltyp.DateTime: _date,

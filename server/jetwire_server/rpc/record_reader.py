@@ -16,20 +16,12 @@ from msgspec import UNSET, Meta, UnsetType
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.validate import Mismatch
-from jetwire_protocol.values import from_wire
+from jetwire_protocol.values import INTEGERS, from_wire
 from jetwire_server import limits
 from jetwire_server.engine.stored_form import UNICODE_PAGE, size_of
 from jetwire_server.engine.values import ColumnPlan, TablePlan
 
-_INTEGERS: Final = {
-    Coltyp.UnsignedByte: (0, 2**8 - 1),
-    Coltyp.Short: (-(2**15), 2**15 - 1),
-    Coltyp.UnsignedShort: (0, 2**16 - 1),
-    Coltyp.Long: (-(2**31), 2**31 - 1),
-    Coltyp.UnsignedLong: (0, 2**32 - 1),
-    Coltyp.Currency: (-(2**63), 2**63 - 1),
-    Coltyp.LongLong: (-(2**63), 2**63 - 1),
-}
+_INTEGERS: Final = {coltyp: bounds for coltyp, bounds in INTEGERS.items() if bounds[1] < 2**63}  # what the decoder can bound
 _BACKSLASH: Final = ord("\\")
 _SCALAR = str | int | float | bool
 Convert = Callable[[Any], Any]
