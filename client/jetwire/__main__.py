@@ -1,10 +1,36 @@
 """The `jetwire` command."""
 
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
 from jetwire.cli.app import app
+from jetwire.cli.context import EXIT_USAGE, Wrong, say, settings
 
 
 def main() -> None:
-    app()
+    """Runs the command. What goes wrong is one line for programs, and never a traceback."""
+    for_people = sys.stderr.isatty() and "--json" not in sys.argv
+    settings.as_json = "--json" in sys.argv[1:2]  # till the options are read: a wrong one is told as it is asked for
+    try:
+        code = app(standalone_mode=for_people)
+    except typer.TyperException as error:
+        say(Wrong(error.format_message()))
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        _cannot_write(error)
+    raise SystemExit(code)
+
+
+def _cannot_write(error: OSError) -> NoReturn:
+    """Files are opened where their errors are looked after; what is left is an answer that nobody takes, as on a full disk."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or what is still buffered would fail once more at our end
+    say(Wrong(f"the answer cannot be written: {error.strerror or error}"))
+    raise SystemExit(EXIT_USAGE)
 
 
 if __name__ == "__main__":

@@ -72,9 +72,9 @@ class Taken:
 
 def take(connection: Connection, instance: int, target: Path, *, incremental: bool, truncate: bool, progress: Progress) -> Taken:
     """Fetches a backup of a running instance into a directory."""
-    target.mkdir(parents=True, exist_ok=True)
     if incremental and not (target / "backup.json").exists():
         raise BackupFailed(f"{target} holds no full backup for an incremental one to continue")
+    target.mkdir(parents=True, exist_ok=True)
     journal = Journal.load(target)
     if journal is None and not incremental and any(target.iterdir()):
         raise BackupFailed(f"{target} is not empty: a full backup needs a directory of its own")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -59,6 +59,26 @@ def _read_all(convert: Convert, value: Any) -> Any:
     if isinstance(value, dict):
         return a2b_base64(value["base64"])
     return [None if one is None else _read_all(convert, one) if isinstance(one, dict) else convert(one) for one in value]
+
+
+_BYTES = frozenset({Coltyp.Binary, Coltyp.LongBinary})
+_NO_BYTES = (str, float)  # which, as text, might read as base64 of something
+
+
+def binary_columns(coltyps: Mapping[str, int]) -> list[str]:
+    return [name for name, coltyp in coltyps.items() if coltyp in _BYTES]
+
+
+def refuse_texts(records: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Text in a column of bytes would be taken for base64: stored as other bytes than anybody meant."""
+    for record in records:
+        if not isinstance(record, Mapping):
+            continue  # as the server will say
+        for name in names:
+            value = record.get(name)
+            for one in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(one, _NO_BYTES):
+                    raise TypeError(f"column {name} holds bytes, not {type(one).__name__}")
 
 
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})

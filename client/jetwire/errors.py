@@ -22,7 +22,7 @@ from jetwire_protocol.errors import JetError
 if TYPE_CHECKING:
     from jetwire.data.engine_errors import *  # noqa: F403
 
-__all__ = ["ConnectionLost", "EngineError", "HandleDead", "JetwireError", "RpcError", "error_for"]
+__all__ = ["ConnectionLost", "EngineError", "HandleDead", "JetwireError", "RpcError", "ValueCut", "error_for"]
 
 
 class JetwireError(Exception):
@@ -37,6 +37,14 @@ class HandleDead(JetwireError):
     """A session, database or table object was used after it was closed, or after its connection was lost."""
 
 
+class ValueCut(UserWarning):
+    """A value was longer than its column and was cut, as the engine does (JET_wrnColumnMaxTruncated)."""
+
+
+# What an error object says of itself and a line for people has said already, or does not need.
+_NOT_SAID_AGAIN = frozenset({"description", "member", "results"})
+
+
 class RpcError(JetwireError):
     """The server refused the call itself: its shape, its size, or the caller's rights."""
 
@@ -47,8 +55,9 @@ class RpcError(JetwireError):
         self.data = data
 
     def __str__(self) -> str:
-        facts = ", ".join(f"{name}={value}" for name, value in self.data.items())
-        return f"{self.message} ({self.code})" + (f": {facts}" if facts else "")
+        said = ": ".join(str(self.data[name]) for name in ("member", "description") if self.data.get(name))
+        facts = ", ".join(f"{name}={value}" for name, value in self.data.items() if name not in _NOT_SAID_AGAIN)
+        return ": ".join(filter(None, (f"{self.message} ({self.code})", said, facts)))
 
 
 class EngineError(JetError, JetwireError):

@@ -63,6 +63,8 @@ def default_token(url: str) -> str | None:
         pass
     except OSError as error:
         raise JetwireError(f"{file}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise JetwireError(f"{file} holds no token: it is no text") from None
     card = card_of(url)
     return card.token if card is not None else None
 

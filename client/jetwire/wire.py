@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
 import msgspec
@@ -69,7 +70,10 @@ _decode_batch = msgspec.json.Decoder(list[Answer]).decode
 
 
 def encode_call(call_id: int, method: str, params: dict[str, Any]) -> bytes:
-    return _encode(_Request(method, params, call_id))
+    try:
+        return _encode(_Request(method, params, call_id))
+    except (UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise JetwireError(f"{method!r:.50} cannot be sent, for something in it is not JSON: {error}") from error
 
 
 def decode(data: bytes | str) -> list[Answer]:
@@ -77,6 +81,8 @@ def decode(data: bytes | str) -> list[Answer]:
     try:
         return _decode_batch(data) if data[:1] in (b"[", "[") else [_decode(data)]
     except msgspec.DecodeError as error:
+        if data[:5] in (b"HTTP/", "HTTP/"):
+            raise JetwireError("what answers there is an HTTP server: its address begins with http:// or ws://") from error
         raise JetwireError(f"the server sent what is no JSON-RPC: {error}") from error
 
 
@@ -88,5 +94,21 @@ def http_refusal(url: str, status: int, text: str) -> JetwireError:
     """The error of an answer that is not 200."""
     code = _HTTP_CODES.get(status)
     if code is None:
-        return ConnectionLost(f"{url} answered {status} {text}")
+        return ConnectionLost(f"{url} answered {text}" if text.startswith(str(status)) else f"{url} answered {status} {text}")
     return RpcError(code, text or f"HTTP status {status}", {"status": status})
+
+
+def no_http(url: str) -> ConnectionLost:
+    """The error of an answer that is none of HTTP."""
+    return ConnectionLost(f"{url}: what answers there is no HTTP server; the address of its other port begins with tcp://")
+
+
+def unreachable(where: str, error: Exception) -> ConnectionLost:
+    """The error of a connection that could not be made; a server that is there but not trusted is told from none."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConnectionLost(
+            f"{where}: its certificate is not trusted: {error.verify_message}; SSL_CERT_FILE names the file of an authority of your own"
+        )
+    if isinstance(error, ssl.SSLError):
+        return ConnectionLost(f"{where} does not speak TLS: {error.reason or error}")
+    return ConnectionLost(f"no server at {where}: {error}")

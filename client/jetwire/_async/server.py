@@ -63,7 +63,7 @@ class Server:
         connection = await self.live_connection()
         running = await _instances(connection)
         if instance not in running:
-            raise JetwireError(f"no running instance is called {instance}; there are {', '.join(sorted(running)) or 'none'}")
+            raise JetwireError(f"no running instance is called {instance!r}; there are {', '.join(sorted(running)) or 'none'}")
         answer = await connection.BeginSession(running[instance])
         return Session(connection, answer["sesid"])
 

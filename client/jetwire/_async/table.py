@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
-from jetwire.convert import RecordReader, to_wire
-from jetwire.errors import EngineError, HandleDead
-from jetwire_protocol.errors import Err
+from jetwire.convert import RecordReader, binary_columns, refuse_texts, to_wire
+from jetwire.errors import EngineError, HandleDead, ValueCut
+from jetwire_protocol.errors import Err, Wrn
 
 if TYPE_CHECKING:
     from jetwire._async.session import Session
@@ -23,14 +24,14 @@ _PAGE_ROWS = 500
 def column_create(name: str, column: str | ColumnSpec) -> dict[str, Any]:
     """A JET_COLUMNCREATE; text is Unicode unless the caller says otherwise."""
     spec: dict[str, Any] = {"coltyp": column} if isinstance(column, str) else dict(column)
-    if spec["coltyp"] in ("Text", "LongText"):
+    if spec.get("coltyp") in ("Text", "LongText"):
         spec.setdefault("cp", 1200)
     return {"name": name, **spec}
 
 
 def index_create(name: str, key: str | Sequence[str], grbit: list[str]) -> dict[str, Any]:
     parts = [key] if isinstance(key, str) else list(key)
-    return {"name": name, "key": [p if p[0] in "+-" else f"+{p}" for p in parts], "grbit": grbit}
+    return {"name": name, "key": [p if p.startswith(("+", "-")) else f"+{p}" for p in parts], "grbit": grbit}
 
 
 def key_values(key: Key) -> list[Any]:
@@ -78,6 +79,7 @@ class Table:
         self.name = name
         self.coltyps = dict(coltyps)
         self._read = RecordReader(coltyps)
+        self._binary = binary_columns(coltyps)
         self._open = True
         self._cursors: list[int] = []  # of ranges that are over
 
@@ -135,7 +137,7 @@ class Table:
         """
         read: dict[str, Any] = {"limit": page, "direction": "backward" if reverse else "forward"}
         if columns is not None:
-            read["columns"] = list(columns)
+            read["columns"] = columns if isinstance(columns, str) else list(columns)  # a string is refused, not taken apart
         cursor, answer = await self._first_page(lambda cursor: _range_calls(self.session.id, cursor, start, stop, index, reverse), read)
         try:
             while True:
@@ -180,7 +182,11 @@ class Table:
 
     # -- within -----------------------------------------------------------------------------------------------
     async def _put(self, records: Iterable[Mapping[str, Any]], mode: str) -> int:
+        if self._binary:
+            refuse_texts(records, self._binary)
         answer = await self.session.connection.PutRecords(self.session.id, self.use(), list(records), mode=mode)
+        if answer.get("wrn") == Wrn.ColumnMaxTruncated:
+            warnings.warn(f"table {self.name}: a value was longer than its column and was cut", ValueCut, stacklevel=3)
         return answer["count"]
 
     async def _first_page(self, go: Callable[[int], list[Call]], read: dict[str, Any]) -> tuple[int, Any]:

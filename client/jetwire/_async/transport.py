@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost, JetwireError
-from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call
+from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call, unreachable
 
 Notify = Callable[[str, Any], None]
 _log = logging.getLogger("jetwire")
@@ -103,7 +103,7 @@ class StreamTransport(asyncio.Protocol):
             else:
                 _, protocol = await loop.create_connection(lambda: cls(notify), address.host, address.port, ssl=tls)
         except OSError as error:
-            raise ConnectionLost(f"no server at {address.path or f'{address.host}:{address.port}'}: {error}") from error
+            raise unreachable(address.path or f"{address.host}:{address.port}", error) from error
         return protocol
 
     @property
@@ -157,7 +157,7 @@ class StreamTransport(asyncio.Protocol):
         self._writable.set()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._pending.fail(error or ConnectionLost("the server closed the connection"))
+        self._pending.fail(ConnectionLost(f"the connection was lost: {error}" if error else "the server closed the connection"))
         self._writable.set()
         self._closed.set()
 

@@ -11,7 +11,7 @@ import aiohttp
 from jetwire._async.transport import Notify, Pending
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
-from jetwire.wire import decode, encode_call, http_refusal
+from jetwire.wire import decode, encode_call, http_refusal, no_http, unreachable
 
 
 class WebSocketTransport:
@@ -33,7 +33,7 @@ class WebSocketTransport:
             if isinstance(error, aiohttp.WSServerHandshakeError):
                 raise http_refusal(address.url, error.status, error.message) from error
             if isinstance(error, aiohttp.ClientError | OSError):
-                raise ConnectionLost(f"no server at {address.url}: {error}") from error
+                raise _failed(address.url, error) from error
             raise
         return cls(http, socket, notify)
 
@@ -87,7 +87,7 @@ class HttpTransport:
             async with self._http.post(url, data=body, headers={"Content-Type": "application/json"}, ssl=self._tls or True) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost(f"{url}: {error}") from error
+            raise _failed(url, error) from error
         if response.status != 200:
             raise http_refusal(url, response.status, answer.decode(errors="replace").strip() or response.reason or "")
         return decode(answer)[0].value()
@@ -95,6 +95,15 @@ class HttpTransport:
     async def close(self) -> None:
         self.alive = False
         await self._http.close()
+
+
+def _failed(url: str, error: Exception) -> ConnectionLost:
+    """What went wrong, without what aiohttp has to say of its own objects."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return no_http(url)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return unreachable(url, error.certificate_error)
+    return unreachable(url, error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
 def _bearer(token: str | None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
-from jetwire.wire import Answer, decode, encode_call, http_refusal
+from jetwire.wire import Answer, decode, encode_call, http_refusal, no_http, unreachable
 
 if TYPE_CHECKING:
     from jetwire._async.web import WebSocketTransport
@@ -55,7 +55,7 @@ class StreamTransport:
                 if tls is not None:
                     sock = tls.wrap_socket(sock, server_hostname=address.host)  # closes the plain one itself when it fails
         except OSError as error:
-            raise ConnectionLost(f"no server at {address.path or f'{address.host}:{address.port}'}: {error}") from error
+            raise unreachable(address.path or f"{address.host}:{address.port}", error) from error
         return cls(sock, notify)
 
     def call(self, method: str, params: dict[str, Any]) -> Any:
@@ -69,7 +69,7 @@ class StreamTransport:
                 answer = self._answer(self._last_id)
             except OSError as error:
                 self.close()
-                raise ConnectionLost(str(error)) from error
+                raise ConnectionLost(f"the connection was lost: {error}") from error
             except BaseException:
                 self.close()  # interrupted in the middle of an answer: what comes next is not ours
                 raise
@@ -105,7 +105,7 @@ class StreamTransport:
                 parts.append(data)
             data = self._socket.recv(_READ_BYTES)
             if not data:
-                raise ConnectionResetError("the server closed the connection")
+                raise ConnectionLost("the server closed the connection")
 
 
 class HttpTransport:
@@ -128,6 +128,10 @@ class HttpTransport:
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
             self._http.close()
+            if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
+                raise no_http(self._address.url) from error
+            if isinstance(error, ssl.SSLError):
+                raise unreachable(self._address.url, error) from error
             raise ConnectionLost(f"{self._address.url}: {error}") from error
         if response.status != 200:
             raise http_refusal(self._address.url, response.status, body.decode(errors="replace").strip() or response.reason)

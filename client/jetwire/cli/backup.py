@@ -26,7 +26,7 @@ def backup(
     with connected() as connection:
         running = {row["name"]: row["instance"] for row in connection.call("Hello", client="jetwire backup")["instances"]}
         if settings.instance not in running:
-            raise Wrong(f"no running instance is called {settings.instance}")
+            raise Wrong(f"no running instance is called {settings.instance!r}; there are {', '.join(sorted(running)) or 'none'}")
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal or settings.as_json) as bar:
             task = bar.add_task("backup", total=None)
@@ -34,5 +34,9 @@ def backup(
             def show(name: str, done: int, size: int) -> None:
                 bar.update(task, description=name, completed=done, total=size)
 
-            taken = backups.take(connection, running[settings.instance], target, incremental=incremental, truncate=truncate, progress=show)
+            instance = running[settings.instance]
+            try:
+                taken = backups.take(connection, instance, target, incremental=incremental, truncate=truncate, progress=show)
+            except OSError as error:
+                raise Wrong(f"{error.filename or target}: {error.strerror or error}") from error
     answer({"kind": taken.kind, "files": taken.files, "bytes": taken.bytes, "digest": taken.digest, "resumed": taken.resumed})

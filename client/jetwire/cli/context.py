@@ -23,6 +23,7 @@ EXIT_USAGE = 2
 EXIT_UNREACHABLE = 7
 EXIT_NOT_ALLOWED = 8
 
+_NOT_AUTHENTICATED = -32001
 _RPC_EXITS = {-32001: EXIT_NOT_ALLOWED, -32002: EXIT_NOT_ALLOWED, -32005: EXIT_UNREACHABLE}
 
 
@@ -64,15 +65,18 @@ def answer(value: Any) -> None:
 
 def say(error: Exception) -> None:
     """One line about what went wrong, on stderr."""
+    text = str(error)
+    if isinstance(error, RpcError) and error.code == _NOT_AUTHENTICATED:
+        text += f": {'a wrong token' if settings.token else 'no token, or a wrong one'}; --token gives one, or JETWIRE_TOKEN"
     if settings.as_json:
-        facts: dict[str, Any] = {"message": str(error)}
+        facts: dict[str, Any] = {"message": text}
         if isinstance(error, EngineError):
             facts |= {"code": error.code, "name": error.name, "retryable": error.retryable}
         elif isinstance(error, RpcError):
             facts |= {"code": error.code}
         print(json.dumps({"error": facts}), file=sys.stderr, flush=True)
     else:
-        errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        errors.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
 
 
 def exit_code(error: JetwireError) -> int:

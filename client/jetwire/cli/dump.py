@@ -90,6 +90,8 @@ def _destination(path: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
+    if not path.name:
+        raise Wrong(f"{path} is no file")
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8", newline="") as file:

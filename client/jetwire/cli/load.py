@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -14,11 +15,11 @@ from typing import Annotated, TextIO
 import typer
 
 from jetwire._sync.table import Table
-from jetwire.cli.context import Wrong, answer, console, exit_code, in_session, say, settings
+from jetwire.cli.context import Wrong, answer, console, errors, exit_code, in_session, say, settings
 from jetwire.cli.dump import Database, Form, format_of, open_table
 from jetwire.cli.progress import Advance, progress
 from jetwire.cli.rows import Line, reader
-from jetwire.errors import EngineError, JetwireError, RpcError
+from jetwire.errors import ConnectionLost, EngineError, HandleDead, JetwireError, ValueCut
 
 _CHUNK_RECORDS = 1_000
 _CHUNK_ELEMENTS = 50_000  # the server takes 100,000 in a message, columns and values counted
@@ -26,6 +27,8 @@ _CHUNK_CHARACTERS = 2 << 20
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.05
 _TELL_CHARACTERS = 64 * 1024
+_ENCODING = "utf-8-sig"  # spreadsheets begin a file with a mark
+_UNDECODED = "surrogateescape"  # so that the line at fault is known
 
 
 class Mode(StrEnum):
@@ -59,15 +62,19 @@ def load(
 
         jetwire load people people.jsonl --database app.edb
     """
-    count = last = 0
+    count, last, cut = 0, after, []
     with in_session() as session, _source(source) as file:
         target = open_table(session, database, table)
+        bare = Table(session, target.id, table, {})  # which leaves values as they stand in the file
         size = source.stat().st_size if source is not None and source.is_file() else None
         try:
             with progress(table, size) as advance:
                 lines = reader(format_of(form, source), _counted(file, advance), target.coltyps)
                 for chunk in _chunks(line for line in lines if line.number > after):
-                    _put(target, chunk, mode, last)
+                    with warnings.catch_warnings(record=True) as found:
+                        warnings.simplefilter("always", ValueCut)
+                        _put(bare, chunk, mode, last)
+                    cut += [f"{chunk[0].number} to {chunk[-1].number}"] if found else []
                     count, last = count + len(chunk), chunk[-1].number
         except Stopped as stopped:
             say(stopped)
@@ -75,6 +82,8 @@ def load(
         except Wrong as wrong:
             say(Stopped(str(wrong), wrong, last))
             raise SystemExit(exit_code(wrong)) from None
+    if cut:
+        errors.print(f"values that were longer than their columns were cut, in lines {', '.join(cut)}", highlight=False, soft_wrap=True)
     if settings.for_people:
         console.print(f"{count} records loaded", highlight=False)
     else:
@@ -108,7 +117,9 @@ def _put(table: Table, chunk: list[Line], mode: Mode, last: int) -> None:
     put = getattr(table, mode.value)
     try:
         put(*(line.record for line in chunk))
-    except (EngineError, RpcError) as error:
+    except (ConnectionLost, HandleDead) as error:
+        raise Stopped(f"{error}; lines {chunk[0].number} to {chunk[-1].number} are there all or none", error, last) from error
+    except JetwireError as error:
         if len(chunk) == 1:
             _again(put, chunk[0], error, last)
             return
@@ -117,7 +128,7 @@ def _put(table: Table, chunk: list[Line], mode: Mode, last: int) -> None:
             last = line.number
 
 
-def _again(put: Callable[..., int], line: Line, error: EngineError | RpcError, last: int) -> None:
+def _again(put: Callable[..., int], line: Line, error: JetwireError, last: int) -> None:
     """A conflict with somebody else's work passes; anything else is the record's own fault."""
     for _ in range(_ATTEMPTS):
         if not (isinstance(error, EngineError) and error.retryable):
@@ -125,7 +136,7 @@ def _again(put: Callable[..., int], line: Line, error: EngineError | RpcError, l
         time.sleep(_PAUSE_SECONDS)
         try:
             put(line.record)
-        except (EngineError, RpcError) as failed:
+        except JetwireError as failed:
             error = failed
         else:
             return
@@ -136,11 +147,11 @@ def _again(put: Callable[..., int], line: Line, error: EngineError | RpcError, l
 def _source(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         if isinstance(sys.stdin, TextIOWrapper):
-            sys.stdin.reconfigure(encoding="utf-8", newline="")
+            sys.stdin.reconfigure(encoding=_ENCODING, errors=_UNDECODED, newline="")
         yield sys.stdin
         return
     try:
-        file = path.open(encoding="utf-8", newline="")
+        file = path.open(encoding=_ENCODING, errors=_UNDECODED, newline="")
     except OSError as error:
         raise Wrong(f"{path}: {error.strerror}") from error
     with file:
@@ -150,7 +161,12 @@ def _source(path: Path | None) -> Iterator[TextIO]:
 def _counted(file: Iterable[str], advance: Advance) -> Iterator[str]:
     """A file's lines, telling now and then how much of it has been read."""
     unsaid = 0
-    for line in file:
+    for number, line in enumerate(file, 1):
+        if not line.isascii():
+            try:
+                line.encode()
+            except UnicodeEncodeError:
+                raise Wrong(f"line {number} is no text in UTF-8: convert the file first, for example with iconv") from None
         unsaid += len(line)
         if unsaid > _TELL_CHARACTERS:
             advance(unsaid)

@@ -39,6 +39,8 @@ def _read_lines(source: Iterable[str]) -> Iterator[Line]:
             record = json.loads(text)
         except ValueError as error:
             raise Wrong(f"line {number}: {error}") from None
+        except RecursionError:
+            raise Wrong(f"line {number}: nested too deep") from None
         if not isinstance(record, dict):
             raise Wrong(f"line {number}: a record is a JSON object")
         yield Line(number, record)
@@ -50,7 +52,10 @@ def _read_csv(source: Iterable[str], coltyps: Mapping[str, int]) -> Iterator[Lin
         names = next(rows, [])
         unknown = [name for name in names if name not in coltyps]
         if unknown:
-            raise Wrong(f"line 1: the table has no column {', '.join(unknown)}")
+            raise Wrong(f"line 1: the table has no column {', '.join(unknown)}; it has {', '.join(coltyps)}")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise Wrong(f"line 1: {', '.join(twice)} is named twice")
         for row in rows:
             if len(row) != len(names):
                 raise Wrong(f"line {rows.line_num}: {len(row)} fields where the first line names {len(names)}")

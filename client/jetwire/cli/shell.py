@@ -54,6 +54,8 @@ def run(state: ShellState, line: str) -> bool:
     if line.startswith("."):
         command, _, rest = line.partition(" ")
         return _command(state, command, rest.strip())
+    if f".{line.lower()}" in COMMANDS:
+        raise Wrong(f"{line}: the shell's own commands begin with a dot: .{line.lower()}")
     answer(state.call(words.split(line)))
     return True
 
@@ -70,7 +72,8 @@ def _command(state: ShellState, command: str, rest: str) -> bool:
     elif command == ".tables":
         _show_tables(state, lambda one: True)
     elif command == ".columns":
-        _show_tables(state, lambda one: bool(one["table"] == rest))
+        if not _show_tables(state, lambda one: bool(one["table"] == rest)):
+            raise Wrong(f"no table is called {rest}")
     elif command == ".handles":
         answer(state.handles)
     elif command == ".help":
@@ -80,13 +83,15 @@ def _command(state: ShellState, command: str, rest: str) -> bool:
     return True
 
 
-def _show_tables(state: ShellState, wanted: Callable[[dict[str, Any]], bool]) -> None:
+def _show_tables(state: ShellState, wanted: Callable[[dict[str, Any]], bool]) -> int:
+    """How many were shown."""
     databases = [state.database] if state.database else attached(state.session)
     found = [one for name in databases for one in described(state.session, name) if wanted(one)]
     if settings.for_people:
         console.print(overview(found))
     else:
         answer(found)
+    return len(found)
 
 
 def history_file() -> Path:

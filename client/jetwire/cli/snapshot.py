@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from jetwire._sync.connection import Connection
-from jetwire.cli.context import Wrong, answer, connected, errors, fail, say, settings
+from jetwire.cli.context import Wrong, answer, connected, fail, say, settings
 from jetwire.errors import EngineError
 from jetwire.snapshots import plans
 from jetwire.snapshots.journal import Journal, Past
@@ -92,7 +92,7 @@ def run_command(
     report = asyncio.run(_until_signal(wanted, note))
     answer(report.to_json())
     if report.outcome is not Outcome.CONSISTENT:
-        errors.print(f"{report.outcome.text}: {report.message}", style="red", highlight=False, markup=False, soft_wrap=True)
+        say(Wrong(f"{report.outcome.text}: {report.message}"))
     raise typer.Exit(report.outcome.exit_code)
 
 
