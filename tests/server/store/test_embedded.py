@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -372,6 +373,32 @@ async def test_large_commits_wait_for_the_checkpoint_sooner(
         peak = max(peak, store.timeline.bytes)
     assert least < peak < most
     assert await store.count(tree) == 20_000
+    await store.stop()
+
+
+@pytest.mark.parametrize(
+    ("bulk", "least", "most"),
+    [(limits.VERSION_BYTES_BULK, 0, 6 << 20), (1 << 30, 8 << 20, 1 << 30)],
+    ids=["as it is", "a load that waits for nothing is noticed"],
+)
+async def test_a_bulk_load_grows_no_large_dictionary(
+    directory: str, monkeypatch: pytest.MonkeyPatch, bulk: int, least: int, most: int
+) -> None:
+    """A dictionary grows by a copy of all its keys on the loop's thread, in memory that the machine may have to find first."""
+    monkeypatch.setattr(limits, "VERSION_BYTES_BULK", bulk)
+    monkeypatch.setattr(limits, "VERSION_BYTES_CHECKPOINT", 1 << 30)
+    store, tree = await opened(directory)
+    peak = 0
+    for base in range(0, 180_000, 10_000):
+        writer = await store.begin()
+        for i in range(base, base + 10_000):
+            writer.put(tree, b"%010d" % i, b"a value of forty bytes, as in an index..")
+            if i % 500 == 499:
+                await asyncio.sleep(0)
+        await writer.commit(lazy=True)
+        found = store.timeline.trees.get(tree)
+        peak = max(peak, sys.getsizeof(found.versions) if found is not None else 0)
+    assert least <= peak <= most
     await store.stop()
 
 

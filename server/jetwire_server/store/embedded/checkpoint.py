@@ -46,7 +46,7 @@ CLEAR_ROWS = 1_000
 ROUND_KEYS = 10_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
 MARK_ROUNDS = 4  # the checkpoint file is written after so many rounds, not after each, and when the last is over
-TRIM_KEYS = 1_000
+TRIM_KEYS = 2_500  # a turn; fewer, and a bulk load comes faster than it goes: its dictionary grows
 BULK_ROWS = 200  # a commit that brings so many is one of a bulk load
 HURRIED_ROUNDS = 3  # after somebody had to wait for one
 COLLECT_BYTES = 4 << 20  # of versions: about 10,000 small ones
@@ -145,7 +145,7 @@ class Checkpoint:
             self._uncollected = 0
             gc.collect(0)
         usage = self._owner.timeline.usage
-        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk // 3:
+        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk // 2:
             self._hurried = HURRIED_ROUNDS
             self.start()
         elif self.unsaved_bytes > usage.due:
