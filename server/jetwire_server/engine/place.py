@@ -186,8 +186,12 @@ class Place:
         catalog = self.database.catalog
         if self.stamp != catalog.stamp or txn.snapshot < catalog.newest:
             await self.session.refresh_table(self, txn)  # type: ignore[arg-type]
-            if self.plan.table is not self.table:
-                self._recompile()
+
+    def take_description(self, table: Table, stamp: int) -> None:
+        """The table as it is described now. The plan goes with it: who wrote by an older one would miss a new index."""
+        self.table, self.stamp = table, stamp
+        if self.plan.table is not table:
+            self._recompile()
 
     def _recompile(self) -> None:
         self.plan = plan_of(self.table)

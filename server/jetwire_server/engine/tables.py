@@ -223,8 +223,7 @@ class TableCalls(IndexCalls):
         table = await catalog.by_objid(txn, cursor.table.objid)
         if table is None:
             raise JetError(Err.ObjectNotFound, f"table {cursor.table.name}")
-        cursor.table = table
-        cursor.stamp = stamp
+        cursor.take_description(table, stamp)
         return table
 
     # -- rename and delete ----------------------------------------------------------------------------------------

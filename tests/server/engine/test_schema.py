@@ -15,8 +15,10 @@ from jetwire_protocol.data.flags import (
     Conditionalcolumn,
     CreateIndexGrbit,
     CreateTableColumnIndexGrbit,
+    MakeKeyGrbit,
     OpenTableGrbit,
     Prep,
+    SeekGrbit,
     TblInfo,
 )
 from jetwire_protocol.data.parameters import Param
@@ -28,7 +30,7 @@ from jetwire_server.engine.schema import TupleLimits
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from tests.server.engine.refusals import refused, refused_now
-from tests.server.engine.tables_for_tests import all_of, get
+from tests.server.engine.tables_for_tests import all_of, get, insert
 
 A, C, I, O = AddColumnGrbit, CreateTableColumnIndexGrbit, CreateIndexGrbit, OpenTableGrbit  # noqa: E741
 LONG = ColumnCreate("", Coltyp.Long)
@@ -513,6 +515,33 @@ async def test_schema_is_seen_as_of_the_snapshot(session: Session, other: Sessio
     await other.rollback()
     assert await other.get_table_index_info(theirs, level=7) == 2
     await other.add_column(theirs, "x", LONG)
+
+
+@pytest.mark.parametrize("looks", ["at the table", "at its indexes", "at its columns", "in vain at its schema"])
+async def test_who_looked_at_a_new_description_writes_by_it(
+    session: Session, other: Session, dbid: int, other_dbid: int, table: Cursor, looks: str
+) -> None:
+    """Another's index has all that is written from then on, whatever this cursor was told of the table before."""
+    table.close()
+    mine, theirs = await session.open_table(dbid, "t"), await other.open_table(other_dbid, "t")
+    await insert(mine, id=1, n=1)
+    await other.create_index(theirs, [IndexCreate("a", ("+n",), int(I.IndexUnique))])
+    if looks == "at the table":
+        await session.get_table_info(mine)
+    elif looks == "at its indexes":
+        await session.get_table_index_info(mine)
+    elif looks == "at its columns":
+        await session.get_table_column_info(mine, "n")
+    else:
+        await other.begin_transaction()
+        await insert(theirs, id=2, n=2)
+        await refused(session.add_column(mine, "x", LONG), Err.WriteConflict)
+        await other.commit_transaction()
+    await insert(mine, id=7, n=77)
+    await theirs.set_current_index("a")
+    theirs.make_key(77, int(MakeKeyGrbit.NewKey))
+    await theirs.seek(int(SeekGrbit.SeekEQ))
+    assert await get(theirs, "id") == 7
 
 
 async def test_two_makers_of_one_table(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
