@@ -17,7 +17,7 @@ from itertools import repeat
 from typing import Any, Protocol
 
 from jetwire_server import limits
-from jetwire_server.store.interface import Row, Tree
+from jetwire_server.store.interface import Row, Tree, tree_slot
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.writeset import Deltas, Entry, made_whole
 
@@ -79,7 +79,7 @@ class Usage:
     """Bytes held by write sets and versions; one for a store, shared by its transactions.
 
     At `limit` writes are refused; from `due` on versions are moved to the pages, from `slow` on commits wait for that.
-    With large commits half of `bulk` is due, and they wait for more than `bulk` to be moved: a small timeline is quicker, and
+    With large commits `bulk` is due, and they wait while more than that is there: a small timeline is quicker, and
     a dictionary grows by a copy in fresh memory: 5 MiB of it, for 70,000 keys, cost 4 ms, and 17 where the machine has to
     find the memory first.
     """
@@ -254,6 +254,12 @@ class Timeline:
             freed = sum(_weight(key, chain) for key, chain in found.versions.items())
             self.bytes -= freed
             self.usage.used -= freed
+
+
+    def leave(self, slot: int) -> None:
+        """Lets go of all trees of a database that went: its pages have everything, and the next one in its slot has trees of these numbers."""
+        for tree in [tree for tree in self.trees if tree_slot(tree) == slot]:
+            self.forget(tree)
 
 
 def _walk(chain: Version | None) -> Iterator[Version]:

@@ -145,7 +145,7 @@ class Checkpoint:
             self._uncollected = 0
             gc.collect(0)
         usage = self._owner.timeline.usage
-        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk // 2:
+        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk:
             self._hurried = HURRIED_ROUNDS
             self.start()
         elif self.unsaved_bytes > usage.due:
@@ -200,6 +200,13 @@ class Checkpoint:
         """The tree's rows are to be freed, a little at a time, when nothing else is to do."""
         self._condemned.append(tree)
         self.start()
+
+    def leave(self, slot: int) -> None:
+        """A database went: nothing of what was still to be done with its trees may be done to the next one's in its slot."""
+        self._condemned = deque(tree for tree in self._condemned if tree_slot(tree) != slot)
+        for keys in (self._untrimmed, self._retained):
+            for tree in [tree for tree in keys if tree_slot(tree) == slot]:
+                del keys[tree]
 
     def old_snapshot_ended(self) -> None:
         """A generation died: what was kept for it can go."""
@@ -360,8 +367,10 @@ class Checkpoint:
 
     async def _free_some(self) -> None:
         tree = self._condemned[0]
-        file = self._owner.files.get(tree_slot(tree))
-        if file is None or file.read_only or await self.on_thread(partial(self._clear_some, file, tree_number(tree))):
+        files, slot = self._owner.files, tree_slot(tree)
+        file = files.get(slot)
+        cleared = file is None or file.read_only or await self.on_thread(partial(self._clear_some, file, tree_number(tree)))
+        if cleared and files.get(slot) is file and tree in self._condemned:  # else another database came into its slot meanwhile
             self._condemned.remove(tree)
 
 
