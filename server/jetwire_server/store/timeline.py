@@ -255,9 +255,8 @@ class Timeline:
             self.bytes -= freed
             self.usage.used -= freed
 
-
     def leave(self, slot: int) -> None:
-        """Lets go of all trees of a database that went: its pages have everything, and the next one in its slot has trees of these numbers."""
+        """Lets go of a database that went: its pages have everything, and the next one in its slot has trees of the same numbers."""
         for tree in [tree for tree in self.trees if tree_slot(tree) == slot]:
             self.forget(tree)
 

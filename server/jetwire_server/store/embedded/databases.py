@@ -171,6 +171,8 @@ class Databases:
     def left(self, slot: int) -> PageFile | None:
         """The database is no part of the instance any more. Its file is closed by whoever knows that nobody uses it."""
         self._store.generations.detach(slot)
+        self._store.timeline.leave(slot)
+        self._store.checkpointer.leave(slot)
         self._store.watchers.leave(slot)
         self._next_tree.pop(slot, None)
         return self.files.pop(slot, None)
