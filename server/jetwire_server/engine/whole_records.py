@@ -76,6 +76,7 @@ async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wa
     out: list[bytes] = []
     count = weight = 0
     cursor.moved_in = cursor.session.level
+    cursor._chunk = []  # what a Move read ahead is behind it now
     if cursor.state == FRESH:
         await cursor._settle(txn)
     low, high = _bounds(cursor, forward)

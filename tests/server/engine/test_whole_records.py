@@ -7,7 +7,7 @@ from jetwire_protocol.errors import Err
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.temptable import TempTableCreate, open_temp_table
-from jetwire_server.engine.whole_records import put_records
+from jetwire_server.engine.whole_records import Wanted, put_records, records_from
 
 from .tables_for_tests import FIRST, all_of, get, ids, insert, make_table, refuses
 
@@ -39,3 +39,19 @@ async def test_a_batch_that_fails_in_a_transaction_leaves_the_rest_of_it(session
     assert (await beside.retrieve_column(only)).value == 7
     await session.commit_transaction()
     assert await all_of(cursor) == [1]
+
+
+async def test_a_move_after_get_records_goes_on_behind_them(session: Session, dbid: int) -> None:
+    """In a transaction a Move reads ahead; GetRecords leaves the cursor elsewhere."""
+    cursor = await make_table(session, dbid)
+    for n in range(20):
+        await insert(cursor, id=n)
+    await session.begin_transaction()
+    await cursor.move(FIRST)
+    assert len((await records_from(cursor, 3, Wanted()))[0]) == 3
+    assert await get(cursor, "id") == 3
+    await cursor.move(1)
+    assert await get(cursor, "id") == 4
+    assert len((await records_from(cursor, 2, Wanted(), forward=False))[0]) == 2
+    await cursor.move(-1)
+    assert await get(cursor, "id") == 1
