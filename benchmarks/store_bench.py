@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
 from time import perf_counter, process_time, thread_time
 from typing import Any
@@ -24,13 +25,14 @@ from typing import Any
 import lmdb
 import uvloop
 
+from jetwire_protocol.errors import JetError
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
 from jetwire_server.store.embedded.store import EmbeddedStore
-from jetwire_server.store.interface import Tree, tree_id
+from jetwire_server.store.interface import Commit, Tree, tree_id
 
 VALUE = bytes(range(200))
 COMMIT_ROUNDS = 9
@@ -262,6 +264,7 @@ async def handed_over(path: str, size: int, count: int) -> float:
 
 async def commits(store: EmbeddedStore, tree: Tree, directory: str) -> None:
     """In rounds, each with everything in it, for the disk's speed drifts; medians of the rounds."""
+    loop = asyncio.get_running_loop()
 
     async def committer(name: int, count: int) -> None:
         for i in range(count):
@@ -269,25 +272,52 @@ async def commits(store: EmbeddedStore, tree: Tree, directory: str) -> None:
             writer.put(tree, b"c%d-%d" % (name, i), VALUE)
             await writer.commit()
 
+    async def striker(name: int, count: int) -> None:
+        """The same as the server does it for a call outside a transaction."""
+        for i in range(count):
+            done: asyncio.Future[Commit | JetError] = loop.create_future()
+            stroke = store.stroke()
+            stroke.put(tree, b"s%d-%d" % (name, i), VALUE)
+            assert stroke.commit(tree, done.set_result)
+            await done
+
+    async def alone_and_together(work: Callable[[int, int], Coroutine[Any, Any, None]], number: int) -> tuple[float, float, float]:
+        """How long one takes for all its commits; how long each of 32 does, and what CPU."""
+        started = perf_counter()
+        await work(number * 100, count)
+        one = perf_counter() - started
+        started, cpu = perf_counter(), process_time()
+        await asyncio.gather(*[work(number * 100 + i, count) for i in range(1, 33)])
+        return one, (perf_counter() - started) / 32, (process_time() - cpu) / 32
+
     count, size, file = 250, 300, f"{directory}/raw.log"
-    rounds: list[tuple[float, ...]] = []
+    rounds: dict[str, list[float]] = {}
+
+    def note(**values: float) -> None:
+        for name, value in values.items():
+            rounds.setdefault(name, []).append(value)
+
     for number in range(COMMIT_ROUNDS):
         raw, over = raw_commits(file, size, count, grows=True), raw_commits(file, size, count, grows=False)
         hop = await handed_over(file, size, count)
-        started = perf_counter()
-        await committer(number * 100, count)
-        one = perf_counter() - started
-        started, cpu = perf_counter(), process_time()
-        await asyncio.gather(*[committer(number * 100 + i, count) for i in range(1, 33)])
-        many, cpu = (perf_counter() - started) / 32, (process_time() - cpu) / 32
-        rounds.append((raw, over, hop, one, many, cpu, hop / over, one / raw, one / over, one / many))
-    raw, over, hop, one, many, cpu, hops, ones, overs, manys = (sorted(column)[COMMIT_ROUNDS // 2] for column in zip(*rounds, strict=True))
-    us = 1e6 / count
-    print(f"{'overwrite + fdatasync through a bare thread':<44} {hop * us:8.2f} us  raw {over * us:6.2f} us  {hops:5.2f} x")
-    print(f"{'durable commit of one put, one committer':<44} {one * us:8.2f} us  raw {raw * us:6.2f} us  {ones:5.2f} x   (bound 1.5 x)")
-    print(f"{'  beside an overwrite in an allocated file':<44} {one * us:8.2f} us  raw {over * us:6.2f} us  {overs:5.2f} x")
-    share("durable commits/s, 32 committers", count / many, count / one, f"{manys:5.1f} x", "12 x")
-    print(f"{'':<44} {cpu * us:8.2f} us of CPU each")
+        note(raw=raw, over=over, hop=hop, hop_over=hop / over)
+        for name, work in (("commit", committer), ("stroke", striker)):
+            one, many, cpu = await alone_and_together(work, number)
+            note(**{name: one, f"{name}_raw": one / raw, f"{name}_over": one / over})
+            note(**{f"{name}_many": many, f"{name}_times": one / many, f"{name}_cpu": cpu})
+    median = {name: sorted(values)[COMMIT_ROUNDS // 2] for name, values in rounds.items()}
+
+    def told(what: str, ours: str, below: str, bound: str = "") -> None:
+        each = f"{median[ours] / count * 1e6:8.2f} us  raw {median[below] / count * 1e6:6.2f} us"
+        print(f"{what:<44} {each}  {median[f'{ours}_{below}']:5.2f} x{bound}")
+
+    told("overwrite + fdatasync through a bare thread", "hop", "over")
+    for name, what in (("commit", "transaction"), ("stroke", "stroke")):
+        told(f"durable {what} of one put, one committer", name, "raw", "   (bound 1.5 x)")
+        told("  beside an overwrite in an allocated file", name, "over")
+        together, alone = count / median[f"{name}_many"], count / median[name]
+        share(f"durable {what}s/s, 32 committers", together, alone, f"{median[f'{name}_times']:5.1f} x", "12 x")
+        print(f"{'':<44} {median[f'{name}_cpu'] / count * 1e6:8.2f} us of CPU each")
 
 
 async def during_checkpoint(store: EmbeddedStore, tree: Tree, rows: int) -> None:

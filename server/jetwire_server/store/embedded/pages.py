@@ -359,6 +359,7 @@ class PageFile:
             count += len(keys)
             digest += group.digest
             cursor.putmulti(zip(keys, group.values, strict=True), append=at_the_end)
+            cursor.close()  # by this thread: whoever held the frame (a profiler) could free it while LMDB is at work
         for full in group.deletes:
             old = cast(Any, txn.pop(full))
             if old is not None:
