@@ -132,6 +132,9 @@ class Setting(Preparing):
                 value = ""
         values = self._list(plan, buffer)
         place = info.itag - 1 if 0 < info.itag <= len(values) else len(values)
+        if grbit & _SIZE and not grbit & _ZERO_LENGTH and not value:
+            self._remove_value(plan, buffer, values, place)  # no size is NULL, as no value is
+            return
         if grbit & _PARTIAL:
             made = await self._partial(plan, values[place] if place < len(values) else None, value, grbit, info.offset)
         elif value is None:
@@ -159,8 +162,10 @@ class Setting(Preparing):
         name = plan.column.name
         if grbit & (_PARTIAL | _SEPARATE) and not plan.long:
             raise JetError(Err.InvalidGrbit, f"column {name} is no long value", column=name)
-        if (grbit & _APPEND and grbit & _OVERWRITE) or (grbit & _SEPARATE and grbit & _INTRINSIC):
+        if (grbit & _APPEND and grbit & (_OVERWRITE | _SIZE)) or (grbit & _SEPARATE and grbit & _INTRINSIC):
             raise JetError(Err.InvalidGrbit)
+        if grbit & _PARTIAL and grbit & (_UNIQUE | _UNIQUE_NORMALIZED):
+            raise JetError(Err.InvalidGrbit, "a value that is set in part is not compared with the others")
         if info.itag < 0 or info.offset < 0:
             raise JetError(Err.InvalidParameter, "itagSequence and offset are not negative")
         if info.itag != 1 and not plan.tagged:
@@ -190,9 +195,10 @@ class Setting(Preparing):
 
     # -- long values ------------------------------------------------------------------------------------------------
     async def _partial(self, plan: ColumnPlan, old: Any, value: Any, grbit: int, offset: int) -> Any:
-        """A long value written in part: appended to, overwritten, or made to be of a size."""
+        """A long value written in part: appended to, overwritten, or made to be of a size; overwritten with SizeLV it ends there."""
         column = plan.column
-        if grbit & _SIZE:
+        size: int | None
+        if grbit & _SIZE and not grbit & _OVERWRITE:
             size = value if type(value) is int else len(to_bytes(column, value)) if value is not None else 0
             if size < 0:
                 raise JetError(Err.InvalidParameter, f"size {size}")
@@ -214,10 +220,10 @@ class Setting(Preparing):
         async def work(txn: Transaction) -> None:
             if old is not None and not isinstance(old, (Draft, LongRef)):
                 await draft.write(txn, 0, to_bytes(column, old))
-            if size is not None:
-                await draft.resize(txn, size)
-            else:
+            if size is None:
                 await draft.write(txn, at, data)
+            if grbit & _SIZE:
+                await draft.resize(txn, end)
 
         await self._read(work)
         return draft

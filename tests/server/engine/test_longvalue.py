@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, Prep, SetColumnGrbit
-from jetwire_protocol.errors import Err
+from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, Prep, RetrieveColumnGrbit, SetColumnGrbit
+from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
 from jetwire_server.clock import ManualClock
 from jetwire_server.engine.columns import ColumnCreate
@@ -337,3 +337,41 @@ async def test_a_draft_that_is_replaced_before_its_update_leaves_no_tree(
     await session.end_session()
     assert len(watched.trees) > kept
     assert [tree for tree in watched.trees[kept:] if tree not in watched.freed] == []  # of one that is a record's that changes nothing
+
+
+@pytest.mark.parametrize("size", [10, 3_000, 30_000])
+async def test_overwritten_and_sized(session: Session, dbid: int, size: int) -> None:
+    """Together they overwrite a range and end the value behind it; no size is NULL, or empty with ZeroLength."""
+    cursor = await table_in(session, dbid)
+    columns = ids(cursor)
+    data = columns["data"]
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    await cursor.set_column(data, bytes(range(10)) * (size // 10))
+    await cursor.update()
+    await at(cursor, 1)
+    for stored in (False, True):
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(data, b"abc", OVERWRITE | SIZE, SetInfo(2))
+        assert (await cursor.retrieve_column(data, int(RetrieveColumnGrbit.RetrieveCopy))).value == b"\x00\x01abc"
+        await cursor.set_column(data, b"longer than it was", OVERWRITE | SIZE, SetInfo(5))
+        with refuses(Err.ColumnNoChunk):
+            await cursor.set_column(data, b"x", OVERWRITE | SIZE, SetInfo(24))
+        with refuses(Err.InvalidGrbit):
+            await cursor.set_column(data, b"x", APPEND | SIZE)
+        await cursor.update()
+        assert (await cursor.retrieve_column(data)).value == b"\x00\x01abclonger than it was", stored
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(data, 0, SIZE | int(SetColumnGrbit.SetZeroLength))
+        await cursor.update()
+        assert (await cursor.retrieve_column(data)).value == b""
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(data, bytes(range(10)) * (size // 10), APPEND)
+        await cursor.update()
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(data, 0, SIZE)
+    await cursor.update()
+    assert (await cursor.retrieve_column(data)).warning == Wrn.ColumnNull
+    await cursor.prepare_update(Prep.Replace)
+    with refuses(Err.InvalidGrbit):
+        await cursor.set_column(data, b"x", APPEND | int(SetColumnGrbit.SetUniqueMultiValues))
