@@ -10,11 +10,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 import uvloop
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from jetwire_protocol.declarations import ROLES
 from jetwire_protocol.errors import JetError
@@ -24,9 +25,9 @@ from jetwire_server.files.local import LocalFiles
 from jetwire_server.health import DEFAULT, ask
 from jetwire_server.offline import commands as offline_commands
 from jetwire_server.rpc.security import Token, UnsafeStart, tokens_to_json
-from jetwire_server.server import TOKENS_FILE, Server, jetwire_version, read_tokens
+from jetwire_server.server import TOKENS_FILE, Server, TokensDamaged, jetwire_version, read_tokens
 
-app = typer.Typer(help="The Jetwire server.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="The Jetwire server.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 token_app = typer.Typer(help="The tokens that clients authenticate with.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 offline_commands.register(app)
@@ -82,10 +83,18 @@ def serve(
             insecure=insecure or None,
         )
     except ValidationError as error:
-        raise _fail("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())) from None
-    except ValueError as error:
-        raise _fail(str(error)) from None
+        raise _fail("; ".join(_told(e["loc"], e["msg"]) for e in error.errors())) from None
+    except SettingsError as error:
+        raise _fail(f"{error}: in the environment lists and maps are JSON, as in JETWIRE_ALLOW_HOSTS='[\"db.example\"]'") from None
+    except (OSError, ValueError) as error:
+        raise _fail(f"{config}: {error}" if config else str(error)) from None
     raise typer.Exit(run_server(settings))
+
+
+def _told(where: tuple[int | str, ...], what: str) -> str:
+    """One of pydantic's findings, in our words: which setting, and what is wrong with it."""
+    what = "there is no such setting" if what == "Extra inputs are not permitted" else what.removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, where)), what)))
 
 
 def run_server(settings: Settings) -> int:
@@ -104,7 +113,7 @@ def run_server(settings: Settings) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(main())
-    except (UnsafeStart, JetError, OSError) as error:
+    except (UnsafeStart, TokensDamaged, JetError, OSError) as error:
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE and error.filename is None
         advice = "; stop what listens there, or choose another address with --http and --tcp" if taken else ""
         print(f"jetwired: {error}{advice}", file=sys.stderr)
@@ -137,6 +146,8 @@ def token_add(
     data: Data = Path("data"),
 ) -> None:
     """Makes a token and prints it: it is not stored and cannot be shown again."""
+    if not name.strip() or not name.isprintable():
+        raise _fail(f"{name!r} is no name for a token: it is shown in lists and logs")
     files = LocalFiles(data)
     files.make_directory("")
     tokens = read_tokens(files)
@@ -153,14 +164,14 @@ def token_add(
 @token_app.command("list")
 def token_list(data: Data = Path("data")) -> None:
     """Lists the tokens' names and roles."""
-    for token in read_tokens(LocalFiles(data)):
+    for token in read_tokens(_files_of(data)):
         print(f"{token.name}\t{token.role}\t{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(token.created))}")
 
 
 @token_app.command("remove")
 def token_remove(name: Annotated[str, typer.Argument()], data: Data = Path("data")) -> None:
     """Takes a token back. A running server forgets it at its next SIGHUP."""
-    files = LocalFiles(data)
+    files = _files_of(data)
     tokens = read_tokens(files)
     kept = [token for token in tokens if token.name != name]
     if len(kept) == len(tokens):
@@ -168,8 +179,30 @@ def token_remove(name: Annotated[str, typer.Argument()], data: Data = Path("data
     files.replace(TOKENS_FILE, tokens_to_json(kept))
 
 
+def _files_of(data: Path) -> LocalFiles:
+    if not data.is_dir():
+        raise _fail(f"{data} is no directory: name the server's with --data")
+    return LocalFiles(data)
+
+
 def main() -> None:
-    app()
+    """Runs the command. What goes wrong is one line, never a traceback."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except (JetError, OSError, TokensDamaged) as error:
+        _end(error)
+
+
+def _end(error: Exception) -> NoReturn:
+    if isinstance(error, OSError):  # of an answer that nobody takes: what is still buffered would fail once more at our end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError):  # whoever read it has read enough
+        raise SystemExit(1)
+    print(f"jetwired: {error}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

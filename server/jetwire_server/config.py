@@ -101,5 +101,5 @@ def load(file: Path | None = None, **flags: Any) -> Settings:
             return (init_settings, environment, TomlConfigSettingsSource(settings_cls, toml_file=file))
 
     if file is not None and not file.is_file():
-        raise ValueError(f"no file {file}")
+        raise ValueError("there is no such file")
     return Loaded(**{name: value for name, value in flags.items() if value is not None})

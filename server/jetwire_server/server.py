@@ -44,9 +44,16 @@ def jetwire_version() -> str:
         return "unknown"
 
 
+class TokensDamaged(ValueError):
+    """The file of tokens cannot be read: nobody is let in or kept out by a guess."""
+
+
 def read_tokens(files: LocalFiles) -> list[Token]:
     data = read_if_there(files, TOKENS_FILE)
-    return tokens_from_json(data) if data else []
+    try:
+        return tokens_from_json(data) if data else []
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise TokensDamaged(f"{files.root}/{TOKENS_FILE} is damaged: {error}; mend it, or remove it and add the tokens anew") from error
 
 
 class Server:
@@ -99,7 +106,10 @@ class Server:
     async def start(self) -> None:
         """Listens last: who can connect can work."""
         settings, gatekeeper = self.settings, self.service.gatekeeper
-        self._files.make_directory("")
+        try:
+            self._files.make_directory("")
+        except JetError as error:
+            raise JetError(error.code, f"{settings.data}: {error.detail.removeprefix(': ')}") from error
         gatekeeper.tokens = read_tokens(self._files)
         check_addresses(
             [Address.parse(text).host for text in (settings.http, settings.tcp) if text],
@@ -169,9 +179,15 @@ class Server:
             return None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        try:
+            context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        except OSError as error:
+            raise OSError(f"the certificate {settings.tls_cert} and the key {settings.tls_key} cannot be used: {error}") from error
         if settings.tls_client_ca is not None:
-            context.load_verify_locations(settings.tls_client_ca)
+            try:
+                context.load_verify_locations(settings.tls_client_ca)
+            except OSError as error:
+                raise OSError(f"the authority {settings.tls_client_ca} cannot be used: {error}") from error
             # Optional, because a token is as good; who has neither may say nothing but Hello.
             context.verify_mode = ssl.CERT_OPTIONAL
         return context

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Annotated
 
@@ -185,6 +186,8 @@ def verify(
     """
     clock = SystemClock()
     try:
+        if not path.is_dir():  # nothing was copied there, or the name is wrong: no result to be noted beside it
+            raise ValueError(f"{path} is no directory")
         manifests = verifying.load_manifest(manifest) if manifest else []
         with alone(path), progress() as show:
             result = asyncio.run(verifying.verify(path, manifests, clock, show))
@@ -218,6 +221,10 @@ def restore(
     """
     try:
         stop = parse_until(until)
+        if not backup.is_dir():
+            raise ValueError(f"{backup} is no directory")
+        if data.exists() and not data.is_dir():
+            raise ValueError(f"{data} is no directory")
         with (
             alone(data),
             Progress(
@@ -255,8 +262,8 @@ def parse_until(text: str | None) -> Until:
     if text.isdigit():
         return Until(commit=int(text))
     try:
-        if text.startswith("@"):
-            return Until(time=float(text[1:]))
+        if text.startswith("@") and isfinite(seconds := float(text[1:])):
+            return Until(time=seconds)
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"--until {text}: expected GEN:SECTOR:BYTE, a commit number, @SECONDS, or 2026-01-31T12:00:00Z") from None

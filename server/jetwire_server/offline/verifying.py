@@ -49,7 +49,10 @@ class Result:
 
 def load_manifest(path: Path) -> list[Manifest]:
     """The manifests of a run, one a server. A file that is none is a `ValueError`."""
-    return msgspec.json.decode(path.read_bytes(), type=list[Manifest])
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[Manifest])
+    except ValueError as error:
+        raise ValueError(f"{path} is no manifest: {error}") from error
 
 
 async def verify(path: Path, manifests: Sequence[Manifest], clock: Clock, progress: Progress) -> Result:

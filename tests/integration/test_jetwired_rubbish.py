@@ -1,0 +1,85 @@
+"""What people get wrong with `jetwired`: each is told in a line that names the setting, file or directory. No tracebacks."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+JETWIRED = [sys.executable, "-m", "jetwire_server"]
+EASY = ["--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--runtime", ""]
+
+
+def told(tmp_path: Path, *words: str, code: int, stdout: int = subprocess.PIPE, **environment: str) -> str:
+    done = subprocess.run([*JETWIRED, *words], cwd=tmp_path, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("jetwired: ")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stderr.removeprefix("jetwired: ").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"nope = 1", "nope: there is no such setting"),
+        (b"nope =", "c.toml: "),
+        (b"\xff", "c.toml: "),
+        (b"in_flight = 0", "in_flight: "),
+        (b"tls_cert = 'a'", "tls_cert and tls_key go together"),
+        (b"http = 'x'", "http: 'x' is not HOST:PORT"),
+    ],
+)
+def test_settings_in_a_file(tmp_path: Path, text: bytes, says: str) -> None:
+    (tmp_path / "c.toml").write_bytes(text)
+    assert told(tmp_path, "serve", "--config", "c.toml", code=2).startswith(says)
+
+
+def test_settings_that_point_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert told(tmp_path, "serve", "--config", "no.toml", code=2) == "no.toml: there is no such file"
+    assert "JETWIRE_ALLOW_HOSTS='[" in told(tmp_path, "serve", *EASY, code=2, JETWIRE_ALLOW_HOSTS="db.example")
+    assert "file: File exists" in told(tmp_path, "serve", *EASY, "--data", "file", code=1)
+    assert "no.pem and the key no.key" in told(tmp_path, "serve", *EASY, "--tls-cert", "no.pem", "--tls-key", "no.key", code=1)
+
+
+@pytest.mark.parametrize("damaged", ["{", "[]", '[{"a": 1}]', '{"tokens": [{}]}', '{"tokens": 5}', "\udcff"], ids=repr)
+def test_damaged_tokens_let_nobody_in_and_are_named(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/tokens.json").write_bytes(damaged.encode(errors="surrogateescape"))
+    for words, code in ((["token", "list"], 2), (["token", "add", "x"], 2), (["token", "remove", "x"], 2), (["serve", *EASY], 1)):
+        assert "tokens.json is damaged" in told(tmp_path, *words, code=code)
+
+
+def test_tokens(tmp_path: Path) -> None:
+    for name in ("", "  ", "a\tb", "a\nb"):
+        assert "is no name for a token" in told(tmp_path, "token", "add", name, code=2)
+    for words in (["list"], ["remove", "x"]):
+        assert told(tmp_path, "token", *words, "--data", "typo", code=2).startswith("typo is no directory")
+    (tmp_path / "file").touch()
+    assert "File exists" in told(tmp_path, "token", "add", "x", "--data", "file", code=2)
+
+
+def test_the_offline_verbs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert told(tmp_path, "verify", "no/where", code=2) == "no/where is no directory"
+    assert told(tmp_path, "verify", "file", code=2) == "file is no directory"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"], "nothing was verified, so nothing is noted"
+    assert told(tmp_path, "verify", ".", "--manifest", "file", code=2).startswith("file is no manifest")
+    assert told(tmp_path, "restore", "typo", "new/default", code=2) == "typo is no directory"
+    assert told(tmp_path, "restore", ".", "file", code=2) == "file is no directory"
+    for when in ("@nan", "@inf", "@1e999", "tomorrow"):
+        assert "expected GEN:SECTOR:BYTE" in told(tmp_path, "restore", ".", "new/default", "--until", when, code=2)
+
+
+@pytest.mark.parametrize("words", [["version"], ["check", "data", "--json"]], ids=lambda words: words[0])
+def test_an_answer_that_nobody_can_take(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "data/default").mkdir(parents=True)
+    (tmp_path / "data/default/edb.log").write_bytes(b"")
+    good = subprocess.run([*JETWIRED, *words], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert good.stdout, "control: there is an answer"
+    assert words[0] != "check" or json.loads(good.stdout)["instances"] == ["default"]
+    with Path("/dev/full").open("w") as full:
+        assert "No space left on device" in told(tmp_path, *words, code=2, stdout=full.fileno())
