@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -89,9 +90,28 @@ def parameters() -> str:
     )
 
 
+def emitted() -> dict[int, list[str]]:
+    """The events that the server's sources emit by number, with the arguments they give; those of snapshots stand in tables there."""
+    found: dict[int, list[str]] = {}
+    for file in sorted((HERE.parent / "server" / "jetwire_server").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            in_a_table = file.parent.name == "snapshot" and isinstance(node, ast.Constant) and node.value in EVENTS
+            if in_a_table and EVENTS[node.value][1]:
+                found.setdefault(node.value, [])
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "emit" and node.args:
+                numbers = [n.value for n in ast.walk(node.args[0]) if isinstance(n, ast.Constant) and n.value in EVENTS]
+                for number in numbers:
+                    given = found.setdefault(number, [])
+                    given += [word.arg for word in node.keywords if word.arg and word.arg not in given]
+    return found
+
+
 def events() -> str:
+    seen = emitted()
     rows = [
-        (number, f"`{name}`", severity, ", ".join(args)) for number, (name, severity, args) in sorted(EVENTS.items()) if severity or args
+        (number, f"`{name}`", severity or "information", ", ".join(args or seen.get(number, [])))
+        for number, (name, severity, args) in sorted(EVENTS.items())
+        if number in seen
     ]
     return (
         "# Events\n\nGenerated. The ids and names are ESE's;\n"

@@ -35,3 +35,17 @@ def test_links_between_pages_lead_somewhere() -> None:
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_the_events_page_tells_what_the_server_emits() -> None:
+    page = (DOCS / "events.md").read_text()
+    for number, name in (
+        (102, "START_INSTANCE_ID"),
+        (220, "BACKUP_FILE_START"),
+        (227, "MISSING_LOG"),
+        (2010, "DIFFERENTIAL"),
+        (2004, "TIME_OUT"),
+    ):
+        assert f"| {number} | `" in page
+        assert name in page
+    assert "| 2000 |" not in page, "control: what nothing emits"
