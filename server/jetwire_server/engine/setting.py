@@ -15,7 +15,8 @@ from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.preparing import INSERTS, CopyBuffer, Preparing
 from jetwire_server.engine.schema import Column
 from jetwire_server.engine.stored_form import LONG, from_bytes, size_of, to_bytes
-from jetwire_server.engine.values import ColumnPlan
+from jetwire_server.engine.values import ColumnPlan, segment_spec
+from jetwire_server.keys import KeyMaker, KeySpec
 from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction
 
@@ -144,10 +145,11 @@ class Setting(Preparing):
             made, cut = plan.checked(value)
             if cut:
                 self.session.warning = Wrn.ColumnMaxTruncated
+        if grbit & (_UNIQUE | _UNIQUE_NORMALIZED):
+            others = [v for i, v in enumerate(values) if i != place]
+            await self._check_unique(plan, made, others, bool(grbit & _UNIQUE_NORMALIZED))
         if plan.long:
             made = await self._placed(plan, buffer, made, grbit)
-        if grbit & (_UNIQUE | _UNIQUE_NORMALIZED):
-            self._check_unique(plan, made, [v for i, v in enumerate(values) if i != place], bool(grbit & _UNIQUE_NORMALIZED))
         if place < len(values):
             if values[place] is not made:
                 self._let_go(values[place])
@@ -186,12 +188,23 @@ class Setting(Preparing):
         else:
             buffer.changes[plan.id] = values if len(values) > 1 else values[0]
 
-    def _check_unique(self, plan: ColumnPlan, value: Any, others: list[Any], normalized: bool) -> None:
-        def plain(one: Any) -> Any:
-            return one.upper() if normalized and isinstance(one, str) else one
+    async def _check_unique(self, plan: ColumnPlan, value: Any, others: list[Any], normalized: bool) -> None:
+        """Compares a value with a column's others, those beside the row too: as they are stored, or as an index would have them."""
+        maker = KeyMaker(KeySpec((segment_spec(plan.column),))) if normalized else None
+        mine = value if maker is None else maker.build([value])
+        for other in others:
+            if isinstance(other, (LongRef, Draft)):
+                if maker is None and other.size != size_of(plan.column, value):
+                    continue
+                other = await self._read(self._comparable, plan, other)
+            if (other if maker is None else maker.build([other])) == mine:
+                cut = maker is not None and mine[1]
+                code = Err.MultiValuedDuplicateAfterTruncation if cut else Err.MultiValuedDuplicate
+                raise JetError(code, f"column {plan.column.name}", column=plan.column.name)
 
-        if any(plain(other) == plain(value) for other in others):
-            raise JetError(Err.MultiValuedDuplicate, f"column {plan.column.name}", column=plan.column.name)
+    async def _comparable(self, txn: Transaction, plan: ColumnPlan, value: LongRef | Draft) -> Any:
+        data = await (longvalue.read(txn, self.table, value) if isinstance(value, LongRef) else value.read(txn))
+        return from_bytes(plan.column, data) if self._is_value(plan.column, value) else data
 
     # -- long values ------------------------------------------------------------------------------------------------
     async def _partial(self, plan: ColumnPlan, old: Any, value: Any, grbit: int, offset: int) -> Any:
@@ -291,8 +304,8 @@ class Setting(Preparing):
                     await longvalue.release(txn, self.table, ref)
         return out
 
-    def _is_value(self, column: Column, draft: Draft) -> bool:
-        return not (column.coltyp == Coltyp.LongText and column.cp == 1200 and draft.size & 1)
+    def _is_value(self, column: Column, value: LongRef | Draft) -> bool:
+        return not (column.coltyp == Coltyp.LongText and column.cp == 1200 and value.size & 1)
 
     async def _fitted(self, txn: Transaction, buffer: CopyBuffer, values: dict[int, Any]) -> tuple[dict[int, Any], bytes]:
         """The row, with its longest long values moved out of it until it is no bigger than a row may be."""

@@ -73,6 +73,13 @@ class ColumnPlan:
             elif column.coltyp == Coltyp.Bit:
                 self.whole = bool
 
+    def stored_as(self, other: ColumnPlan | None) -> bool:
+        """Whether the other is this very column, whatever its name and default are by now."""
+        if other is None:
+            return False
+        mine, theirs = self.column, other.column
+        return (mine.coltyp, mine.cp, mine.max, mine.grbit) == (theirs.coltyp, theirs.cp, theirs.max, theirs.grbit)
+
     def checked(self, value: Any) -> tuple[Any, bool]:
         """A value that is not None as the row takes it, and whether it was cut at the column's size."""
         column = self.column
@@ -186,23 +193,14 @@ def _as_searched(maker: KeyMaker) -> bool:
     return maker.spec.tuples is None and not maker.disallow_truncation and not any(s.fixed and (s.text or s.binary) for s in segments)
 
 
+def segment_spec(column: Column, descending: bool = False) -> SegmentSpec:
+    multi_valued = bool(column.grbit & G.ColumnMultiValued)
+    return SegmentSpec(column.coltyp, descending, column.cp, column.fixed, multi_valued, column.max, column.tagged)
+
+
 def key_spec(table: Table, index: Index) -> KeySpec:
-    segments = []
-    for segment in index.segments:
-        column = table.by_id[segment.column]
-        segments.append(
-            SegmentSpec(
-                column.coltyp,
-                segment.descending,
-                column.cp,
-                column.fixed,
-                bool(column.grbit & G.ColumnMultiValued),
-                column.max,
-                column.tagged,
-            )
-        )
     return KeySpec(
-        tuple(segments),
+        tuple([segment_spec(table.by_id[segment.column], segment.descending) for segment in index.segments]),
         index.grbit,
         index.key_most,
         index.var_seg_mac,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, SetColumnGrbit
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
@@ -222,6 +222,29 @@ async def test_what_is_too_long_is_cut_with_a_warning(session: Session, cursor: 
         await cursor.retrieve_column(99)
     with refuses(Err.BadColumnId):
         await cursor.retrieve_column(70_000)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+async def test_unique_among_values_beside_the_row(cursor: Cursor, stored: bool) -> None:
+    tags = ids(cursor)["tags"]
+    normalized = int(SetColumnGrbit.SetUniqueNormalizedMultiValues)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    await cursor.set_column(tags, "x" * 2_000)
+    await cursor.set_column(tags, "\u30ab", 0, SetInfo(itag=0))
+    if stored:
+        await cursor.update()
+        await cursor.move(FIRST)
+        await cursor.prepare_update(Prep.Replace)
+    with refuses(Err.MultiValuedDuplicate):
+        await cursor.set_column(tags, "x" * 2_000, UNIQUE_MV, SetInfo(itag=0))
+    with refuses(Err.MultiValuedDuplicateAfterTruncation):
+        await cursor.set_column(tags, "X" * 1_999, normalized, SetInfo(itag=0))
+    with refuses(Err.MultiValuedDuplicate):  # katakana and hiragana
+        await cursor.set_column(tags, "\u304b", normalized, SetInfo(itag=0))
+    await cursor.set_column(tags, "X" * 2_000, UNIQUE_MV, SetInfo(itag=0))
+    await cursor.set_column(tags, "x" * 2_000, UNIQUE_MV, SetInfo(itag=1))
+    await cursor.update()
 
 
 async def test_multi_values(cursor: Cursor) -> None:
