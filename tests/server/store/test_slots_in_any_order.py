@@ -206,15 +206,14 @@ async def test_control_a_slot_that_remembers_is_found(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Timeline, "leave", lambda *_: None)
     monkeypatch.setattr(Checkpoint, "leave", lambda *_: None)
     with pytest.raises(AssertionError, match="seed"):
-        for seed in range(12):
-            await play(seed, str(tmp_path / str(seed)))
+        await play_many(range(12), tmp_path)
 
 
-async def more(first: int, count: int) -> None:
-    for seed in range(first, first + count):
-        with tempfile.TemporaryDirectory() as directory:
-            await play(seed, directory)
+async def play_many(seeds: range, directory: Path) -> None:
+    for seed in seeds:
+        await play(seed, str(directory / str(seed)))
 
 
 if __name__ == "__main__":
-    asyncio.run(more(int(sys.argv[1]), int(sys.argv[2])))
+    with tempfile.TemporaryDirectory() as made:
+        asyncio.run(play_many(range(int(sys.argv[1]), int(sys.argv[1]) + int(sys.argv[2])), Path(made)))
