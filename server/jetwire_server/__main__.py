@@ -198,7 +198,7 @@ def main() -> None:
 
 def _end(error: Exception) -> NoReturn:
     if isinstance(error, OSError):  # of an answer that nobody takes: what is still buffered would fail once more at our end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.pipe()[1], sys.stdout.fileno())
     if isinstance(error, BrokenPipeError):  # whoever read it has read enough
         raise SystemExit(1)
     print(f"jetwired: {error}", file=sys.stderr)
