@@ -71,6 +71,9 @@ def test_what_is_no_json_is_not_sent_as_null(run: Run) -> None:
 
 def test_methods_that_are_nearly_there(run: Run) -> None:
     refused(run, "call", "opentable", code=2, says="there is OpenTable")
+    refused(
+        run, "call", "JetCreateInstance", "instanceName=a", code=2, says="CreateInstance has no parameter instanceName; there are name, "
+    )
     refused(run, "call", "", code=2, says="no method ''")
     calls = json.dumps([{"method": "Ping"}, {"method": "Nope"}])
     assert "Batch" not in run("call", "Batch", f"calls={calls}", code=2).stderr, "which is there: it is one of its calls that is not"
@@ -163,6 +166,12 @@ def test_another_port_than_the_address_says(run: Run, shared_server: ServerProce
     refused(run, "ping", code=7, says=f"http://{http}/nope answered 404: Not Found", url=f"http://{http}/nope")
     for url in (f"tcps://{tcp}", f"wss://{http}", f"https://{http}"):
         refused(run, "ping", code=7, says="does not speak TLS", url=url)
+
+
+def test_sessions_need_another_transport_than_http(run: Run, shared_server: ServerProcess) -> None:
+    for words in (("tables",), ("shell",), ("dump", "t", "-d", "a.edb")):
+        refused(run, *words, code=2, says=f"use {shared_server.addresses['ws']}\n", url=shared_server.addresses["http"])
+    run("tables", url=shared_server.addresses["ws"])
 
 
 def test_no_token_and_what_to_do(run: Run, tmp_path: Path) -> None:

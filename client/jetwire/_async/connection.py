@@ -52,6 +52,15 @@ class Connection(Methods):
     def alive(self) -> bool:
         return self._transport is not None and self._transport.alive
 
+    @property
+    def instead_for_sessions(self) -> str | None:
+        """The address that carries sessions, if this one does not: over HTTP a session ends with its request."""
+        return (
+            self._address._replace(scheme="wss" if self._address.secure else "ws").url
+            if self._address.scheme in ("http", "https")
+            else None
+        )
+
     async def call(self, method: str, /, **params: Any) -> Any:
         """Calls any method by name; parameters that are None are left out."""
         if self._transport is None:

@@ -61,6 +61,9 @@ class Server:
     async def begin_session(self, instance: str = "default") -> Session:
         """Begins a session; `close` ends it."""
         connection = await self.live_connection()
+        other = connection.instead_for_sessions
+        if other is not None:
+            raise JetwireError(f"over HTTP a session ends with its request: use {other}")
         running = await _instances(connection)
         if instance not in running:
             raise JetwireError(f"no running instance is called {instance!r}; there are {', '.join(sorted(running)) or 'none'}")

@@ -121,6 +121,10 @@ def call(connection: Connection, name: str, given: dict[str, Any]) -> Any:
     try:
         return connection.call(name, **given)
     except RpcError as error:
+        method, member = method_named(name), error.data.get("member")
+        if method is not None and error.data.get("description") == "unknown member" and member in given:
+            there = ", ".join(known.name for known in method.params) or "none"
+            raise Wrong(f"{method.name} has no parameter {member}; there are {there}") from None
         if error.code != METHOD_NOT_FOUND or method_named(name) is not None:  # then it is one within a Batch
             raise
         like = get_close_matches(name.casefold(), {known.casefold(): known for known in METHODS}, n=1)
