@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+import jetwire.sync
+from tests.support.server_process import ServerProcess
 
 JETWIRED = [sys.executable, "-m", "jetwire_server"]
 EASY = ["--http", "127.0.0.1:0", "--tcp", "127.0.0.1:0", "--runtime", ""]
@@ -83,3 +89,25 @@ def test_an_answer_that_nobody_can_take(tmp_path: Path, words: list[str]) -> Non
     assert words[0] != "check" or json.loads(good.stdout)["instances"] == ["default"]
     with Path("/dev/full").open("w") as full:
         assert "No space left on device" in told(tmp_path, *words, code=2, stdout=full.fileno())
+
+
+def test_a_dump_that_is_ended_leaves_no_copy(tmp_path: Path) -> None:
+    with (
+        ServerProcess(tmp_path / "data") as server,
+        jetwire.sync.connect(server.addresses["tcp"]) as connected,
+        connected.session() as session,
+    ):
+        table = session.open("a.edb", create=True).create_table("t", {"id": "Long", "text": "LongText"}, primary="id")
+        table.insert(*({"id": n, "text": "x" * 1000} for n in range(1000)))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    line = [*JETWIRED, "dump", str(tmp_path / "data"), "t"]
+    with subprocess.Popen(line, env=os.environ | {"TMPDIR": str(scratch)}, stdout=subprocess.PIPE) as dump:
+        assert dump.stdout is not None
+        assert dump.stdout.read(1000), "it is at work, and stays so: nobody reads the rest"
+        assert list(scratch.iterdir()), "control: there is a copy meanwhile"
+        time.sleep(0.1)
+        dump.send_signal(signal.SIGTERM)
+        dump.stdout.close()
+        assert dump.wait(30) == 128 + signal.SIGTERM
+    assert list(scratch.iterdir()) == []

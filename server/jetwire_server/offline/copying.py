@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -22,10 +25,27 @@ def scratch_copy(place: Place) -> Iterator[Place]:
     """What recovery needs of an instance, in the system's temporary directory (`TMPDIR` names another); gone afterwards."""
     if place.files.exists(MARK) or place.files.exists(PLAN):  # finishing it would change what is there
         raise JetError(Err.RestoreInProgress, f"{place.root} holds an unfinished restore: repeat it, or start a server, first")
-    with tempfile.TemporaryDirectory(prefix="jetwired-") as scratch:
+    with _ended_by_sigterm(), tempfile.TemporaryDirectory(prefix="jetwired-") as scratch:
         copy = Place(Path(scratch, place.name), place.names)
         _copy(place, copy.files)
         yield copy
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the program as an exit does: the copy, which may be large, goes with it."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():  # as in tests: handlers are the main thread's
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _copy(place: Place, target: LocalFiles) -> None:
