@@ -31,12 +31,13 @@ class Home(Protocol):
         """The transaction holds nothing any more: its snapshot may be forgotten."""
         ...
 
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        """Logs and publishes the write set, and calls `release(number)` at the publishing."""
+    def crowded(self, rows: int) -> bool:
+        """Whether a commit of so many rows should wait for `relief`; of none: whether even a small one should."""
         ...
 
-    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
-        """The same without waiting; False, and nothing done, if it would have to wait. Never reports before it has returned."""
+    async def relief(self, rows: int) -> None: ...
+    def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
+        """Logs and publishes the write set, and calls `release(number)` at the publishing. Never reports before it has returned."""
         ...
 
 

@@ -155,12 +155,14 @@ class MemoryStore:
     def watch(self, tree: Tree, watcher: Watcher) -> None:
         self._watchers.add(tree, watcher)
 
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        return self._seal(transaction)
+    def crowded(self, rows: int) -> bool:
+        return False
 
-    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
+    async def relief(self, rows: int) -> None:
+        """Nothing moves out of memory."""
+
+    def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
         asyncio.get_running_loop().call_soon(report, self._seal(transaction))
-        return True
 
     def _seal(self, transaction: StoreTransaction) -> Commit:
         number = self._published + 1

@@ -5,9 +5,11 @@ Both stores use it. What differs between them is the `Home`: where pages come fr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sized
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.redo.writer import resolver
 from jetwire_server.store.claims import Claims
 from jetwire_server.store.home import AdoptableTree, Home
 from jetwire_server.store.interface import Commit, Report, Row, Savepoint, Tree, UnpublishedTree
@@ -255,22 +257,32 @@ class StoreTransaction(Claims):
     async def commit(self, *, lazy: bool = False) -> Commit:
         self._check_active()
         self.state = COMMITTING
+        home = self._home
         if not self.changed:
             self.release(0)
-            return self._home.nothing_to_commit()
-        return await self._home.seal(self, lazy)
-
-    def commit_now(self, report: Report, *, lazy: bool = False) -> bool:
-        self._check_active()
-        self.state = COMMITTING
+            return home.nothing_to_commit()
+        done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
         try:
-            taken = self._home.seal_now(self, lazy, report)
+            rows = sum(map(len, self.writes.values()))
+            if home.crowded(rows):
+                await home.relief(rows)
+            home.seal(self, lazy, resolver(done))
         except BaseException:
             self.release(0)
             raise
-        if not taken:
-            self.state = ACTIVE
-        return taken
+        return await done
+
+    def commit_now(self, report: Report, *, lazy: bool = False) -> bool:
+        self._check_active()
+        if self._home.crowded(0):
+            return False
+        self.state = COMMITTING
+        try:
+            self._home.seal(self, lazy, report)
+        except BaseException:
+            self.release(0)
+            raise
+        return True
 
     async def rollback(self) -> None:
         self.rollback_now()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jetwire_protocol.data.flags import Coltyp, CompactGrbit, DefragmentGrbit, IdleGrbit, ResizeDatabaseGrbit
-from jetwire_protocol.errors import Err, Wrn
+from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.clock import ManualClock
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.columns import ColumnCreate
@@ -22,7 +22,7 @@ from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
 from jetwire_server.rows import LongRef
-from jetwire_server.store.interface import Commit, tree_number, tree_slot
+from jetwire_server.store.interface import Commit, Report, tree_number, tree_slot
 from jetwire_server.store.memory import MemoryStore
 from jetwire_server.store.transaction import StoreTransaction
 from tests.server.engine.refusals import refused, refused_now
@@ -140,12 +140,12 @@ class Frozen(MemoryStore):
         self.thawed = asyncio.Event()
         self.thawed.set()
 
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        async def queued() -> Commit:
+    def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
+        async def queued() -> None:
             await self.thawed.wait()
-            return await MemoryStore.seal(self, transaction, lazy)
+            MemoryStore.seal(self, transaction, lazy, report)
 
-        return await asyncio.shield(asyncio.create_task(queued()))
+        self.queued = asyncio.create_task(queued())
 
 
 async def test_stop_service_answers_a_waiting_commit_which_still_commits(clock: ManualClock) -> None:
@@ -177,11 +177,16 @@ class Slow(MemoryStore):
         self.report, self.sealed = asyncio.Event(), asyncio.Event()
         self.report.set()
 
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        commit = await super().seal(transaction, lazy)
-        self.sealed.set()
-        await self.report.wait()
-        return commit
+    def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
+        def sealed(answer: Commit | JetError) -> None:
+            self.sealed.set()
+            self.telling = asyncio.create_task(told(answer))
+
+        async def told(answer: Commit | JetError) -> None:
+            await self.report.wait()
+            report(answer)
+
+        super().seal(transaction, lazy, sealed)
 
 
 async def test_a_schema_change_published_but_not_reported_is_seen_by_whom_it_concerns(clock: ManualClock) -> None:

@@ -231,7 +231,7 @@ async def test_nobody_goes_on_top_of_what_the_log_has_not_got(rig: Rig) -> None:
     txn = rig.store.begin_now()
     txn.put(rig.tree, KEY, b"1")
     rig.store.timeline.usage.slow = -1
-    rig.store.checkpointer.relief = wait_for_relief  # type: ignore[method-assign]
+    rig.store.relief = wait_for_relief
     committing = asyncio.create_task(txn.commit())
     await asyncio.sleep(0)
     assert code_of(rig.store.stroke().value, rig.tree, KEY) == Err.WriteConflict, "its record may come behind the other's"

@@ -25,7 +25,7 @@ from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, Head
 from jetwire_server.store.embedded.journal import Awaited
 from jetwire_server.store.embedded.pages import PageFile
-from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, SLOT_SHIFT, Tree, tree_id, tree_number, tree_slot
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
@@ -248,7 +248,8 @@ class Databases:
             if file.head.state not in (state, UNFINISHED) and not file.read_only:
                 await self._store.checkpointer.on_thread(partial(self._mark, slot, state))
 
-    def check_writable(self, slot: int) -> None:
+    def check_writable(self, tree: Tree) -> None:
+        slot = tree >> SLOT_SHIFT
         file = self.files.get(slot)
         if file is None or slot in self._leaving:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")

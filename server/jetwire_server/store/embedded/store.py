@@ -19,7 +19,6 @@ from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.records import Kind, encode_commit
-from jetwire_server.redo.writer import resolver
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
@@ -34,7 +33,7 @@ from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.embedded.stroke import Stroke
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
+from jetwire_server.store.interface import Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import StoreTransaction
@@ -68,7 +67,10 @@ class EmbeddedStore:
         self.generations = Generations()
         self.attached: Databases = Databases(self, files)
         self.files = self.attached.files
+        self.check_writable = self.attached.check_writable
         self.checkpointer = Checkpoint(self, gate)
+        self.crowded = self.checkpointer.crowded
+        self.relief = self.checkpointer.relief
         self.publishing: Publishing = Publishing(self)
         self.watchers = Watchers()
         self.published: int = 0
@@ -251,49 +253,24 @@ class EmbeddedStore:
         if self.generations.leave(generation, transaction.snapshot):
             self.checkpointer.old_snapshot_ended()
 
-    def check_writable(self, tree: Tree) -> None:
-        self.attached.check_writable(tree_slot(tree))
-
     def allocate_tree(self, slot: int) -> Tree:
         return self.attached.allocate_tree(slot)
 
     def nothing_to_commit(self) -> Commit:
         return Commit(0, None, self.clock.now())
 
-    async def seal(self, transaction: StoreTransaction, lazy: bool) -> Commit:
-        done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
-        try:
-            rows = sum(map(len, transaction.writes.values()))
-            if self.checkpointer.crowded(rows):
-                await self.checkpointer.relief(rows)
-            self._seal(transaction, lazy, resolver(done))
-        except BaseException:
-            transaction.release(0)
-            raise
-        return await done
-
-    def seal_now(self, transaction: StoreTransaction, lazy: bool, report: Report) -> bool:
-        if self.timeline.bytes > self.timeline.usage.slow:
-            return False
-        self._seal(transaction, lazy, report)
-        return True
-
-    def _seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
+    def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
         self.check_available()
         for tree in transaction.writes:
-            self.attached.check_writable(tree >> SLOT_SHIFT)  # it may have been detached meanwhile
+            self.check_writable(tree)  # it may have been detached meanwhile
         if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
             raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
-        # What was rolled back leaves trees without a write; the checkpoint would look for what they have on the timeline.
-        transaction.writes = {tree: own for tree, own in transaction.writes.items() if own}
+        if not all(transaction.writes.values()):
+            # What was rolled back leaves trees without a write; the checkpoint would look for what they have on the timeline.
+            transaction.writes = {tree: own for tree, own in transaction.writes.items() if own}
         pending = PendingCommit(self, self.next_number, self.clock.now(), transaction, report)
         writes: dict[Tree, Any] = transaction.writes
-        record = changes.CommitRecord(
-            writes,
-            transaction.created,
-            list(transaction.adopted),
-            transaction.dropped,
-        )
+        record = changes.CommitRecord(writes, transaction.created, list(transaction.adopted), transaction.dropped)
         self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
         transaction.in_log = True
 

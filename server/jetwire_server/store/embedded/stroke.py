@@ -21,7 +21,7 @@ from jetwire_server.store.embedded.changes import CommitRecord
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.journal import Pending
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
-from jetwire_server.store.interface import SLOT_SHIFT, Report, Tree
+from jetwire_server.store.interface import Report, Tree
 from jetwire_server.store.locks import Owner, Sharing
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES
 from jetwire_server.store.transaction import StoreTransaction
@@ -114,7 +114,7 @@ class Stroke(Pending):
 
     # -- inside -----------------------------------------------------------------------------------------------
     def _open(self, tree: Tree) -> dict[bytes, Any]:
-        self.store.attached.check_writable(tree >> SLOT_SHIFT)
+        self.store.check_writable(tree)
         own: dict[bytes, Any] = {}
         self.writes[tree] = own
         return own
