@@ -150,6 +150,8 @@ class DatabaseCalls(TransactionLevels):
         self._outside_transaction()
         self._one_database()
         database = await self.instance.carry_through(self._create(path, overwrite=bool(grbit & CreateDatabaseGrbit.DbOverwriteExisting)))
+        if self.instance.databases.get(database.slot) is not database:
+            raise JetError(Err.DatabaseNotFound, f"{path} was made, and detached by another session")
         return self._open(database, read_only=False)
 
     async def _create(self, path: str, *, overwrite: bool) -> Database:
@@ -213,18 +215,22 @@ class DatabaseCalls(TransactionLevels):
             for database in victims:
                 if database.opens:
                     raise JetError(Err.DatabaseInUse, database.path)
-            for database in victims:
-                await self._let_go(database)
+            await self._let_go(victims)
 
-    async def _let_go(self, database: Database) -> None:
-        if database.defragmenting is not None:
-            await database.defragmenting.stop()
-        del self.instance.databases[database.slot]
+    async def _let_go(self, victims: list[Database]) -> None:
+        """Nobody opens any of them from here on: a session that did would write to whatever comes into its slot next."""
+        instance = self.instance
+        staying = {database.slot: database for database in victims}
+        for slot in staying:
+            del instance.databases[slot]
         try:
-            await self.instance.store.detach_database(database.slot)
-        except BaseException:
-            self.instance.databases[database.slot] = database
-            raise
+            for database in victims:
+                if database.defragmenting is not None:
+                    await database.defragmenting.stop()
+                await instance.store.detach_database(database.slot)
+                del staying[database.slot]
+        finally:
+            instance.databases.update(staying)
 
     async def open_database(self, name: str, grbit: int = 0) -> int:
         """Opens an attached database; answers its dbid."""

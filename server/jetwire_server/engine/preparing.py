@@ -98,7 +98,7 @@ class Preparing(Bookmarks):
         buffer.level = self.session.level
         plan = self.plan
         if prep in INSERTS:
-            if plan.autoincrement is not None and prep not in MOVES:
+            if plan.autoincrement is not None and prep != Prep.InsertCopyReplaceOriginal:
                 buffer.changes[plan.autoincrement] = None if prep == Prep.InsertMustSetAutoIncrement else await self._next_auto()
             for columnid in plan.versions:
                 buffer.changes[columnid] = 0
@@ -109,7 +109,7 @@ class Preparing(Bookmarks):
 
     async def _prepare_from_record(self, txn: Transaction, prep: int) -> CopyBuffer:
         row = await self._record(txn)
-        if prep == Prep.Replace:
+        if prep == Prep.Replace or (prep in MOVES and self.session.level):
             txn.lock(self.plan.rows.tree, self.bookmark)
         buffer = CopyBuffer(prep, row, self.bookmark, self.plan.codec.stored(row))
         if prep == Prep.InsertCopy:
@@ -117,12 +117,39 @@ class Preparing(Bookmarks):
                 buffer.stored.pop(columnid, None)
         return buffer
 
+    async def _check_long_values(self, txn: Transaction, buffer: CopyBuffer) -> None:
+        """The long values that are copied are still those of their record: WriteConflict, if it was given others, or is gone."""
+        if buffer.base is None or not self.plan.has_long:
+            return
+        references = self.plan.codec.references
+        copied = {ref.id for _, _, ref in references(buffer.base)}
+        if copied:
+            now = await txn.get(self.plan.rows.tree, buffer.bookmark)
+            if now is None or not copied <= {ref.id for _, _, ref in references(now)}:
+                raise JetError(Err.WriteConflict, "the record's long values were changed since it was prepared")
+
     def cancel_update(self) -> None:
         buffer = self.buffer
         if buffer is None:
             return
         self.buffer = None
         self._let_drafts_go(buffer)
+
+    def _recompile(self) -> None:
+        before = self.plan.columns
+        super()._recompile()
+        if self.buffer is not None and before is not self.plan.columns:
+            self._leave_out(self.buffer, [c for c, plan in before.items() if not plan.stored_as(self.plan.columns.get(c))])
+
+    def _leave_out(self, buffer: CopyBuffer, columnids: list[int]) -> None:
+        """Columns that were deleted since it was prepared: their values go unseen, as those in the rows do."""
+        for columnid in columnids:
+            value = buffer.changes.pop(columnid, None)
+            for one in value if type(value) is list else (value,):
+                self._let_go(one)
+            buffer.stored.pop(columnid, None)
+            buffer.separate.discard(columnid)
+            buffer.intrinsic.discard(columnid)
 
     def _let_drafts_go(self, buffer: CopyBuffer) -> None:
         if self.plan.has_long:

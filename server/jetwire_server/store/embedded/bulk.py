@@ -13,7 +13,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.store.embedded.layout import tree_prefix
 from jetwire_server.store.embedded.pages import PageFile, View
-from jetwire_server.store.interface import Row, Tree, tree_number
+from jetwire_server.store.interface import Row, Tree, tree_number, tree_slot
 from jetwire_server.store.transaction import StoreTransaction
 
 CHUNK_ROWS = 2_000
@@ -22,6 +22,8 @@ CHUNK_BYTES = 1 << 20
 
 class Sink(Protocol):
     """Where a tree's chunks go."""
+
+    files: dict[int, PageFile]  # by slot
 
     async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None: ...
     async def free_tree(self, tree: Tree) -> None: ...
@@ -75,7 +77,8 @@ class BulkTree:
         if self._owner is None and not self._freed:
             self._freed = True
             self._refresh()
-            await self._sink.free_tree(self._tree)
+            if self._sink.files.get(tree_slot(self._tree)) is self._file:  # else a tree of this number is another database's
+                await self._sink.free_tree(self._tree)
 
     # -- as the transaction that adopted it sees it -----------------------------------------------------------
     def get_now(self, key: bytes) -> bytes | None:

@@ -24,7 +24,7 @@ class Scratch:
 
     def __init__(self, files: Files) -> None:
         self._files = files
-        self._file: PageFile | None = None
+        self.files: dict[int, PageFile] = {}  # the one there is, by its slot
         self._thread: ThreadPoolExecutor | None = None
         self._next = FIRST_NEW_TREE
 
@@ -36,17 +36,19 @@ class Scratch:
                     self._files.remove(name)
 
     def new_tree(self) -> BulkTree:
-        if self._file is None:
+        file = self.files.get(SCRATCH_SLOT)
+        if file is None:
             self._files.make_directory("")
-            self._file = PageFile.create(self._files, _NAME, Head(FORMAT, b"", b"", 0, (0, 0, 0), 0, 0, ATTACHED), scratch=True)
+            file = self.files[SCRATCH_SLOT] = PageFile.create(
+                self._files, _NAME, Head(FORMAT, b"", b"", 0, (0, 0, 0), 0, 0, ATTACHED), scratch=True
+            )
             self._thread = ThreadPoolExecutor(1, "scratch")
         tree = tree_id(SCRATCH_SLOT, self._next)
         self._next += 1
-        return BulkTree(self, tree, self._file)
+        return BulkTree(self, tree, file)
 
     async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
-        assert self._file is not None
-        await self._run(self._file, tree, rows)
+        await self._run(self.files[SCRATCH_SLOT], tree, rows)
 
     async def _run(self, file: PageFile, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
         work = partial(self._apply, file, tree, rows)
@@ -57,8 +59,7 @@ class Scratch:
         file.apply([chunk_group(tree_number(tree), 0, rows)])
 
     async def free_tree(self, tree: Tree) -> None:
-        file = self._file
-        assert file is not None
+        file = self.files[SCRATCH_SLOT]
         done = False
         while not done:
             work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
@@ -67,7 +68,7 @@ class Scratch:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=True)
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file in self.files.values():
+            file.close()
+        self.files.clear()
         self.clear()
