@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -114,14 +115,27 @@ class OpenDatabase:
     read_only: bool
 
 
-def safe_path(path: str | None) -> str:
-    """A database's name inside the instance's directory, or DatabaseInvalidPath."""
+# What else stands in an instance's directory: the log and its checkpoint, notes, and what is emptied at the next start.
+_ITS_OWN = re.compile(
+    r"(scratch|restore\.(staging|work))(/.*)?"
+    r"|(.*/)?([A-Za-z0-9]{3}(\.chk|\.log|tmp\.log|[0-9A-F]{8}\.log)|running|snapshot\.(marker|stamp)|backup\.stamp|restore\.(swap|unfinished))(\.new)?"
+    r"|.*-lock",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def safe_path(path: str | None, *, any_file: bool = False) -> str:
+    """A database's name inside the instance's directory (or any file's, for who only looks), or DatabaseInvalidPath."""
     if not path or "\0" in path or len(path.encode()) > limits.PATH_BYTES_MAX:
-        raise JetError(Err.DatabaseInvalidPath, "a path is needed")
+        what = f"a path has no NUL, and at most {limits.PATH_BYTES_MAX} bytes" if path else "a path is needed"
+        raise JetError(Err.DatabaseInvalidPath, what)
     parts = path.replace("\\", "/").split("/")
     if parts[0] == "" or ":" in parts[0] or ".." in parts or parts[-1] in ("", "."):
         raise JetError(Err.DatabaseInvalidPath, f"{path!r} leaves the instance's directory")
-    return "/".join(p for p in parts if p != ".")
+    name = "/".join(p for p in parts if p not in ("", "."))
+    if not any_file and _ITS_OWN.fullmatch(name):
+        raise JetError(Err.DatabaseInvalidPath, f"{path!r} is a file of the instance's own, or would be taken for one")
+    return name
 
 
 class DatabaseCalls(TransactionLevels):

@@ -92,7 +92,7 @@ def database_file_info(instance: Instance, path: str, level: int) -> Any:
     answer = _LEVELS.get(level)
     if answer is None:
         raise JetError(Err.InvalidParameter, f"level {level}")
-    wanted = safe_path(path)
+    wanted = safe_path(path, any_file=True)
     instance.check_serving()
     facts = instance.store.file_facts(wanted)
     database = next((d for d in instance.databases.values() if d.path == wanted), None)

@@ -26,6 +26,25 @@ async def test_names_cannot_leave_the_instance(session: Session, name: str) -> N
         await refused(call(name), Err.DatabaseInvalidPath)
 
 
+@pytest.mark.parametrize(
+    "name",
+    """edb.log EDB.LOG edbtmp.log edb0000002A.log abc.chk edb.chk.new running snapshot.marker logs/edb.log ./edb.log restore.swap
+    restore.unfinished restore.staging/a.edb scratch/a.edb scratch a.edb-lock sub\\snapshot.stamp""".split(),  # noqa: SIM905
+)
+async def test_names_are_none_of_the_instances_own_files(session: Session, name: str) -> None:
+    """Overwriting the log by this road would lose every database; a database in `scratch` would be left out of copies."""
+    await refused(session.create_database(name, int(CreateDatabaseGrbit.DbOverwriteExisting)), Err.DatabaseInvalidPath)
+    for call in (session.create_database, session.attach_database, session.open_database):
+        await refused(call(name), Err.DatabaseInvalidPath)
+
+
+@pytest.mark.parametrize(
+    "name", ["catalog.log.edb", "edb.edb", "scratches/a.edb", "mylog.log", "restore.edb", "a-lock.edb", "Running/a.edb"]
+)
+async def test_names_that_only_look_so_are_good(session: Session, name: str) -> None:
+    assert await session.create_database(name)
+
+
 async def test_create_refuses_what_is_there(session: Session, dbid: int) -> None:
     await refused(session.create_database("TEST.edb"), Err.DatabaseDuplicate)
     await refused(session.create_database("test.edb", int(CreateDatabaseGrbit.DbOverwriteExisting)), Err.DatabaseInUse)
