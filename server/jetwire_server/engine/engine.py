@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
@@ -15,6 +16,7 @@ from jetwire_server.engine.session import Session
 from jetwire_server.events import EventLog
 
 _NAME_LENGTH_MAX = 255
+_SERVERS_OWN = re.compile(r"tokens\.json(\.new)?|.*\.lock", re.IGNORECASE)  # files beside the instances' directories
 
 
 class Engine:
@@ -45,6 +47,8 @@ class Engine:
         name = name if name is not None else f"instance{handle}"
         if not name or len(name) > _NAME_LENGTH_MAX or name.startswith(".") or any(c in "/\\" or c < " " for c in name):
             raise JetError(Err.InvalidParameter, f"instance name {name!r}: it names a directory, and does not begin with a dot")
+        if _SERVERS_OWN.fullmatch(name):
+            raise JetError(Err.InvalidParameter, f"instance name {name!r}: it is the name of one of the server's own files")
         if any(other.name.lower() == name.lower() for other in self.instances.values()):
             raise JetError(Err.InstanceNameInUse, name)
         if len(self.instances) >= self.parameters.number(Param.MaxInstances):

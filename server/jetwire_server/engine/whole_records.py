@@ -269,7 +269,9 @@ def _count(cursor: Cursor, columnid: int) -> int:
 
 
 async def _set(cursor: Cursor, columnid: int, value: Any) -> None:
-    if type(value) is list:
+    if value == []:  # no values at all
+        await cursor.set_column(columnid, None)
+    elif type(value) is list:
         for one in value:
             await cursor.set_column(columnid, one, _ZERO_LENGTH if one in ("", b"") else 0, _ONE_MORE)
     elif value == "" or value == b"":

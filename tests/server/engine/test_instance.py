@@ -37,7 +37,7 @@ class Shaky(MemoryStore):
 async def test_names_are_unique_and_stay_in_the_data_directory(engine: Engine) -> None:
     await engine.create_instance("a")
     await refused(engine.create_instance("A"), Err.InstanceNameInUse)
-    for name in ("", "..", ".server", "a/b", "a\\b", "x" * 256, "a\0b"):
+    for name in ("", "..", ".server", "a/b", "a\\b", "x" * 256, "a\0b", "tokens.json", "Jetwire.LOCK"):
         await refused(engine.create_instance(name), Err.InvalidParameter)
     first, second = await engine.create_instance(), await engine.create_instance()
     assert first.name != second.name

@@ -55,3 +55,16 @@ async def test_a_move_after_get_records_goes_on_behind_them(session: Session, db
     assert len((await records_from(cursor, 2, Wanted(), forward=False))[0]) == 2
     await cursor.move(-1)
     assert await get(cursor, "id") == 1
+
+
+async def test_an_empty_list_is_null_in_columns_of_every_kind(session: Session, dbid: int) -> None:
+    cursor = await make_table(session, dbid)
+    columns = ids(cursor)
+    full = {"n": 5, "name": "a", "tags": ["b", "c"], "size": 1}
+    await put_records(cursor, [{columns["id"]: 1, **{columns[name]: value for name, value in full.items()}}], "insert")
+    await put_records(cursor, [{columns["id"]: 1, **{columns[name]: [] for name in full}}], "replace")
+    await put_records(cursor, [{columns["id"]: 2, **{columns[name]: [] for name in full}}], "insert")
+    await cursor.move(FIRST)
+    assert [await get(cursor, name) for name in full] == [None] * 4
+    await cursor.move(1)
+    assert [await get(cursor, name) for name in full] == [None] * 4
