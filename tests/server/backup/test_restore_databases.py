@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
+from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.backup.restore import THE_END, restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.store.embedded import recovery
 from jetwire_server.store.embedded.assemble import assemble
 from jetwire_server.store.interface import tree_slot
+from tests.server.backup.lives import restored
 from tests.server.backup.reading import INCREMENTAL, take
-from tests.support.hosted import Hosted, rows_of
+from tests.support.hosted import Hosted, copy_of, rows_of
 
 
 async def test_a_database_detached_after_the_full_backup_is_restored_with_all_its_commits(tmp_path: Path) -> None:
@@ -71,4 +75,70 @@ async def test_a_tree_built_after_the_full_backup_is_still_there_after_another_s
         assert await rows_of(snapshot, tree) == dict(rows)
         await snapshot.rollback()
         await storage.store.checkpoint()
+        await storage.store.stop()
+
+
+async def test_databases_detached_and_attached_after_the_full_backup_are_restored(tmp_path: Path) -> None:
+    """As any program does that attaches when it starts and detaches when it ends."""
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    await hosted.write(100)
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b")
+    for count in (0, 100):  # with something between and without
+        if count:
+            await hosted.write(count)
+        for dbid in list(hosted.session.opened):
+            await hosted.session.close_database(dbid)
+        await hosted.session.detach_database("a.edb")
+        await hosted.session.attach_database("a.edb")
+    await hosted.write(50)
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b", INCREMENTAL)
+    await hosted.session.detach_database("a.edb")  # and one in each of two incremental backups
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b", INCREMENTAL)
+    await hosted.session.attach_database("a.edb")
+    await hosted.write(50)
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b", INCREMENTAL)
+    await hosted.stop()
+    _, rows = await restored(tmp_path / "b", tmp_path / "r", hosted.tree)
+    assert rows == hosted.model
+
+
+async def test_a_recovery_that_is_cut_short_between_two_detachings_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Older files beside the whole log, as incremental snapshots leave them: what the first recovery moved, the second need not find."""
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    first = hosted.tree
+    await hosted.create("b.edb")
+    await hosted.write(100)
+    await hosted.instance.store.checkpoint()
+    older = copy_of(hosted.directory, tmp_path / "older")
+    await hosted.write(100)
+    for dbid in list(hosted.session.opened):
+        await hosted.session.close_database(dbid)
+    for name in ("a.edb", "b.edb"):
+        await hosted.session.detach_database(name)
+    for name in ("a.edb", "b.edb"):
+        await hosted.session.attach_database(name)
+    await hosted.write(50)
+    await hosted.stop()
+    for log in hosted.directory.glob("edb*.log"):
+        shutil.copy(log, older)
+    attach = recovery._Recovery._attach
+
+    def cut_short(this: recovery._Recovery, slot: int, path: str, signature: bytes, read_only: bool, base: int | None) -> bool:
+        if base:
+            raise JetError(Err.OutOfMemory)
+        return attach(this, slot, path, signature, read_only, base)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery._Recovery, "_attach", cut_short)
+        with pytest.raises(JetError, match="OutOfMemory"):
+            await assemble(str(older), SystemClock()).store.start()
+    storage = assemble(str(older), SystemClock())
+    await storage.store.start()
+    try:
+        assert set(storage.store.databases().values()) == {"a.edb", "b.edb"}
+        snapshot = await storage.store.begin(read_only=True)
+        assert await rows_of(snapshot, hosted.tree) == hosted.model
+        assert await rows_of(snapshot, first) == {}
+        await snapshot.rollback()
+    finally:
         await storage.store.stop()

@@ -181,6 +181,7 @@ class _Recovery:
         """A long log, as after a restore: what is recovered so far goes to the pages before the rest is read."""
         self._begin()
         await self._write_chunks()
+        await self._mark_detached()
         await self.store.checkpointer.relief()
 
     async def _write_chunks(self) -> None:
@@ -200,6 +201,7 @@ class _Recovery:
         self._tell_gathered()
         self._begin()
         await self._write_chunks()
+        await self._mark_detached()
         await self.store.checkpointer.save()
         self.store.check_available()
 
@@ -331,12 +333,14 @@ class _Recovery:
                 path=path,
             )
             return False
+        detached = self.unmarked.get(path)
+        number = detached.number if detached is not None else head.number  # its pages were made whole when this log detached it
         least = self.begun_number if base is None else base
-        if ours and not read_only and head.number < least:
+        if ours and not read_only and number < least:
             file.close()
             self.lost[slot] = JetError(
                 Err.DatabaseCorrupted,
-                f"{path} is older than it must be: its pages end with commit {head.number}, and the log that is needed begins after "
+                f"{path} is older than it must be: its pages end with commit {number}, and the log that is needed begins after "
                 f"commit {least}; its newest pages are damaged, or it is an old copy: restore a backup",
                 path=path,
             )
@@ -344,7 +348,7 @@ class _Recovery:
         self.databases.entered(slot, file)
         self.unmarked.pop(path, None)
         if ours:
-            self.base[slot] = head.number
+            self.base[slot] = number
         return True
 
     def _detach(self, record: changes.DetachRecord, number: int, read: Record) -> None:
@@ -361,8 +365,12 @@ class _Recovery:
         self.leaving = file
 
     async def _mark_detached(self) -> None:
-        """The crash came between the log record of a detaching and the mark in the file, or its removal: the pages were whole by then."""
-        for path, head in self.unmarked.items():
+        """The crash came between the log record of a detaching and the mark in the file, or its removal: the pages were whole by then.
+
+        Before any round: from where that lets the next start begin, the log does not say any more that it was detached.
+        """
+        unmarked, self.unmarked = self.unmarked, {}
+        for path, head in unmarked.items():
             file = PageFile.open(self.databases.page_files, path)
             give_up = partial(self.databases.remove, file) if head is None else partial(self.databases.release, file, head)
             await self.store.checkpointer.on_thread(give_up)
