@@ -60,6 +60,8 @@ class Setting(Preparing):
         if session.refusal is not None:
             raise JetError(session.refusal)
         buffer = self._writable()
+        if columnid not in self.plan.columns:  # it may be a new one
+            await self._read(self._look)
         plan = self._column(columnid)
         if not grbit and info is None:
             kind = type(value)
@@ -150,6 +152,9 @@ class Setting(Preparing):
             await self._check_unique(plan, made, others, bool(grbit & _UNIQUE_NORMALIZED))
         if plan.long:
             made = await self._placed(plan, buffer, made, grbit)
+            if not plan.stored_as(self.plan.columns.get(plan.id)):  # another session has deleted the column meanwhile
+                self._let_go(made)
+                raise JetError(Err.ColumnNotFound, f"column {column.name}", column=column.name)
         if place < len(values):
             if values[place] is not made:
                 self._let_go(values[place])

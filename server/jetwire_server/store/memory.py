@@ -166,10 +166,11 @@ class MemoryStore:
 
     def _seal(self, transaction: StoreTransaction) -> Commit:
         number = self._published + 1
-        for tree, unpublished in transaction.adopted.items():
+        writes = dict(transaction.writes)
+        for tree, unpublished in transaction.adopted.items():  # one version a key: what was written over goes
             rows: dict[bytes, Entry] = dict(unpublished.chunk(None, None, False, 1 << 62))
-            self.timeline.publish(number, tree, rows, self.current)
-        for tree, entries in transaction.writes.items():
+            writes[tree] = rows | writes.get(tree, {})
+        for tree, entries in writes.items():
             again = self.timeline.publish(number, tree, entries, self.current)
             gone = [key for key, entry in entries.items() if entry is None]
             if again or gone:

@@ -150,3 +150,35 @@ async def test_a_column_that_another_one_has_the_place_of(session: Session, othe
     await cursor.set_column(cursor.plan.rows.columns[0], 1)
     await cursor.goto_bookmark(await cursor.update())
     assert (await cursor.retrieve_column(again)).value is None
+
+
+async def test_a_column_deleted_while_a_value_of_it_is_set(on_files: Instance) -> None:
+    session, other = await on_files.begin_session(), await on_files.begin_session()
+    dbid = await session.create_database("a.edb")
+    made = await table(session, dbid)
+    made.cursor.close()
+    cursor = await session.open_table(dbid, "t")
+    changing = await other.open_table(await other.open_database("a.edb"), "t")
+    value = "x" * (3 * limits.LONG_VALUE_STREAM_BYTES)
+    for turns in (0, 1, 2, 5, 10, 20):
+        extra = await other.add_column(changing, "extra", ColumnCreate("", Coltyp.LongText, cp=1200))
+        await cursor.prepare_update(Prep.Insert)
+        await cursor.set_column(made.columnids[0], turns)
+        setting = asyncio.create_task(cursor.set_column(extra, value))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await other.delete_column(changing, "extra")
+        assert await answer(setting) in (None, Err.ColumnNotFound)
+        await cursor.update()
+
+
+async def test_a_column_added_since_the_update_was_prepared(session: Session, other: Session, dbid: int, other_dbid: int) -> None:
+    made = await table(session, dbid)
+    made.cursor.close()
+    cursor, changing = await session.open_table(dbid, "t"), await other.open_table(other_dbid, "t")
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(made.columnids[0], 1)
+    extra = await other.add_column(changing, "extra", ColumnCreate("", Coltyp.Long))
+    await cursor.set_column(extra, 7)
+    await cursor.goto_bookmark(await cursor.update())
+    assert (await cursor.retrieve_column(extra)).value == 7
