@@ -11,11 +11,12 @@ async def test_an_adopted_tree_has_one_version_of_each_key() -> None:
     store = MemoryStore(ManualClock())
     bulk = await store.new_unpublished(await store.create_database("a"))
     await bulk.put_many([(b"a", b"1"), (b"b", b"1")])
-    one = await store.begin()
+    before, one = await store.begin(), await store.begin()
     named = one.adopt(bulk)
     one.delete(named, b"a")
     one.put(named, b"b", b"2")
     await one.commit()
-    assert [version[2] for version in store.timeline.trees[named].versions.values()] == [None, None]
+    assert all(version[2] is None for version in store.timeline.trees[named].versions.values())
     await (await store.begin()).rollback()
+    await before.rollback()
     assert await store.count(named) == 1
