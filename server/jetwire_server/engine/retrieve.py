@@ -96,6 +96,7 @@ class Retrieval(Updates):
         """The stored values of the record, without defaults; None for a NULL that was set."""
         buffer = self.buffer
         if copy and buffer is not None:
+            await self._check_long_values(txn, buffer)
             values = {**buffer.stored, **buffer.changes}
             return {k: v for k, v in values.items() if v is not ABSENT}
         return self.plan.codec.stored(await self._record(txn))
@@ -172,6 +173,8 @@ class Retrieval(Updates):
             if got is not None:
                 return got
         if self.buffer is not None and grbit & _COPY:
+            if plan.long:
+                await self._check_long_values(txn, self.buffer)
             changes = self.buffer.changes
             value = changes[columnid] if columnid in changes else self.buffer.stored.get(columnid, ABSENT)
         else:

@@ -12,7 +12,7 @@ from jetwire_server import limits
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.longvalue import Draft
-from jetwire_server.engine.preparing import INSERTS, CopyBuffer, Preparing
+from jetwire_server.engine.preparing import INSERTS, MOVES, CopyBuffer, Preparing
 from jetwire_server.engine.schema import Column
 from jetwire_server.engine.stored_form import LONG, from_bytes, size_of, to_bytes
 from jetwire_server.engine.values import ColumnPlan, segment_spec
@@ -139,7 +139,7 @@ class Setting(Preparing):
             self._remove_value(plan, buffer, values, place)  # no size is NULL, as no value is
             return
         if grbit & _PARTIAL:
-            made = await self._partial(plan, values[place] if place < len(values) else None, value, grbit, info.offset)
+            made = await self._partial(plan, buffer, values[place] if place < len(values) else None, value, grbit, info.offset)
         elif value is None:
             self._remove_value(plan, buffer, values, place)
             return
@@ -149,7 +149,7 @@ class Setting(Preparing):
                 self.session.warning = Wrn.ColumnMaxTruncated
         if grbit & (_UNIQUE | _UNIQUE_NORMALIZED):
             others = [v for i, v in enumerate(values) if i != place]
-            await self._check_unique(plan, made, others, bool(grbit & _UNIQUE_NORMALIZED))
+            await self._check_unique(plan, buffer, made, others, bool(grbit & _UNIQUE_NORMALIZED))
         if plan.long:
             made = await self._placed(plan, buffer, made, grbit)
             if not plan.stored_as(self.plan.columns.get(plan.id)):  # another session has deleted the column meanwhile
@@ -193,7 +193,7 @@ class Setting(Preparing):
         else:
             buffer.changes[plan.id] = values if len(values) > 1 else values[0]
 
-    async def _check_unique(self, plan: ColumnPlan, value: Any, others: list[Any], normalized: bool) -> None:
+    async def _check_unique(self, plan: ColumnPlan, buffer: CopyBuffer, value: Any, others: list[Any], normalized: bool) -> None:
         """Compares a value with a column's others, those beside the row too: as they are stored, or as an index would have them."""
         maker = KeyMaker(KeySpec((segment_spec(plan.column),))) if normalized else None
         mine = value if maker is None else maker.build([value])
@@ -201,18 +201,19 @@ class Setting(Preparing):
             if isinstance(other, (LongRef, Draft)):
                 if maker is None and other.size != size_of(plan.column, value):
                     continue
-                other = await self._read(self._comparable, plan, other)
+                other = await self._read(self._comparable, plan, buffer, other)
             if (other if maker is None else maker.build([other])) == mine:
                 cut = maker is not None and mine[1]
                 code = Err.MultiValuedDuplicateAfterTruncation if cut else Err.MultiValuedDuplicate
                 raise JetError(code, f"column {plan.column.name}", column=plan.column.name)
 
-    async def _comparable(self, txn: Transaction, plan: ColumnPlan, value: LongRef | Draft) -> Any:
+    async def _comparable(self, txn: Transaction, plan: ColumnPlan, buffer: CopyBuffer, value: LongRef | Draft) -> Any:
+        await self._check_long_values(txn, buffer)
         data = await (longvalue.read(txn, self.table, value) if isinstance(value, LongRef) else value.read(txn))
         return from_bytes(plan.column, data) if self._is_value(plan.column, value) else data
 
     # -- long values ------------------------------------------------------------------------------------------------
-    async def _partial(self, plan: ColumnPlan, old: Any, value: Any, grbit: int, offset: int) -> Any:
+    async def _partial(self, plan: ColumnPlan, buffer: CopyBuffer, old: Any, value: Any, grbit: int, offset: int) -> Any:
         """A long value written in part: appended to, overwritten, or made to be of a size; overwritten with SizeLV it ends there."""
         column = plan.column
         size: int | None
@@ -236,6 +237,7 @@ class Setting(Preparing):
             raise JetError(Err.ColumnNoChunk, f"offset {at} is beyond the value's end", column=column.name)
 
         async def work(txn: Transaction) -> None:
+            await self._check_long_values(txn, buffer)
             if old is not None and not isinstance(old, (Draft, LongRef)):
                 await draft.write(txn, 0, to_bytes(column, old))
             if size is None:
@@ -268,6 +270,8 @@ class Setting(Preparing):
 
     async def _settle_drafts(self, txn: Transaction, buffer: CopyBuffer, values: dict[int, Any]) -> dict[int, Any]:
         """The values as the row stores them: drafts saved (short ones put into the row), dropped long values let go."""
+        if buffer.prep not in MOVES:  # the original of these is just as it was
+            await self._check_long_values(txn, buffer)
         out = dict(values)
         counters = self.database.counters(self.session.instance)
         kept: set[int] = set()

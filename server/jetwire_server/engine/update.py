@@ -51,7 +51,7 @@ class Updates(Setting):
     async def _insert(self, txn: Transaction, buffer: CopyBuffer) -> bytes:
         plan = self.plan
         if buffer.prep in MOVES:
-            await self._delete_row(txn, buffer.bookmark, keep_long_values=True)
+            await self._delete_row(txn, buffer.bookmark, copied=buffer.base)
         values = buffer.merged()
         if plan.escrow:  # a sum needs its place in the row from the beginning: adds change it there
             values = {**{c: plan.defaults.get(c) for c in plan.escrow}, **values}
@@ -140,17 +140,20 @@ class Updates(Setting):
         await self._delete_row(txn, self.bookmark)
         self._row = None
 
-    async def _delete_row(self, txn: Transaction, bookmark: bytes, *, keep_long_values: bool = False) -> None:
+    async def _delete_row(self, txn: Transaction, bookmark: bytes, copied: bytes | None = None) -> None:
+        """`copied`: the row whose copy takes its place and its long values."""
         plan = self.plan
         now = await txn.get(plan.rows.tree, bookmark)
         if now is None:
             raise JetError(Err.RecordDeleted)
+        if copied is not None and now != copied:
+            raise JetError(Err.WriteConflict, "the record was changed since it was prepared")
         txn.delete(plan.rows.tree, bookmark)
         if plan.secondary:
             values = plan.codec.decode(now)
             for index in plan.secondary:
                 remove_entries(txn, index, await keys_in(txn, self.table, index, values, plan.has_long), bookmark)
-        if plan.has_long and not keep_long_values:
+        if plan.has_long and copied is None:
             for _, _, ref in plan.codec.references(now):
                 await longvalue.release(txn, self.table, ref)
 

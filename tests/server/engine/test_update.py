@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, SetColumnGrbit
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, RetrieveColumnGrbit, SetColumnGrbit
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
@@ -601,3 +601,71 @@ async def test_a_column_that_must_have_a_value_is_not_reverted_to_none(session: 
         await made.cursor.set_column(made.columnids[0], None, REVERT)
     await made.cursor.update()
     assert await get(made.cursor, "must") == "value"
+
+
+@pytest.mark.parametrize("prep", [Prep.InsertCopyDeleteOriginal, Prep.InsertCopyReplaceOriginal])
+async def test_a_record_is_not_moved_over_what_another_wrote_into_it(
+    cursor: Cursor, session: Session, other: Session, other_dbid: int, prep: Prep
+) -> None:
+    await insert(cursor, id=1, n=1, tags="x" * 3_000)
+    theirs = await other.open_table(other_dbid, "t")
+    await cursor.move(FIRST)
+    await cursor.prepare_update(prep)
+    await cursor.set_column(ids(cursor)["id"], 2)
+    await theirs.move(FIRST)
+    await replace(theirs, n=5, tags="y" * 4_000)
+    with refuses(Err.WriteConflict):
+        await cursor.update()
+    assert (await all_of(cursor), await all_of(cursor, "n"), await all_of(cursor, "tags")) == ([1], [5], ["y" * 4_000])
+    await session.begin_transaction()
+    await cursor.move(FIRST)
+    await cursor.prepare_update(prep)  # in a transaction it is locked from here on
+    with refuses(Err.WriteConflict):
+        await replace(theirs, n=6)
+    await cursor.set_column(ids(cursor)["id"], 2)
+    await cursor.update()
+    await session.commit_transaction()
+    assert (await all_of(theirs), await all_of(theirs, "tags")) == ([2], ["y" * 4_000])
+
+
+async def test_which_copies_get_a_number_of_their_own(session: Session, dbid: int) -> None:
+    columns = (
+        ColumnCreate("id", Coltyp.Long),
+        ColumnCreate("auto", Coltyp.Long, grbit=AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnAutoincrement),
+    )
+    indexes = (IndexCreate("pk", ("+id",), CreateIndexGrbit.IndexPrimary),)
+    cursor = (await session.create_table_column_index(dbid, TableCreate("auto", columns=columns, indexes=indexes))).cursor
+    await insert(cursor, id=1)
+    first = (await all_of(cursor, "auto"))[0]
+    for prep, number in ((Prep.InsertCopyReplaceOriginal, first), (Prep.InsertCopyDeleteOriginal, first + 1)):
+        await cursor.move(FIRST)
+        await cursor.prepare_update(prep)
+        await cursor.update()
+        assert await all_of(cursor, "auto") == [number]
+
+
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("prep", [Prep.Replace, Prep.InsertCopy])
+async def test_a_long_value_that_went_while_an_update_was_prepared(
+    session: Session, dbid: int, cursor: Cursor, prep: Prep, level: int
+) -> None:
+    """A row never names a long value that another cursor has let go, and nobody is told of damage."""
+    await insert(cursor, id=1, tags="x" * 3_000, data=b"d" * 3_000)
+    if level:
+        await session.begin_transaction()
+    await cursor.move(FIRST)
+    await cursor.prepare_update(prep)
+    await cursor.set_column(ids(cursor)["id"], 1 if prep == Prep.Replace else 2)
+    beside = await session.open_table(dbid, "t")
+    await beside.move(FIRST)
+    await replace(beside, tags=None)
+    for refused in (
+        cursor.update(),
+        cursor.retrieve_column(ids(cursor)["tags"], int(RetrieveColumnGrbit.RetrieveCopy)),
+        cursor.set_column(ids(cursor)["data"], b"more", int(SetColumnGrbit.SetAppendLV)),
+        cursor.set_column(ids(cursor)["tags"], "x" * 3_000, UNIQUE_MV, SetInfo(itag=0)),
+    ):
+        with refuses(Err.WriteConflict):
+            await refused
+    await cursor.prepare_update(Prep.Cancel)
+    assert (await all_of(cursor), await all_of(cursor, "tags"), await all_of(cursor, "data")) == ([1], [None], [b"d" * 3_000])
