@@ -63,6 +63,11 @@ class Counters:
             await self._instance.carry_through(self._reserve(counter, used + 1, highest))
         counter.next = max(counter.next, used + 1)
 
+    def forget(self, objid: int) -> None:
+        """The table has gone."""
+        for kind in (SEQUENCE, AUTO_INCREMENT, LONG_VALUE):
+            self._counters.pop((objid, kind), None)
+
     def _counter(self, objid: int, kind: bytes) -> Counter:
         counter = self._counters.get((objid, kind))
         if counter is None:

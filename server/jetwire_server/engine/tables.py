@@ -269,6 +269,12 @@ class TableCalls(IndexCalls):
                 txn.drop_tree(tree)
             self.schema_changed(handle.database.slot)
 
+            def gone(committed: bool) -> None:
+                if committed:
+                    handle.database.counters(self.instance).forget(table.objid)
+
+            self.at_end.append(gone)
+
     # -- what all DDL does ----------------------------------------------------------------------------------------
     async def ddl_table(self, txn: Transaction, cursor: Cursor, *, fixed_ddl: bool = True) -> Table:
         if not cursor.stored:

@@ -126,3 +126,8 @@ class SchemaLocks:
             del self._shared[tree]
         if committed:
             self._written[tree] = committed
+
+    def forget(self, tree: Tree) -> None:
+        """The tree has gone, and nobody is left who could ask for it."""
+        self._changed.pop(tree, None)
+        self._written.pop(tree, None)

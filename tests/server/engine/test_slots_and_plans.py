@@ -16,6 +16,7 @@ from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import Created, TableCreate
+from jetwire_server.store.embedded.store import EmbeddedStore
 from tests.server.engine.on_files import engine_on, started
 from tests.server.engine.refusals import refused
 
@@ -182,3 +183,45 @@ async def test_a_column_added_since_the_update_was_prepared(session: Session, ot
     await cursor.set_column(extra, 7)
     await cursor.goto_bookmark(await cursor.update())
     assert (await cursor.retrieve_column(extra)).value == 7
+
+
+# -- tables that come and go ------------------------------------------------------------------------------------------------
+async def _what_is_remembered(instance: Instance, dbid: int, session: Session) -> tuple[int, ...]:
+    store = instance.store
+    assert isinstance(store, EmbeddedStore)
+    for number in range(2):  # a round frees the rows, the next one's pages show that they have gone
+        (await session.create_table(dbid, f"round{number}")).close()
+        await session.delete_table(dbid, f"round{number}")
+        await store.checkpoint()
+        if store.checkpointer._running is not None:
+            await asyncio.wait({store.checkpointer._running})
+    locks, counters = store.schema_locks, session.database(dbid).database.counters(instance)
+    return len(store.timeline.trees), len(locks._changed), len(locks._written), len(counters._counters)
+
+
+async def test_tables_that_have_gone_are_forgotten(on_files: Instance) -> None:
+    session, other = await on_files.begin_session(), await on_files.begin_session()
+    dbid = await session.create_database("a.edb")
+    before = await _what_is_remembered(on_files, dbid, session)
+    reader = await other.open_database("a.edb")
+    kept = await table(session, dbid, "kept")
+    kept.cursor.close()
+    for level in (0, 1):
+        if level:  # an old snapshot, of before they were dropped
+            await other.begin_transaction()
+            assert await names(other, reader) == ["kept"]
+        for _ in range(20):
+            made = await table(session, dbid)
+            await made.cursor.prepare_update(Prep.Insert)
+            await made.cursor.set_column(made.columnids[0], 1)
+            await made.cursor.set_column(made.columnids[1], "x" * 3_000)
+            await made.cursor.update()
+            made.cursor.close()
+            await session.delete_table(dbid, "t")
+        remembered = await _what_is_remembered(on_files, dbid, session)
+        if level:
+            assert remembered > before
+            await other.rollback()
+            remembered = await _what_is_remembered(on_files, dbid, session)
+        assert all(now <= then + 4 for now, then in zip(remembered, before, strict=True)), f"{before} became {remembered}"
+    assert await names(session, dbid) == ["kept"]

@@ -32,6 +32,7 @@ from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
+from jetwire_server.store.locks import SchemaLocks
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Timeline, TreeVersions, Version, shared_by_all, value_in
 from jetwire_server.store.writeset import Entry
 
@@ -99,6 +100,7 @@ class Owner(Protocol):
 
     published: int
     timeline: Timeline
+    schema_locks: SchemaLocks
     generations: Generations
     files: dict[int, PageFile]
 
@@ -125,6 +127,7 @@ class Checkpoint:
         self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
         self._retained: dict[Tree, dict[bytes, None]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
+        self._emptied: deque[tuple[int, Tree]] = deque()  # those that were, each with the base of the first pages that may show it
         self._running: asyncio.Task[None] | None = None
         self._goal = 0  # the number of the newest commit that the rounds are for: those that come meanwhile may wait
         self._hurried = 0  # so many more rounds are in a hurry
@@ -204,6 +207,7 @@ class Checkpoint:
     def leave(self, slot: int) -> None:
         """A database went: nothing of what was still to be done with its trees may be done to the next one's in its slot."""
         self._condemned = deque(tree for tree in self._condemned if tree_slot(tree) != slot)
+        self._emptied = deque(one for one in self._emptied if tree_slot(one[1]) != slot)
         for keys in (self._untrimmed, self._retained):
             for tree in [tree for tree in keys if tree_slot(tree) == slot]:
                 del keys[tree]
@@ -272,6 +276,7 @@ class Checkpoint:
             owner.generations.advance(number, owner.files)
             ready, self._untrimmed = self._untrimmed, {}
             await self._trim(list(ready.items()) or [(tree, found.entries) for tree, found in touched.items()])
+        self._forget_emptied()
         self._unmarked += 1
         if not self._behind or self._unmarked >= MARK_ROUNDS:
             self._unmarked = 0
@@ -372,6 +377,15 @@ class Checkpoint:
         cleared = file is None or file.read_only or await self.on_thread(partial(self._clear_some, file, tree_number(tree)))
         if cleared and files.get(slot) is file and tree in self._condemned:  # else another database came into its slot meanwhile
             self._condemned.remove(tree)
+            self._emptied.append((self._owner.generations.current.base + 1, tree))
+
+    def _forget_emptied(self) -> None:
+        """That a tree was dropped is remembered as long as somebody reads on pages that have rows of it."""
+        owner = self._owner
+        while self._emptied and self._emptied[0][0] <= owner.generations.alive[0].base:
+            _, tree = self._emptied.popleft()
+            owner.timeline.forget(tree)
+            owner.schema_locks.forget(tree)
 
 
 def _chunks(trees: list[tuple[Tree, TreeVersions, _Touched]], up_to: int, larger: int) -> Iterator[list[Group]]:
