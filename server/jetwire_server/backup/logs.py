@@ -11,6 +11,8 @@ from jetwire_server import limits
 from jetwire_server.backup.manifest import BackupFile, sha256_of
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogReader, discover
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Record, commit_number
+from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.assemble import Storage
 
 
@@ -18,6 +20,7 @@ class LogsOfBackup:
     """Pinned from `pin` to `close`; its files are known once `roll` has ended the last of them."""
 
     def __init__(self, storage: Storage) -> None:
+        """`detached` and `_came`: what the log says of databases that go, by the numbers of its records, and come."""
         self._storage = storage
         self._log = storage.log
         self._pin = ExitStack()
@@ -25,6 +28,8 @@ class LogsOfBackup:
         self.begin = Position(0, 0, 0)
         self.end = Position(0, 0, 0)
         self.files: dict[str, BackupFile] = {}
+        self.detached: set[int] = set()
+        self._came: dict[int, changes.AttachRecord] = {}
 
     @property
     def low(self) -> int:
@@ -60,11 +65,25 @@ class LogsOfBackup:
             generations = [one for one in discover(self._storage.files, self._log.names, since=self.low) if one.number <= self.high]
             last = 0
             for record in LogReader(self._storage.files, generations).records(start):
+                if record.kind in changes.ABOUT_DATABASES:
+                    self._note(record)
                 if record.generation != last:
                     last = record.generation
                     time.sleep(limits.BACKUP_BREATHE_SECONDS)
         except JetError as error:
             raise JetError(Err.LogReadVerifyFailure, error.detail) from error
+
+    def _note(self, record: Record) -> None:
+        change = changes.decode(memoryview(record.payload)[COMMIT_HEADER_BYTES:])
+        if isinstance(change, changes.AttachRecord):
+            self._came[change.slot] = change
+        elif isinstance(change, changes.DetachRecord):
+            self._came.pop(change.slot, None)
+            self.detached.add(commit_number(record.payload))
+
+    def strangers(self) -> list[str]:
+        """Databases that came and stayed, and are not as this log left them: made anew, or changed by another instance."""
+        return [came.path for came in self._came.values() if came.base not in self.detached]
 
     def removable(self) -> list[str]:
         """What neither recovery nor the next backup needs."""

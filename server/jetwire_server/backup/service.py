@@ -52,14 +52,14 @@ class BackupService:
         instance.check_no_backup()
         backup = Backup(instance, storage, self._clock, full=full, owner=owner)
         self._running[instance.handle] = backup
-        try:
-            await backup.begin()
-        except BaseException:
-            self._running.pop(instance.handle, None)
-            raise
         if instance.handle not in self._known:
             self._known.add(instance.handle)
             instance.before_end.append(partial(self._ended, instance))
+        try:
+            await backup.begin()
+        except BaseException:
+            self._forget(backup)
+            raise
         self._watch()
         instance.emit(210 if full else 211)
         return backup
@@ -144,7 +144,7 @@ class BackupService:
             if error is None and not aborts and truncated and not grbit & EndExternalBackupGrbit.BackupNoDbHeaderUpdate:
                 await backup.stamp()
         finally:
-            self._running.pop(instance.handle, None)
+            self._forget(backup)
             told = backup.finished  # when it was given up because its caller was silent
             await asyncio.shield(backup.finish())
         if error is not None:
@@ -161,13 +161,18 @@ class BackupService:
 
     async def connection_closed(self, owner: object) -> None:
         """Its backups are aborted with it."""
-        for handle, backup in list(self._running.items()):
+        for backup in list(self._running.values()):
             if backup.owner is owner:
-                self._running.pop(handle, None)
+                self._forget(backup)
                 await backup.finish()
                 backup.instance.emit(215)
 
     # -- within -------------------------------------------------------------------------------------------------
+    def _forget(self, backup: Backup) -> None:
+        """Not the next one, which may have begun while this one's last calls were on their way."""
+        if self._running.get(backup.instance.handle) is backup:
+            del self._running[backup.instance.handle]
+
     async def _ended(self, instance: Instance) -> None:
         """The instance ends: what the backup holds of it is given back."""
         backup = self._running.pop(instance.handle, None)
@@ -198,8 +203,9 @@ class BackupService:
             with backup.at_work():
                 return await work
         except JetError as error:
-            if error.code not in (Err.InvalidBackupSequence, Err.BackupAbortByServer, Err.InvalidParameter, Err.OutOfMemory, spared):
-                self._running.pop(backup.instance.handle, None)
+            harmless = (Err.InvalidBackupSequence, Err.BackupAbortByServer, Err.InvalidParameter, Err.OutOfMemory, spared)
+            if error.code not in harmless and not backup.finished:
+                self._forget(backup)
                 await backup.finish()
                 backup.instance.emit(214, error=error.code)
             raise

@@ -13,9 +13,10 @@ STAMP_FILE = "backup.stamp"
 class Stamp(msgspec.Struct, frozen=True):
     next_generation: int
     time: float
-    databases: tuple[str, ...]
+    databases: dict[str, str]  # their signatures: another one may come under an old name
     digest: str  # of the finished backup's manifest
     incarnation: int
+    detached: tuple[int, ...] = ()  # the numbers of the log records since the full backup that detached a database
 
 
 def load_stamp(files: Files) -> Stamp | None:

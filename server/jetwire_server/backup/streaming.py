@@ -68,10 +68,14 @@ class Backup:
                     if checkpoint is None:
                         raise JetError(Err.CheckpointFileNotFound, log.names.checkpoint)
                     self._checkpoint = await asyncio.to_thread(read_whole, self._storage.files, log.names.checkpoint)
-                    self._logs.pin(checkpoint.position)
+                    begin = checkpoint.position
                 else:
                     self._stamp = self._last_backup()
-                    self._logs.pin(Position.at(self._stamp.next_generation, 0))
+                    self._logs.detached.update(self._stamp.detached)
+                    begin = Position.at(self._stamp.next_generation, 0)
+                if self.finished:  # meanwhile, by another call
+                    raise JetError(Err.NoBackup, "the backup was ended while it began")
+                self._logs.pin(begin)
             if not self.full and self._logs.low not in log.generations():
                 raise JetError(Err.MissingFileToBackup, f"log generation {self._logs.low:X} is gone: make a full backup")
         except BaseException:
@@ -80,10 +84,12 @@ class Backup:
 
     def _last_backup(self) -> Stamp:
         stamp = load_stamp(self._storage.files)
-        attached = set(self._storage.store.databases().values())
-        if stamp is None or not attached <= set(stamp.databases) or stamp.incarnation != self._storage.log.incarnation:
+        if stamp is None or not self._signatures().items() <= stamp.databases.items() or stamp.incarnation != self._storage.log.incarnation:
             raise JetError(Err.MissingFullBackup, "there was no full backup of every attached database yet")
         return stamp
+
+    def _signatures(self) -> dict[str, str]:
+        return {file.path: file.head.signature.hex() for file in self._storage.store.files.values()}
 
     async def finish(self) -> None:
         """The backup is over, well or not."""
@@ -94,10 +100,10 @@ class Backup:
             self.state = State.NONE
         try:
             await self._close_opened()
+            await asyncio.to_thread(self._clear_scratch)  # the next one begins with that too
         finally:
             self._logs.close()
             self.instance.backups -= 1
-        await asyncio.to_thread(self._clear_scratch)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -143,6 +149,9 @@ class Backup:
                 raise JetError(Err.OutOfMemory, f"{self.opened.name} is open; one file at a time")
             if slot is not None:
                 self.opened = await copy_database(self._storage.store.files[slot], self._scratch, f"{slot}.copy")
+                if self.finished:  # meanwhile, by another call
+                    await self._close_opened()
+                    raise JetError(Err.NoBackup, "the backup was ended while the database was copied")
                 # The copy may hold parts of any commit up to now: a restore cannot stop earlier.
                 self._consistent = max(self._consistent, (self._storage.log.end, self._storage.store.published))
             elif path in self._memory:
@@ -202,15 +211,22 @@ class Backup:
         async with self._turn:
             self.step(call)
             if self.manifest is None:
-                missing = [name for name in self.attached() if name not in self._read] if self.full else []
-                if missing:
-                    raise JetError(Err.InvalidBackupSequence, f"not read whole yet: {', '.join(missing)}")
+                self._check_databases()
                 moment = self._clock.now()  # of what was committed up to here nothing is missing
                 await self._logs.roll(from_position=self.full)
+                self._check_databases()  # one that was being made when the backup began may have come meanwhile
                 self.manifest = self._describe(moment)
                 self._memory[self.manifest.name] = self.manifest.encode()
             self.state = TABLE[self.state, call].after
             return self.manifest
+
+    def _check_databases(self) -> None:
+        """What is to be backed up has all that a restore will ask for."""
+        missing = [name for name in self.attached() if name not in self._read] if self.full else []
+        if missing:
+            raise JetError(Err.InvalidBackupSequence, f"not read whole yet: {', '.join(missing)}")
+        if not self.full and (strangers := self._logs.strangers()):
+            raise JetError(Err.MissingFullBackup, f"not as the last full backup has it: {', '.join(strangers)}")
 
     def _describe(self, moment: float) -> BackupManifest:
         names, logs = self._storage.log.names, self._logs
@@ -260,8 +276,10 @@ class Backup:
         """From here on an incremental backup continues this one."""
         assert self.manifest is not None
         manifest = self.manifest
-        databases = manifest.databases if self.full else self._stamp.databases if self._stamp else ()
-        stamp = Stamp(manifest.gen_high + 1, manifest.time, databases, manifest.digest, manifest.incarnation)
+        before = self._stamp
+        databases = before.databases if before else self._signatures()
+        detached = tuple(sorted(self._logs.detached)) if before else ()
+        stamp = Stamp(manifest.gen_high + 1, manifest.time, databases, manifest.digest, manifest.incarnation, detached)
 
         def work() -> None:
             with self._storage.gate.permit("backup stamp"):

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from jetwire_protocol.data.flags import CreateDatabaseGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.backup.restore import THE_END, restore
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.local import LocalFiles
+from jetwire_server.redo.log import Log
+from jetwire_server.redo.position import Position
 from jetwire_server.store.embedded import recovery
 from jetwire_server.store.embedded.assemble import assemble
 from jetwire_server.store.interface import tree_slot
@@ -142,3 +145,47 @@ async def test_a_recovery_that_is_cut_short_between_two_detachings_goes_on(tmp_p
         await snapshot.rollback()
     finally:
         await storage.store.stop()
+
+
+@pytest.mark.parametrize("how", ["made anew", "changed elsewhere", "made while it began"])
+async def test_no_incremental_backup_of_a_database_that_is_not_the_one_of_the_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It was taken, and could not be restored."""
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    backups, instance, session = hosted.hosting.backups, hosted.instance, hosted.session
+    await take(backups, instance, tmp_path / "b")
+    if how == "made while it began":
+        roll = Log.roll
+
+        async def late(log: Log) -> Position:
+            await instance.store.create_database("b.edb")  # what had looked for backups before
+            return await roll(log)
+
+        monkeypatch.setattr(Log, "roll", late)
+    else:
+        for dbid in list(session.opened):
+            await session.close_database(dbid)
+        await session.detach_database("a.edb")
+        if how == "made anew":
+            await session.create_database("a.edb", int(CreateDatabaseGrbit.DbOverwriteExisting))
+        else:
+            elsewhere = await Hosted(tmp_path / "elsewhere").start()
+            shutil.copy(hosted.directory / "a.edb", elsewhere.directory)
+            await elsewhere.session.attach_database("a.edb")
+            await elsewhere.session.detach_database("a.edb")
+            await elsewhere.stop()
+            shutil.copy(elsewhere.directory / "a.edb", hosted.directory)
+            await session.attach_database("a.edb")
+    with pytest.raises(JetError, match="MissingFullBackup"):
+        await take(backups, instance, tmp_path / "b", INCREMENTAL)
+    monkeypatch.undo()
+    await take(backups, instance, tmp_path / "next")
+    await hosted.write() if how == "made while it began" else None
+    await take(backups, instance, tmp_path / "next", INCREMENTAL)
+    databases = list(instance.store.databases().values())
+    await hosted.stop()
+    result = await restore(
+        LocalFiles(tmp_path / "next"), LocalFiles(tmp_path / "r"), SystemClock(), until=THE_END, progress=lambda *_: None
+    )
+    assert result.databases == databases

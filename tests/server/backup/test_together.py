@@ -96,6 +96,51 @@ async def test_a_backup_that_is_stopped_while_it_truncates_stays_stopped(hosted:
     assert caught.value.code == Err.BackupAbortByServer
 
 
+async def test_a_backup_that_is_ended_while_it_begins_holds_no_log(hosted: Hosted) -> None:
+    """It began all the same, nobody knew of it, and no log file was removed any more until the restart."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    beginning = asyncio.create_task(backups.begin(instance))
+    await asyncio.sleep(0)  # it looks for silent ones
+    await asyncio.sleep(0)
+    assert instance.backups
+    with pytest.raises(JetError):
+        await backups.end(instance)
+    assert outcome(*await asyncio.gather(beginning, return_exceptions=True)) == Err.NoBackup
+    log = backups.storage_of(instance).log
+    newest = await log.roll()
+    await instance.store.checkpoint()
+    await hosted.write()
+    await instance.store.checkpoint()
+    log.truncate_before(newest)
+    assert log.generations()[0] == newest.generation
+
+
+async def test_what_comes_of_a_call_of_an_ended_backup_is_not_the_next_ones(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of the one stayed open; or the other was forgotten, and there could be no backup and no snapshot until the restart."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    held, copy_to = Held(), PageFile.copy_to
+
+    def slowly(source: PageFile, fd: int) -> None:
+        held.wait()
+        copy_to(source, fd)
+
+    await backups.begin(instance)
+    with monkeypatch.context() as patched:
+        patched.setattr(PageFile, "copy_to", slowly)
+        opening = asyncio.create_task(backups.open(instance, "a.edb"))
+        await asyncio.to_thread(held.reached.wait, 10)
+    await backups.end(instance, ABORT)
+    await backups.begin(instance)
+    held.go.set()
+    assert outcome(*await asyncio.gather(opening, return_exceptions=True)) == Err.NoBackup
+    assert not _open_copies()
+    await fetch(backups, instance, "a.edb", tmp_path)
+    await backups.end(instance, ABORT)
+    assert not instance.backups
+
+
 class Held:
     """A step in a thread that waits until it is let go."""
 

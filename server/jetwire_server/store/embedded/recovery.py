@@ -334,7 +334,7 @@ class _Recovery:
             )
             return False
         detached = self.unmarked.get(path)
-        number = detached.number if detached is not None else head.number  # its pages were made whole when this log detached it
+        number = max(head.number, detached.number if detached is not None else 0)  # its pages were made whole when this log detached it
         least = self.begun_number if base is None else base
         if ours and not read_only and number < least:
             file.close()
@@ -360,7 +360,7 @@ class _Recovery:
         head = self.databases.head_at(slot, number, _place(read).position)
         file = self.databases.left(slot)
         assert file is not None
-        if file.head.state != DETACHED and not file.read_only:
+        if file.head.state != DETACHED and not file.read_only and file.head.number <= number:  # else it came again, as the log will say
             self.unmarked[file.path] = None if record.remove else head
         self.leaving = file
 
