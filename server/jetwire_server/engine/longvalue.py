@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine.autoincrement import LONG_VALUE
+from jetwire_server.engine.sorts import Scratch
 from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Transaction, Tree, UnpublishedTree, tree_id, tree_number, tree_slot
 
@@ -253,10 +254,10 @@ class Draft:
         self.size = size
 
     async def save(self, txn: Transaction, counters: Counters) -> LongRef:
-        """Writes it into the transaction; the row then names what this returns."""
+        """Writes it into the transaction; the row then names what this returns. A scratch changes nothing in trees it has adopted."""
         stored = await self._stored(txn)
         if stored is not None:
-            if stored.refs == 1:
+            if stored.refs == 1 and not (stored.own_trees and isinstance(txn, Scratch)):
                 return await self._save_in_place(txn, stored)
             base = self.base
             assert base is not None

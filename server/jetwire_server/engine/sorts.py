@@ -28,6 +28,11 @@ class _Change(NamedTuple):
     old: bytes | UnpublishedTree | None
     had: bool
 
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, about."""
+        return 100 if isinstance(self.place, int) else 100 + len(self.place) + (len(self.old) if isinstance(self.old, bytes) else 0)
+
 
 class Scratch:
     """The trees of one temporary table."""
@@ -62,17 +67,17 @@ class Scratch:
     def _set(self, place: bytes, value: bytes | None) -> None:
         had = place in self._rows
         old = self._rows.get(place)
-        self._remember(_Change(place, old, had), len(place) + len(old or b""))
+        self._remember(_Change(place, old, had))
         self._rows[place] = value
         self._bytes += len(place) + 100 + len(value or b"") - (len(old or b"") + len(place) + 100 if had else 0)
         if not had:
             self._order.added([place])
 
-    def _remember(self, change: _Change, size: int) -> None:
+    def _remember(self, change: _Change) -> None:
         if self._levels and self._undo_bytes > limits.TEMPORARY_UNDO_BYTES_MAX:
             raise JetError(Err.VersionStoreOutOfMemory, "a transaction changed too much of a temporary table")
         self._undo.append(change)
-        self._undo_bytes += size + 100
+        self._undo_bytes += change.weight
 
     # -- what can be undone -----------------------------------------------------------------------------------------
     def in_level(self, level: int) -> None:
@@ -99,7 +104,9 @@ class Scratch:
     def rollback_to(self, savepoint: Savepoint) -> None:
         """Undoes what was written since."""
         while len(self._undo) > savepoint:
-            place, old, had = self._undo.pop()
+            change = self._undo.pop()
+            self._undo_bytes -= change.weight
+            place, old, had = change
             if isinstance(place, int):
                 if had:
                     assert old is not None
@@ -136,14 +143,14 @@ class Scratch:
         raise JetError(Err.InvalidOperation)
 
     def adopt(self, tree: UnpublishedTree) -> Tree:
-        self._remember(_Change(tree.tree, None, False), 0)
+        self._remember(_Change(tree.tree, None, False))
         self._whole[tree.tree] = tree
         return tree.tree
 
     def drop_tree(self, tree: Tree) -> None:
         gone = self._whole.pop(tree, None)
         if gone is not None:
-            self._remember(_Change(tree, gone, True), 0)
+            self._remember(_Change(tree, gone, True))
 
     # -- reads ----------------------------------------------------------------------------------------------------
     async def get(self, tree: Tree, key: bytes) -> bytes | None:
@@ -210,9 +217,12 @@ class Scratch:
 
     async def _settle_undo(self) -> None:
         """What was spilled is about to change: changes that can be undone must know it as it was."""
-        for number, (place, _, had) in enumerate(self._undo):
-            if not had and isinstance(place, bytes):
-                self._undo[number] = _Change(place, await self._spilled.get(place) if self._spilled is not None else None, True)
+        for number, change in enumerate(self._undo):
+            place = change.place
+            if not change.had and isinstance(place, bytes):
+                known = _Change(place, await self._spilled.get(place) if self._spilled is not None else None, True)
+                self._undo[number] = known
+                self._undo_bytes += known.weight - change.weight
 
     @property
     def spilled(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit, Prep
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, OpenTempTableGrbit, Prep, SetColumnGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -16,6 +16,7 @@ from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.temptable import TempCursor, TempTableCreate, open_temp_table
 
 from .tables_for_tests import FIRST, LAST, refuses
@@ -304,3 +305,47 @@ async def test_a_temporary_table_keeps_its_columns_and_its_index(session: Sessio
     for change in changes:
         with refuses(Err.IllegalOperation):
             await change()
+
+
+async def test_a_long_value_in_a_tree_of_its_own_is_written_in_part(session: Session) -> None:
+    """A value that was streamed, and one with a streamed tail: what is written over them, and undone, is there to be read."""
+    cursor, ids = await temp(session, int(T.TTUpdatable | T.TTScrollable))
+    size = limits.LONG_VALUE_STREAM_BYTES  # in bytes; a character has two
+    await fill(cursor, ids, [(1, "a" * size), (2, "b" * 3_000)])
+    expected = {1: "a" * size, 2: "b" * 3_000}
+
+    async def set_part(number: int, text: str, grbit: SetColumnGrbit, offset: int = 0) -> None:
+        await cursor.move(FIRST)
+        await cursor.move(number - 1)
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(ids[1], text, int(grbit), SetInfo(offset))
+        await cursor.update()
+        was = expected[number]
+        at = offset // 2 if grbit == SetColumnGrbit.SetOverwriteLV else len(was)
+        expected[number] = was[:at] + text + was[at + len(text) :]
+
+    await set_part(2, "c" * size, SetColumnGrbit.SetAppendLV)
+    before = dict(expected)
+    await session.begin_transaction()
+    for number in (1, 2):
+        await set_part(number, "over", SetColumnGrbit.SetOverwriteLV, 2_000)
+        await set_part(number, "over", SetColumnGrbit.SetOverwriteLV, size)
+        await set_part(number, "end", SetColumnGrbit.SetAppendLV)
+    assert dict(await read(cursor, ids)) == expected
+    await session.rollback()
+    assert dict(await read(cursor, ids)) == before
+
+
+async def test_what_was_rolled_back_no_longer_counts(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "TEMPORARY_UNDO_BYTES_MAX", 5_000)
+    cursor, ids = await temp(session, int(T.TTUpdatable | T.TTScrollable))
+    await fill(cursor, ids, [(1, "x" * 500)])
+    await session.begin_transaction()
+    for _ in range(20):
+        await session.begin_transaction()
+        await cursor.move(FIRST)
+        await cursor.prepare_update(Prep.Replace)
+        await cursor.set_column(ids[1], "y" * 500)
+        await cursor.update()
+        await session.rollback()
+    assert await read(cursor, ids) == [(1, "x" * 500)]
