@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
 from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -20,6 +21,7 @@ from jetwire_protocol.data.flags import (
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.whole_records import Wanted, records_from
 from tests.stateful.engines import SHAPE, TABLE, Rig
 from tests.support import model
 from tests.support.model import FIRST, LAST, Model, Prep, Refused
@@ -229,6 +231,21 @@ class EngineMachine(RuleBasedStateMachine):
         if relation != "EQ":
             self.set_range_of(pair, values, "exact", upper, inclusive, instant=False)
         self.walk_on(pair, upper)
+
+    @rule(number=NUMBER, count=st.integers(1, 4), forward=st.booleans())
+    def page(self, number: int, count: int, forward: bool) -> None:
+        """A page of records, and a move on from there."""
+        pair = self.pick(number)
+        expected = lambda: pair.model.records(count, forward)  # noqa: E731
+        self.both(pair, f"records {count} {forward}", expected, self.page_of(pair, count, forward), values=True)
+        self.look(pair)
+        step = 1 if forward else -1
+        self.both(pair, f"move {step}", lambda: pair.model.move(step), pair.real.move(step))
+        self.look(pair)
+
+    async def page_of(self, pair: Pair, count: int, forward: bool) -> tuple[list[int], bool]:
+        told, more = await records_from(pair.real, count, Wanted(), forward=forward)
+        return [msgspec.json.decode(record)["id"] for record in told], more
 
     def on_live_entry(self, pair: Pair) -> bool:
         """MoveKeyNE from an entry that is gone is left open."""

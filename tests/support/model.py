@@ -492,11 +492,33 @@ class Cursor:
         if target is not None and (limit is None or limit.inside(target)):
             self._put(At.ON, target)
             return
-        if limit is not None:  # where the next entry of the range would be
-            self._put(At.BETWEEN, cut=limit.before)
+        self._run_out(forward)
+        raise Refused(Err.NoCurrentRecord)
+
+    def _run_out(self, forward: bool) -> None:
+        """Past the last entry; in a range, to where its next one would be."""
+        if self.range is not None and self.range.forward is forward:
+            self._put(At.BETWEEN, cut=self.range.before)
         else:
             self._put(At.AFTER if forward else At.BEFORE)
-        raise Refused(Err.NoCurrentRecord)
+
+    def records(self, count: int, forward: bool) -> tuple[list[int], bool]:
+        """The primary keys of the records from here on, this one included, and whether there are more: the cursor is on the next."""
+        self._navigates(range_too=False)
+        self.level_moved = self.session.level
+        entries = self._settle()
+        ahead = [e for e in (entries if forward else entries[::-1]) if self._lies_from_here(e, forward)]
+        if self.range is not None and self.range.forward is forward:
+            ahead = [e for e in ahead if self.range.inside(e)]
+        more = len(ahead) > count
+        if more:
+            self._put(At.ON, ahead[count])
+        else:
+            self._run_out(forward)
+        return [e.pk for e in ahead[:count]], more
+
+    def _lies_from_here(self, entry: Entry, forward: bool) -> bool:
+        return (self.at is At.ON and entry == self.entry) or self._lies_ahead(entry, forward, False)
 
     def _lies_ahead(self, entry: Entry, forward: bool, key_ne: bool) -> bool:
         if self.at is At.ON:
