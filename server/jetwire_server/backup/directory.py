@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
@@ -13,7 +14,6 @@ from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.swap import remove_tree
 from jetwire_server.engine.instance import Instance
-from jetwire_server.files.interface import Files
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.paths import components
 from jetwire_server.redo.position import Position
@@ -63,13 +63,14 @@ async def backup_instance(service: BackupService, instance: Instance, destinatio
             await asyncio.to_thread(remove_tree, files, work)
         await _fill(service, instance, storage, work, incremental, written, status)
         if atomic:
-            await asyncio.to_thread(_promote, storage, target)
+            await _to_its_end(partial(_promote, storage, target))
+        written.clear()  # whatever comes now, it is whole; and soon nobody else has the log files that are removed
         await service.truncate(instance)
         await service.end(instance)
     except BaseException:
         with suppress(JetError):
             await service.end(instance, int(EndExternalBackupGrbit.BackupEndAbort))
-        await asyncio.to_thread(_forget, files, written)
+        await asyncio.to_thread(_forget, storage, work, written)
         raise
 
 
@@ -113,11 +114,21 @@ async def _write(service: BackupService, instance: Instance, storage: Storage, w
     offset = 0
     written.append(path)
     while data := await service.read(instance, handle, CHUNK_BYTES):
-        await asyncio.to_thread(put, offset, data)
+        await _to_its_end(partial(put, offset, data))
         offset += len(data)
-    await asyncio.to_thread(put, max(offset, 1), b"")
+    await _to_its_end(partial(put, max(offset, 1), b""))
     await asyncio.to_thread(files.sync_directory, path.rpartition("/")[0])
     await service.close(instance, handle)
+
+
+async def _to_its_end(work: Callable[[], None]) -> None:
+    """In a thread. Who is cancelled waits for it: what it writes late nobody would remove."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _continues(files: LocalFiles, target: str) -> None:
@@ -155,7 +166,10 @@ def _promote(storage: Storage, target: str) -> None:
         remove_tree(files, target + OLD)
 
 
-def _forget(files: Files, written: list[str]) -> None:
-    for path in written:
-        with suppress(JetError):
-            files.remove(path)
+def _forget(storage: Storage, work: str, written: list[str]) -> None:
+    """Removes these files, and the directories that are empty then."""
+    directories = {path[:end] for path in written for end in range(len(work), len(path)) if path[end] == "/"}
+    with suppress(JetError), storage.gate.permit("backup"):
+        for path in [*written, *sorted(directories, key=len, reverse=True)]:
+            with suppress(JetError):
+                storage.files.remove(path)

@@ -1,0 +1,109 @@
+"""BackupInstance that does not come to its end: what is left of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup import directory
+from jetwire_server.backup.directory import backup_instance
+from jetwire_server.backup.logs import LogsOfBackup
+from jetwire_server.store.embedded.assemble import Storage
+from tests.server.backup.lives import restored
+from tests.server.backup.reading import INCREMENTAL
+from tests.support.hosted import Hosted
+
+ATOMIC = 4
+
+
+@pytest.fixture
+async def hosted(tmp_path: Path) -> AsyncIterator[Hosted]:
+    made = await (await Hosted(tmp_path / "data").start()).create("db/a.edb")
+    await made.write(100)
+    yield made
+    await made.stop()
+
+
+async def back_up(hosted: Hosted, where: str, grbit: int = 0) -> None:
+    await backup_instance(hosted.hosting.backups, hosted.instance, where, grbit, lambda *_: None)
+
+
+@pytest.mark.parametrize("how", ["stopped", "cancelled"])
+async def test_log_files_that_it_has_removed_are_in_its_copy(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The copy was removed too: what the instance had written since the last backup was in no backup any more."""
+    await back_up(hosted, "bk")
+    backups, instance, log = hosted.hosting.backups, hosted.instance, hosted.hosting.backups.storage_of(hosted.instance).log
+    for _ in range(3):
+        await hosted.write(100)
+        await log.roll()
+    model = dict(hosted.model)
+    await instance.store.checkpoint()
+    await hosted.write()
+    await instance.store.checkpoint()
+    loop, truncate = asyncio.get_running_loop(), LogsOfBackup._truncate
+
+    def interrupted(logs: LogsOfBackup) -> list[int]:
+        gone = truncate(logs)
+        assert gone
+        asyncio.run_coroutine_threadsafe(interrupt(), loop).result(10)
+        return gone
+
+    async def interrupt() -> None:
+        if how == "stopped":
+            backups.stop(instance)
+        else:
+            taking.cancel()
+
+    monkeypatch.setattr(LogsOfBackup, "_truncate", interrupted)
+    taking = asyncio.create_task(back_up(hosted, "bk", INCREMENTAL))
+    with pytest.raises((JetError, asyncio.CancelledError)):
+        await taking
+    _, rows = await restored(hosted.directory / "bk", tmp_path / "r", hosted.tree)
+    assert model.items() <= rows.items()
+
+
+async def test_one_that_fails_leaves_nothing_in_the_way_of_the_next(hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database in a directory left that, and every further backup found its place not empty."""
+    (hosted.directory / "kept").mkdir()
+    write = directory._to_its_end
+
+    async def stopped(work: object) -> None:
+        await write(work)  # type: ignore[arg-type]
+        hosted.hosting.backups.stop(hosted.instance)
+
+    for where in ("bk", "kept/bk"):
+        with monkeypatch.context() as patched:
+            patched.setattr(directory, "_to_its_end", stopped)
+            with pytest.raises(JetError) as caught:
+                await back_up(hosted, where)
+        assert caught.value.code == Err.BackupAbortByServer
+        await back_up(hosted, where)
+    assert (hosted.directory / "kept/bk/backup.json").exists()
+
+
+async def test_who_hangs_up_while_an_atomic_one_takes_its_place_loses_neither(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of the new one were removed while it was put in the place of the old one."""
+    await back_up(hosted, "bk", ATOMIC)
+    await hosted.write(100)
+    loop, promote = asyncio.get_running_loop(), directory._promote
+
+    def slowly(storage: Storage, target: str) -> None:
+        loop.call_soon_threadsafe(taking.cancel)
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.3), loop).result(10)
+        promote(storage, target)
+
+    monkeypatch.setattr(directory, "_promote", slowly)
+    taking = asyncio.create_task(back_up(hosted, "bk", ATOMIC))
+    with pytest.raises(asyncio.CancelledError):
+        await taking
+    await asyncio.sleep(0.5)  # or longer: whatever goes on by itself
+    _, rows = await restored(hosted.directory / "bk", tmp_path / "r", hosted.tree)
+    assert rows == hosted.model
