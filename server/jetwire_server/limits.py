@@ -60,6 +60,7 @@ IDLE_SECONDS = 0.0  # a silent connection is closed after this; 0: never
 SWEEP_SECONDS = 1.0  # how often connections are looked at for the two above
 WEBSOCKET_PING_SECONDS = 30.0
 BACKLOG = 1_024
+TURN_SECONDS = 0.01  # pipelined calls of one connection, or those of a Batch, run so long before the others have their turn
 DRAIN_SECONDS = 30.0  # SIGTERM waits this long for the calls that run
 
 # -- engine -----------------------------------------------------------------------------------------------------------

@@ -168,8 +168,15 @@ class Instance:
         """The same, not awaited."""
         task = asyncio.get_running_loop().create_task(work)
         self._carried.add(task)
-        task.add_done_callback(self._carried.discard)
+        task.add_done_callback(self._carried_out)
         return task
+
+    def _carried_out(self, task: asyncio.Task[Any]) -> None:
+        """A refusal (the server ends while frozen, say) is none of our business if nobody is there to be told."""
+        self._carried.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, JetError):
+            task.get_loop().call_exception_handler({"message": "carried work failed", "exception": error, "task": task})
 
     async def _end(self, *, checkpoint: bool) -> None:
         sessions = list(self.sessions.values())

@@ -63,6 +63,7 @@ class HttpListener:
             self._app.router.add_get(path, self._page(page))
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._fresh: dict[asyncio.BaseProtocol, float] = {}  # connections without a whole request yet, and since when
+        self._unread: dict[asyncio.BaseProtocol, tuple[int, float]] = {}  # bytes that wait to be read, and since when they do
         self._server: asyncio.Server | None = None
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> tuple[str, int]:
@@ -92,7 +93,8 @@ class HttpListener:
         return protocol
 
     def sweep(self, now: float) -> None:
-        """Ends connections that dawdle over the head of their first request."""
+        """Ends connections that dawdle over the head of their first request, or read nothing of their answers."""
+        self._drop_slow_readers(now)
         for protocol, since in list(self._fresh.items()):
             transport = getattr(protocol, "transport", None)
             if transport is None or transport.is_closing():
@@ -103,6 +105,19 @@ class HttpListener:
                 TIMED_OUT.value += 1
                 transport.write(_TOO_SLOW)
                 transport.close()
+
+    def _drop_slow_readers(self, now: float) -> None:
+        server, before, self._unread = self._runner.server, self._unread, {}
+        assert server is not None
+        for protocol in server.connections:
+            transport = protocol.transport
+            if transport is None or not (size := transport.get_write_buffer_size()):
+                continue
+            then = before.get(protocol, (0, 0.0))
+            self._unread[protocol] = since = then if then[0] == size else (size, now)
+            if now - since[1] > self._service.slow_reader_seconds:
+                SLOW_READERS.value += 1
+                transport.abort()
 
     # -- who asks -----------------------------------------------------------------------------------------------
     @web.middleware

@@ -172,8 +172,9 @@ class Peer:
 
     def _wait(self, call: Call, entry: Entry, waiting: Waiting, sessions: tuple[int, ...], deliver: Deliver) -> Answer:
         """A call that has begun and waits: the rest of it is a task, and its sessions' later calls wait behind it."""
-        # A commit may wait for a thaw, one a session: it takes no place from the others.
-        turn = Turn(sessions, _nothing, counts=not (entry.commits and sessions))
+        # A commit may wait for a thaw, one a session: it takes no place from the others. A Batch can name sessions that are none.
+        one_a_session = entry.commits and sessions and (not entry.is_batch or all(session in self.sessions for session in sessions))
+        turn = Turn(sessions, _nothing, counts=not one_a_session)
         self._enter(turn)
         self._follow(asyncio.get_running_loop().create_task(self._rest(call, waiting)), turn, deliver)
         return PENDING

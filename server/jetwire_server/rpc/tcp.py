@@ -29,7 +29,8 @@ class LineConnection(asyncio.Protocol):
         self._kind = kind
         self._parts: list[bytes] = []  # of a line that has not ended
         self._parts_bytes = 0
-        self._lines: deque[bytes] = deque()  # lines that came while nothing may be written
+        self._lines: deque[bytes] = deque()  # lines that came while nothing may be written, or others had their turn
+        self._going_on = False  # with them in the loop's next turn
         self._skipping = False  # the rest of a line that was too large
         self._paused_since: float | None = None
         self._heard = False  # since the last sweep
@@ -62,7 +63,7 @@ class LineConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if self._paused_since is None and not self._parts and not self._skipping and data.find(b"\n") == len(data) - 1:
+        if self._paused_since is None and not self._parts and not self._skipping and not self._lines and data.find(b"\n") == len(data) - 1:
             # One whole line, and nothing before it: nearly always so.
             answer = self.peer.receive(data)
             if type(answer) is bytes:
@@ -96,8 +97,12 @@ class LineConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused_since = None
+        self._go_on()
+
+    def _go_on(self) -> None:
+        self._going_on = False
         self._work()
-        if self._paused_since is None and not self._transport.is_closing():
+        if self._paused_since is None and not self._going_on and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
@@ -113,10 +118,14 @@ class LineConnection(asyncio.Protocol):
 
     # -- within -------------------------------------------------------------------------------------------------
     def _work(self) -> None:
-        """Answers the lines that are there, until there are no more or the other side does not keep up."""
+        """Answers the lines that are there, until there are no more, the other side does not keep up, or others must have their turn."""
+        if self._going_on:
+            return
         lines, receive = self._lines, self.peer.receive
         out: list[bytes] = []
         size = 0
+        clock = self._service.clock
+        until = clock.boot() + limits.TURN_SECONDS
         while lines and self._paused_since is None:
             answer = receive(lines.popleft())
             if type(answer) is bytes:
@@ -125,6 +134,12 @@ class LineConnection(asyncio.Protocol):
                 if size > limits.WRITE_CHUNK_BYTES:
                     self._write(out)
                     out, size = [], 0
+            if lines and clock.boot() > until:
+                self._going_on = True
+                if not self._transport.is_closing():
+                    self._transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._go_on)
+                break
         if out:
             self._write(out)
 
@@ -155,6 +170,8 @@ class LineConnection(asyncio.Protocol):
         service = self._service
         if self._heard:
             self._heard, self._last_heard = False, now
+        if self._transport.is_closing() and self._paused_since is None:
+            self._paused_since = now  # however little it is that nobody reads: until then its sessions live
         if self._paused_since is not None and now - self._paused_since > service.slow_reader_seconds:
             SLOW_READERS.value += 1
             self._transport.abort()

@@ -136,6 +136,17 @@ async def test_calls_in_flight_are_limited_and_a_waiting_commit_takes_no_place()
     assert ("Seek", 9, 9) in bench.ran
 
 
+async def test_a_batch_that_names_sessions_that_are_none_takes_a_place() -> None:
+    bench = Bench(in_flight_max=2)
+    calls = [{"method": "Seek", "params": [{"$ref": "0"}, 1]}]
+    answers = [
+        bench.send("Batch", {"sesid": 1_000 + place, "calls": [{"method": "Seek", "params": [place, place]}, *calls]}) for place in range(3)
+    ]
+    assert answers[:2] == [PENDING, PENDING]
+    assert answers[2]["error"]["data"] == {"limit": "inFlight", "max": 2}
+    await bench.peer.close()
+
+
 async def test_errors_on_the_wire() -> None:
     bench = Bench()
     answer = bench.send("Move", [1, 1, -7])["error"]

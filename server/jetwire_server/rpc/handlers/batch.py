@@ -12,6 +12,7 @@ from jetwire_protocol import jsonrpc
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
 from jetwire_protocol.validate import Params
+from jetwire_server.limits import TURN_SECONDS
 from jetwire_server.rpc.dispatch import failure, handles
 from jetwire_server.rpc.peer import Peer
 
@@ -84,7 +85,12 @@ class _Work:
         self._referred_bytes = 0  # in the params of the call that is being prepared
 
     async def run(self) -> None:
+        clock = self._peer.service.clock
+        until = clock.boot() + TURN_SECONDS
         for index, call in enumerate(self._calls):
+            if clock.boot() > until:
+                await asyncio.sleep(0)
+                until = clock.boot() + TURN_SECONDS
             try:
                 if index in self._overtook:
                     result = self._overtook.pop(index)

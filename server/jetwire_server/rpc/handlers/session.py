@@ -90,6 +90,10 @@ def set_session_context(peer: Peer, params: Params) -> Result:
     assert isinstance(former, Peer)
     if former is not peer and former.principal != peer.principal:
         raise JetError(Err.InvalidSesid, f"this connection has no session {session.id}")
+    if former is not peer and former.closed:
+        raise JetError(Err.InvalidSesid, f"session {session.id} ends with its connection")
+    if former is not peer and not former.lanes.free((sesid,)):
+        raise JetError(Err.SessionSharingViolation, "a call of its owner is still under way")
     session.set_session_context(params["context"], peer)
     if former is not peer:
         former.sessions.pop(session.id, None)

@@ -1,0 +1,138 @@
+"""Who goes, who dawdles, who asks for much: what becomes of their sessions, and of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jetwire_server.clock import SystemClock
+from jetwire_server.events import EventLog
+from jetwire_server.rpc import handlers
+from jetwire_server.rpc.dispatch import HANDLERS, table
+from jetwire_server.rpc.peer import Peer
+from jetwire_server.rpc.security import Gatekeeper
+from jetwire_server.rpc.service import Service
+from jetwire_server.rpc.tcp import listen_tcp
+from tests.support.server_process import Lines, ServerProcess
+
+assert handlers
+
+
+def a_session(lines: Lines, database: str) -> tuple[int, int]:
+    sesid = lines.call("BeginSession", instance=lines.call("Hello")["instances"][0]["instance"])["sesid"]
+    return sesid, lines.call("CreateDatabase", sesid=sesid, database=database)["dbid"]
+
+
+def metric(lines: Lines, server: ServerProcess, name: str) -> float:
+    with socket.create_connection(("127.0.0.1", server.http_port)) as http:
+        http.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        text = b"".join(iter(lambda: http.recv(1 << 16), b"")).decode()
+    return float(next(line for line in text.splitlines() if line.startswith(f"jetwire_{name} ")).split()[1])
+
+
+def wait_for(lines: Lines, server: ServerProcess, name: str, value: float) -> None:
+    deadline = time.monotonic() + 20
+    while (now := metric(lines, server, name)) != value:
+        assert time.monotonic() < deadline, f"{name} is {now}, not {value}"
+        time.sleep(0.1)
+
+
+def test_a_session_is_not_handed_over_while_a_call_of_its_owner_is_under_way(server: ServerProcess) -> None:
+    with server.connect() as owner, server.connect() as other:
+        sesid, dbid = a_session(owner, "handed.edb")
+        owner.call("SetSessionContext", sesid=sesid, context=5)
+        owner.call("BeginTransaction", sesid=sesid)
+        owner.call("CreateTable", sesid=sesid, dbid=dbid, tablename="t")
+        owner.call("ResetSessionContext", sesid=sesid)
+        snap_id = other.call("OSSnapshotPrepare")["snapId"]
+        other.call("OSSnapshotFreeze", snapId=snap_id)
+        owner.send(b'{"jsonrpc":"2.0","id":"commit","method":"CommitTransaction","params":{"sesid":%d}}\n' % sesid)
+        owner.call("Ping")
+        refused = other.error("SetSessionContext", sesid=sesid, context=5)
+        other.call("OSSnapshotThaw", snapId=snap_id)
+        assert owner.read()["id"] == "commit"
+        assert refused == "JET_errSessionSharingViolation"
+        other.call("SetSessionContext", sesid=sesid, context=5)
+        other.call("ResetSessionContext", sesid=sesid)
+
+
+@pytest.mark.parametrize("method", ["CreateTable", "CommitTransaction"])
+def test_a_server_ends_though_a_change_of_the_schema_waits_for_a_thaw(tmp_path: Path, method: str) -> None:
+    with ServerProcess(tmp_path / "data", JETWIRE_DRAIN_SECONDS="0.5") as server:
+        with server.connect() as lines, server.connect() as other:
+            sesid, dbid = a_session(lines, "a.edb")
+            params: dict[str, Any] = {"sesid": sesid, "dbid": dbid, "tablename": "t"}
+            if method == "CommitTransaction":
+                lines.call("BeginTransaction", sesid=sesid)
+                lines.call("CreateTable", **params)
+                params = {"sesid": sesid}
+            snap_id = other.call("OSSnapshotPrepare")["snapId"]
+            other.call("OSSnapshotFreeze", snapId=snap_id, leaseMs=600_000)
+            lines.send(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n")
+            lines.call("Ping")
+            assert server.stop() == 0
+        assert server.errors.read_text() == ""
+
+
+def test_who_reads_nothing_of_what_is_left_is_dropped_with_its_sessions(tmp_path: Path) -> None:
+    """However it is that the connection ends: half closed with little left to write, or over HTTP."""
+    with ServerProcess(tmp_path / "data", JETWIRE_SLOW_READER_SECONDS="1") as server, server.connect() as lines:
+        slow = server.connect()
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        a_session(slow, "slow.edb")
+        size = len(lines.ask("rpc.discover")["result"]["methods"].__repr__())
+        discover = b'{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}\n'
+        slow.send(discover * ((4 << 20) // size))
+        slow.socket.shutdown(socket.SHUT_WR)
+        wait_for(lines, server, "sessions", 0)
+
+        dropped = metric(lines, server, "rpc_slow_readers_dropped_total")
+        http = socket.create_connection(("127.0.0.1", server.http_port))
+        http.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        body = b"[" + b",".join([discover.strip()] * 300) + b"]"
+        http.sendall(b"POST /rpc HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        wait_for(lines, server, "rpc_slow_readers_dropped_total", dropped + 1)
+        http.close()
+        slow.socket.close()
+
+
+@pytest.mark.parametrize("batch", [False, True], ids=["pipelined", "Batch"])
+async def test_who_asks_for_much_at_once_does_not_hold_up_the_others(batch: bool) -> None:
+    ran = 0
+
+    def move(peer: Peer, params: Any) -> dict[str, Any]:
+        nonlocal ran
+        ran += 1
+        time.sleep(0.002)
+        return {"wrn": ran}
+
+    service = Service("1", SystemClock(), EventLog(), Gatekeeper(), table=table({**HANDLERS, "Move": move}))
+    listener = await listen_tcp(service, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
+    call = {"method": "Move", "params": [1, 2, 0]}
+    calls = [{"jsonrpc": "2.0", "id": number, **call} for number in range(200)]
+    if batch:
+        calls = [{"jsonrpc": "2.0", "id": 0, "method": "Batch", "params": {"calls": [call] * 200}}]
+    writer.write(b"".join(json.dumps(one).encode() + b"\n" for one in calls))
+    while not ran:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    other_writer.write(b'{"jsonrpc":"2.0","id":1,"method":"Ping"}\n')
+    await other_reader.readline()
+    assert ran < 100, "the other one waited for all of it"
+    answers = [json.loads(await reader.readline()) for _ in calls]
+    assert [answer["id"] for answer in answers] == list(range(len(calls)))
+    results = answers[0]["result"]["results"] if batch else [answer["result"] for answer in answers]
+    assert [result["wrn"] for result in results] == list(range(1, 201))
+    for one in (writer, other_writer):
+        one.close()
+    listener.close()
+    while service.peers:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
