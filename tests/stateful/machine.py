@@ -232,10 +232,12 @@ class EngineMachine(RuleBasedStateMachine):
             self.set_range_of(pair, values, "exact", upper, inclusive, instant=False)
         self.walk_on(pair, upper)
 
-    @rule(number=NUMBER, count=st.integers(1, 4), forward=st.booleans())
-    def page(self, number: int, count: int, forward: bool) -> None:
-        """A page of records, and a move on from there."""
+    @rule(number=NUMBER, count=st.integers(1, 4), forward=st.booleans(), moves=st.integers(0, 2))
+    def page(self, number: int, count: int, forward: bool, moves: int) -> None:
+        """Some moves, a page of records, and a move on from there."""
         pair = self.pick(number)
+        for rows in [FIRST if forward else LAST, 1 if forward else -1][:moves]:
+            self.move(number, rows, False)
         expected = lambda: pair.model.records(count, forward)  # noqa: E731
         self.both(pair, f"records {count} {forward}", expected, self.page_of(pair, count, forward), values=True)
         self.look(pair)
