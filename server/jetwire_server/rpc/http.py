@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -31,6 +32,14 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", "/rpc"})
 TIMED_OUT = Counter("jetwire_http_timeouts_total", "HTTP requests whose head or body did not come whole in time")
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 21\r\n\r\ntoo many connections\n"
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Clients go away in the middle of a request: aiohttp would tell it with a traceback each time."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], ConnectionError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_news)
 
 
 class _Full(asyncio.Protocol):

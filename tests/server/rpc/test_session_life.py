@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,25 @@ def test_who_reads_nothing_of_what_is_left_is_dropped_with_its_sessions(tmp_path
         wait_for(lines, server, "rpc_slow_readers_dropped_total", dropped + 1)
         http.close()
         slow.socket.close()
+
+
+def test_who_goes_in_the_middle_of_a_request_leaves_no_traceback(server: ServerProcess) -> None:
+    before = server.errors.read_text()
+    for head in (
+        b"Content-Length: 100\r\n\r\n{",
+        b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\n",
+    ):
+        for linger in (0, 1):
+            for pause in (0, 0.02):
+                http = socket.create_connection(("127.0.0.1", server.http_port))
+                http.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))  # 1: reset
+                http.sendall(b"POST /rpc HTTP/1.1\r\nHost: localhost\r\n" + head)
+                time.sleep(pause)
+                http.close()
+    with server.connect() as lines:
+        metric(lines, server, "rpc_connections")
+    assert server.errors.read_text() == before
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["pipelined", "Batch"])
