@@ -90,6 +90,8 @@ class Preparing(Bookmarks):
         if prep == Prep.Insert or prep == Prep.InsertMustSetAutoIncrement:
             if self.stamp != self.database.catalog.stamp or not self.session.level:
                 await self._read(self._look)
+            if prep == Prep.InsertMustSetAutoIncrement and self.plan.autoincrement is None:
+                raise JetError(Err.IllegalOperation, "the table has no auto-increment column")
             buffer = CopyBuffer(prep)
         else:
             if prep == Prep.Replace and not self.session.level:

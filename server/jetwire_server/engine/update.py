@@ -80,7 +80,7 @@ class Updates(Setting):
 
     async def _take_own_number(self, number: int | None) -> None:
         if number is None:
-            raise JetError(Err.NullInvalid, "the auto-increment column must be set")
+            raise JetError(Err.AutoIncrementNotSet)
         counters = self.database.counters(self.session.instance)
         await counters.raise_to(self.table.objid, autoincrement.AUTO_INCREMENT, number, self._highest_auto)
 

@@ -563,6 +563,8 @@ async def test_the_last_auto_increment_number(session: Session, dbid: int, colty
     made = await session.create_table_column_index(dbid, TableCreate("numbers", columns=(column,)))
     cursor = made.cursor
     await cursor.prepare_update(Prep.InsertMustSetAutoIncrement)
+    with refuses(Err.AutoIncrementNotSet):
+        await cursor.update()
     await cursor.set_column(made.columnids[0], most - 1)
     await cursor.update()
     assert await insert(cursor)
@@ -571,6 +573,11 @@ async def test_the_last_auto_increment_number(session: Session, dbid: int, colty
     with refuses(Err.UpdateNotPrepared):
         await cursor.update()
     assert await all_of(cursor, "n") == [most - 1, most]
+
+
+async def test_a_number_of_ones_own_needs_a_column_for_it(cursor: Cursor) -> None:
+    with refuses(Err.IllegalOperation):
+        await cursor.prepare_update(Prep.InsertMustSetAutoIncrement)
 
 
 async def test_a_record_that_another_holds_is_a_conflict_before_its_key_is_looked_at(
