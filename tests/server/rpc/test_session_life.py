@@ -63,6 +63,27 @@ def test_a_session_is_not_handed_over_while_a_call_of_its_owner_is_under_way(ser
         other.call("ResetSessionContext", sesid=sesid)
 
 
+def test_a_thaw_overtakes_a_commit_that_waits_for_it_and_nothing_else(server: ServerProcess) -> None:
+    with server.connect() as lines:
+        sesid, dbid = a_session(lines, "overtaken.edb")
+        create = {"method": "PutRecords", "params": {"sesid": sesid, "tableid": 9_999_999, "records": []}}
+        snap_id = lines.call("OSSnapshotPrepare")["snapId"]
+        lines.call("OSSnapshotFreeze", snapId=snap_id, leaseMs=1_500)
+        thaw = {"method": "OSSnapshotThaw", "params": {"snapId": snap_id}}
+        refused = lines.ask("Batch", calls=[create, thaw])["error"]
+        assert (refused["message"], refused["data"]["index"]) == ("JET_errInvalidTableId", 0)
+        assert lines.call("SnapshotStatus")["state"] == "frozen"
+        lines.call("BeginTransaction", sesid=sesid)
+        lines.call("CreateTable", sesid=sesid, dbid=dbid, tablename="t")
+        commit = {"method": "CommitTransaction", "params": {"sesid": sesid}}
+        wrong = {"method": "OSSnapshotThaw", "params": {"snapId": snap_id, "grbit": 1}}
+        refused = lines.ask("Batch", calls=[commit, wrong])["error"]  # the commit waits to the end of the lease
+        assert (refused["message"], refused["data"]["index"]) == ("JET_errInvalidParameter", 1)
+        assert refused["data"]["results"][0]["commitId"] is not None
+        assert lines.error("CommitTransaction", sesid=sesid) == "JET_errNotInTransaction"
+        assert lines.error("OSSnapshotThaw", snapId=snap_id) == "JET_errOSSnapshotTimeOut"
+
+
 @pytest.mark.parametrize("method", ["CreateTable", "CommitTransaction"])
 def test_a_server_ends_though_a_change_of_the_schema_waits_for_a_thaw(tmp_path: Path, method: str) -> None:
     with ServerProcess(tmp_path / "data", JETWIRE_DRAIN_SECONDS="0.5") as server:

@@ -12,7 +12,7 @@ from jetwire_protocol import jsonrpc
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import INVALID_PARAMS, RpcError
 from jetwire_protocol.validate import Params
-from jetwire_server.limits import TURN_SECONDS
+from jetwire_server.limits import GATE_LOOK_SECONDS, TURN_SECONDS
 from jetwire_server.rpc.dispatch import failure, handles
 from jetwire_server.rpc.peer import Peer
 
@@ -79,7 +79,7 @@ class _Work:
         self._calls = calls
         self.results: list[msgspec.Raw] = []
         self._bytes = 0
-        self._overtook: dict[int, Any] = {}  # results of thaws that did not wait for a commit that waits for them
+        self._overtook: dict[int, Any] = {}  # results and errors of thaws that did not wait for a commit that waits for them
         self._read: dict[int, Any] = {}  # results that were referred to, as Python has them
         self._found: dict[str, tuple[Any, int]] = {}  # by reference: the value and its bytes as JSON
         self._referred_bytes = 0  # in the params of the call that is being prepared
@@ -94,6 +94,8 @@ class _Work:
             try:
                 if index in self._overtook:
                     result = self._overtook.pop(index)
+                    if isinstance(result, Exception):
+                        raise result
                 elif _waits_for_thaw(self._peer, call):
                     result = await self._commit_and_thaw(index)
                 else:
@@ -116,10 +118,16 @@ class _Work:
         """A commit while frozen, and the next call of the batch that may end the freeze: one must not lock out the other."""
         commit = asyncio.create_task(self._run(self._calls[index]))
         try:
+            done, _ = await asyncio.wait([commit], timeout=GATE_LOOK_SECONDS)
+            if done:  # it was refused, say, and that ends the batch: nothing behind it is run
+                return commit.result()
             for later in range(index + 1, len(self._calls)):
                 entry = self._peer.service.table.get(self._calls[later]["method"])
                 if entry is not None and entry.method.name in _THAWING and later not in self._overtook:
-                    self._overtook[later] = await self._run(self._calls[later])
+                    try:
+                        self._overtook[later] = await self._run(self._calls[later])
+                    except Exception as error:
+                        self._overtook[later] = error  # told when it is its turn
                     break
             return await commit
         finally:
