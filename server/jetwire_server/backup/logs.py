@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.backup.following import check_linked, open_log
 from jetwire_server.backup.manifest import BackupFile, sha256_of
 from jetwire_server.redo.position import Position
-from jetwire_server.redo.reader import LogReader, discover
+from jetwire_server.redo.reader import LogReader
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Record, commit_number
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.assemble import Storage
@@ -62,9 +64,12 @@ class LogsOfBackup:
     def _verify(self, start: Position | None) -> None:
         """Reads every record. It gives way to others at each new generation."""
         try:
-            generations = [one for one in discover(self._storage.files, self._log.names, since=self.low) if one.number <= self.high]
+            # By their own names: the current file has none for a moment whenever somebody else's roll is under way.
+            archived = [open_log(self._storage.files, self._log.names.archived(n)) for n in range(self.low, self.high + 1)]
+            for before, after in pairwise(archived):
+                check_linked(before, after)
             last = 0
-            for record in LogReader(self._storage.files, generations).records(start):
+            for record in LogReader(self._storage.files, archived).records(start):
                 if record.kind in changes.ABOUT_DATABASES:
                     self._note(record)
                 if record.generation != last:

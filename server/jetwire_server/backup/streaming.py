@@ -69,6 +69,8 @@ class Backup:
                         raise JetError(Err.CheckpointFileNotFound, log.names.checkpoint)
                     self._checkpoint = await asyncio.to_thread(read_whole, self._storage.files, log.names.checkpoint)
                     begin = checkpoint.position
+                    # Of a database that was detached since then a restore knows only that it is gone.
+                    self._consistent = (log.end, self._storage.store.published)
                 else:
                     self._stamp = self._last_backup()
                     self._logs.detached.update(self._stamp.detached)

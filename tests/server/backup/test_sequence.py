@@ -14,11 +14,15 @@ from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.backup.directory import backup_instance
+from jetwire_server.backup.logs import LogsOfBackup
+from jetwire_server.backup.restore import Until
 from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.states import TABLE, Call, State
 from jetwire_server.clock import SystemClock
 from jetwire_server.engine.instance import Instance
+from jetwire_server.redo.position import Position
+from tests.server.backup.lives import restored
 from tests.server.backup.reading import INCREMENTAL, fetch, take
 from tests.support.hosted import Hosted
 
@@ -405,3 +409,34 @@ async def test_each_log_list(hosted: Hosted, tmp_path: Path) -> None:
     assert gone
     assert (await backups.get_log_info(instance))[0] == files
     await backups.end(instance)
+
+
+async def test_a_roll_that_is_under_way_while_the_log_is_verified_is_no_fault(
+    hosted: Hosted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under load about one backup in fifty failed: the current log file has no name between the two renames of a roll."""
+    verify, current = LogsOfBackup._verify, hosted.directory / "edb.log"
+
+    def between_the_renames(logs: LogsOfBackup, start: Position | None) -> None:
+        away = current.rename(current.with_name("away"))
+        try:
+            verify(logs, start)
+        finally:
+            away.rename(current)
+
+    monkeypatch.setattr(LogsOfBackup, "_verify", between_the_renames)
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b")
+    await hosted.write()
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b", INCREMENTAL)
+
+
+async def test_a_backup_of_no_database_is_not_restored_to_a_time_when_there_was_one(hosted: Hosted, tmp_path: Path) -> None:
+    """The log up to there asked for the file of a database that was detached before the backup."""
+    for dbid in list(hosted.session.opened):
+        await hosted.session.close_database(dbid)
+    commit = await hosted.write()
+    await hosted.session.detach_database("a.edb")
+    await take(hosted.hosting.backups, hosted.instance, tmp_path / "b")
+    with pytest.raises(JetError) as caught:
+        await restored(tmp_path / "b", tmp_path / "r", hosted.tree, Until(commit=commit))
+    assert caught.value.code == Err.StartingRestoreLogTooHigh
