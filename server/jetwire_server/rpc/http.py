@@ -162,6 +162,8 @@ class HttpListener:
         except TimeoutError:
             TIMED_OUT.value += 1
             raise web.HTTPRequestTimeout(text="the body did not come\n", headers={"Connection": "close"}) from None
+        except RuntimeError as error:  # aiohttp's word for who was gone before the body was waited for
+            raise ConnectionResetError(str(error)) from None
         identity = self._identity(request)
         late: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 

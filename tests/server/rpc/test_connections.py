@@ -8,6 +8,9 @@ from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.test_utils import make_mocked_request
 
 from jetwire_server.clock import ManualClock
 from jetwire_server.events import EventLog
@@ -108,3 +111,10 @@ async def test_one_http_connection_too_many(web: tuple[Service, HttpListener, in
     assert b" 200 " in await streams[0][0].readline(), "those that stand are not touched"
     for _, writer in streams:
         writer.close()
+
+
+async def test_who_has_gone_before_the_body_is_waited_for_is_no_error_of_ours(web: tuple[Service, HttpListener, int]) -> None:
+    gone = BaseProtocol(asyncio.get_running_loop())
+    request = make_mocked_request("POST", "/rpc", payload=StreamReader(gone, 1 << 16))
+    with pytest.raises(ConnectionError):
+        await web[1]._post(request)
