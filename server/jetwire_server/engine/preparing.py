@@ -123,12 +123,14 @@ class Preparing(Bookmarks):
         """The long values that are copied are still those of their record: WriteConflict, if it was given others, or is gone."""
         if buffer.base is None or not self.plan.has_long:
             return
-        references = self.plan.codec.references
-        copied = {ref.id for _, _, ref in references(buffer.base)}
+        copied = self._references(buffer.base)
         if copied:
             now = await txn.get(self.plan.rows.tree, buffer.bookmark)
-            if now is None or not copied <= {ref.id for _, _, ref in references(now)}:
+            if now is None or not copied <= self._references(now):
                 raise JetError(Err.WriteConflict, "the record's long values were changed since it was prepared")
+
+    def _references(self, row: bytes) -> set[int]:
+        return {ref.id for _, _, ref in self.plan.codec.references(row)}
 
     def cancel_update(self) -> None:
         buffer = self.buffer

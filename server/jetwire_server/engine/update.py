@@ -103,6 +103,8 @@ class Updates(Setting):
             replace_values(txn, plan, bookmark, base, now, changes)
             self._row = None
             return bookmark
+        if now != base and self._references(now) != self._references(base):  # by another cursor of this session: they would be lost
+            raise JetError(Err.WriteConflict, "the record's long values were changed since it was prepared")
         pending = []  # indexes whose entries may change, with what they have now
         before = {**plan.defaults, **plan.codec.stored(now)} if plan.secondary else {}
         for index in plan.secondary:

@@ -676,3 +676,19 @@ async def test_a_long_value_that_went_while_an_update_was_prepared(
             await refused
     await cursor.prepare_update(Prep.Cancel)
     assert (await all_of(cursor), await all_of(cursor, "tags"), await all_of(cursor, "data")) == ([1], [None], [b"d" * 3_000])
+
+
+async def test_a_long_value_that_came_while_an_update_was_prepared(session: Session, dbid: int, cursor: Cursor) -> None:
+    """Two cursors of a session: a long value is never left without a record."""
+    await insert(cursor, id=1, n=1)
+    await session.begin_transaction()
+    await cursor.move(FIRST)
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(ids(cursor)["n"], 2)
+    beside = await session.open_table(dbid, "t")
+    await beside.move(FIRST)
+    await replace(beside, data=b"d" * 3_000)
+    with refuses(Err.WriteConflict):
+        await cursor.update()
+    await cursor.prepare_update(Prep.Cancel)
+    assert (await all_of(cursor, "data"), await all_of(cursor, "n")) == ([b"d" * 3_000], [1])
