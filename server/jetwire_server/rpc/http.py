@@ -237,8 +237,13 @@ class WebSocketConnection:
         """Until the connection closes. While an answer cannot be written, nothing more is read."""
         service, socket, receive = self._service, self._socket, self._peer.receive
         service.connections.add(self)
+        clock = service.clock
+        until = clock.boot() + limits.TURN_SECONDS
         try:
-            async for message in socket:
+            async for message in socket:  # which does not wait as long as there are messages
+                if clock.boot() > until:
+                    await asyncio.sleep(0)
+                    until = clock.boot() + limits.TURN_SECONDS
                 self._heard = True
                 if message.type is not WSMsgType.TEXT:
                     await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"one text frame a message")

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 
 from jetwire_server.clock import SystemClock
 from jetwire_server.events import EventLog
 from jetwire_server.rpc import handlers
 from jetwire_server.rpc.dispatch import HANDLERS, table
+from jetwire_server.rpc.http import HttpListener
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
@@ -177,3 +179,25 @@ async def test_who_asks_for_much_at_once_does_not_hold_up_the_others(batch: bool
     listener.close()
     while service.peers:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
+
+
+async def test_who_asks_for_much_over_a_websocket_does_not_hold_up_the_others() -> None:
+    ran = 0
+
+    def move(peer: Peer, params: Any) -> dict[str, Any]:
+        nonlocal ran
+        ran += 1
+        time.sleep(0.002)
+        return {"wrn": ran}
+
+    service = Service("1", SystemClock(), EventLog(), Gatekeeper(), table=table({**HANDLERS, "Move": move}))
+    listener = HttpListener(service, dict)
+    url = "http://127.0.0.1:{1}/rpc".format(*await listener.start("127.0.0.1", 0))
+    async with ClientSession() as session, session.ws_connect(url) as one, session.ws_connect(url) as other:
+        for number in range(200):
+            await one.send_json({"jsonrpc": "2.0", "id": number, "method": "Move", "params": [1, 2, 0]})
+        await other.send_str('{"jsonrpc":"2.0","id":1,"method":"Ping"}')
+        await other.receive()
+        assert ran < 100, "the other one waited for all of it"
+        assert [(await one.receive_json())["id"] for _ in range(200)] == list(range(200))
+    await listener.stop()
