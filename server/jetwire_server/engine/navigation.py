@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from jetwire_protocol.data.flags import Move, MoveGrbit, Relop, SetCurrentIndexGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.engine.catalog import check_name
 from jetwire_server.engine.indexes import index_by_id
 from jetwire_server.engine.place import AFTER, BEFORE, FRESH, GAP, ON, Place
@@ -18,6 +20,7 @@ from jetwire_server.store.interface import Transaction
 
 _FIRST, _LAST = int(Move.First), int(Move.Last)
 _KEY_NE = int(MoveGrbit.MoveKeyNE)
+_LAST_OF_A_TURN = limits.READ_AHEAD_ROWS_MAX - 1  # the usual Move of 1 never gives way
 _NO_MOVE = int(SetCurrentIndexGrbit.NoMove)
 _BEFORE_FIRST = int(SetCurrentIndexGrbit.MoveBeforeFirst)
 
@@ -71,7 +74,9 @@ class Navigation(Place):
             await self._test(txn)
             return
         forward = rows > 0
-        for _ in range(abs(rows)):
+        for step in range(abs(rows)):
+            if step % limits.READ_AHEAD_ROWS_MAX == _LAST_OF_A_TURN:
+                await asyncio.sleep(0)  # the pages are usually in memory, and nothing else would wait
             if grbit & _KEY_NE and self.state in (ON, FRESH):
                 await self._skip_key(txn, forward)
             if not await self._step_filtered(txn, forward):

@@ -201,3 +201,32 @@ async def test_who_asks_for_much_over_a_websocket_does_not_hold_up_the_others() 
         assert ran < 100, "the other one waited for all of it"
         assert [(await one.receive_json())["id"] for _ in range(200)] == list(range(200))
     await listener.stop()
+
+
+async def test_a_long_move_gives_way(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+    one, answers, sesid = peer
+
+    async def ask(method: str, **params: Any) -> Any:
+        message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"sesid": sesid, **params}}).encode()
+        answer = one.receive(message)
+        return json.loads(answer if isinstance(answer, bytes) else await answers.get())["result"]
+
+    dbid = (await ask("OpenDatabase", database="a.edb"))["dbid"]
+    index = {"name": "p", "key": ["+k"], "grbit": ["IndexPrimary"]}
+    create = {"name": "t", "columns": [{"name": "k", "coltyp": "Long"}], "indexes": [index]}
+    tableid = (await ask("CreateTableColumnIndex", dbid=dbid, tablecreate=create))["tableid"]
+    await ask("PutRecords", tableid=tableid, records=[{"k": number} for number in range(10_000)])
+    await ask("Move", tableid=tableid, numRows="First")
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await ask("Move", tableid=tableid, numRows=9_999)
+    counting.cancel()
+    assert turns >= 9
+    assert (await ask("GetRecords", tableid=tableid, limit=1))["records"] == [{"k": 9_999}]
