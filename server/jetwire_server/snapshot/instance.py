@@ -64,6 +64,7 @@ class InstanceParticipant:
         # An aborted freeze may leave its thread behind: it and the next freeze's must not write one file at a time.
         self._marking = threading.Lock()
         self._newest_mark = ""
+        self._copied = Position(0, 0, 0)  # the log up to here is in the last snapshot's copy
 
     @property
     def gate(self) -> Gate:
@@ -90,7 +91,8 @@ class InstanceParticipant:
         except msgspec.DecodeError:
             return None
         covered = set(self._store.databases().values()) <= set(stamp.databases)
-        return stamp if covered and stamp.incarnation == self._log.incarnation else None
+        continued = int(stamp.position.partition(":")[0], 16) >= self._log.generations()[0]  # else a backup removed what came after it
+        return stamp if covered and continued and stamp.incarnation == self._log.incarnation else None
 
     def commits_waiting(self) -> int:
         return self._store.commits_waiting
@@ -145,6 +147,7 @@ class InstanceParticipant:
                 yield path
 
     def log_range(self) -> LogRange:
+        self._copied = self._log.end
         generations = self._log.generations()
         return LogRange(generations[0], generations[-1], position_text(self._log.end))
 
@@ -172,14 +175,14 @@ class InstanceParticipant:
         return await asyncio.to_thread(self._truncate)
 
     def _truncate(self) -> Truncation:
-        """Removes what neither recovery nor a backup under way needs; says too what should have been there."""
+        """Removes what is in the copy, and neither recovery nor a backup under way needs; says too what should have been there."""
         checkpoint = self._log.checkpoint()
         if checkpoint is None:
             return Truncation()
         before = self._log.generations()
         with self.gate.permit("log truncation"):
             hit("snapshot.truncating")
-            gone = self._log.truncate_before(checkpoint.position)
+            gone = self._log.truncate_before(min(checkpoint.position, self._copied))
         if not gone:
             return Truncation()
         expected = range(gone[0], gone[-1] + 1)

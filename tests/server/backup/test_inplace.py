@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit
+from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints
 from jetwire_server.backup.directory import backup_instance
@@ -282,3 +282,41 @@ async def test_after_a_restore_no_incremental_snapshot_continues_a_full_one_of_b
     await snapshot(again, 0)
     await snapshot(again, incremental)
     await again.stop()
+
+
+@pytest.mark.parametrize("who", ["the snapshot", "a backup"])
+async def test_what_is_written_after_a_full_snapshot_is_in_the_incremental_one(tmp_path: Path, who: str) -> None:
+    """Its log files were removed: by its own truncation, if a checkpoint came before that, or by a streaming backup."""
+    hosted = await (await Hosted(tmp_path / "data").start()).create()
+    log, snapshots = hosted.hosting.backups.storage_of(hosted.instance).log, hosted.hosting.snapshots
+
+    async def write() -> None:
+        for _ in range(3):
+            await hosted.write(10)
+            await log.roll()
+        await hosted.write(1)
+        await hosted.instance.store.checkpoint()
+
+    await write()
+    snap = snapshots.prepare(int(OSSnapshotPrepareGrbit.ContinueAfterThaw))
+    await snapshots.freeze(snap)
+    frozen = log.end
+    await snapshots.thaw(snap)
+    await write()
+    if who == "the snapshot":
+        await snapshots.truncate_log(snap, int(OSSnapshotTruncateLogGrbit.AllDatabasesSnapshot))
+        assert log.generations()[0] == frozen.generation
+    await snapshots.end(snap)
+    if who == "a backup":
+        await backup_instance(hosted.hosting.backups, hosted.instance, None, 0, lambda *_: None)
+        assert log.generations()[0] > frozen.generation
+    snap = snapshots.prepare(int(OSSnapshotPrepareGrbit.IncrementalSnapshot))
+    if who == "a backup":
+        with pytest.raises(JetError) as caught:
+            await snapshots.freeze(snap)
+        assert caught.value.code == Err.MissingFullBackup
+        await snapshots.abort(snap)
+    else:
+        await snapshots.freeze(snap)
+        await snapshots.thaw(snap)
+    await hosted.stop()
