@@ -81,6 +81,16 @@ class History:
         """The states from `low` to `high` that have this content."""
         return [n for n in range(high, low - 1, -1) if same(self.states[n].attached, content)]
 
+    def beside(self, number: int, high: int) -> State:
+        """The state, without detached databases that a later step up to `high` overwrites: their files change before the log says so."""
+        gone = set[str]()
+        for later in self.states[number + 1 : high + 1]:
+            gone |= self.states[number].detached.keys() - later.detached.keys() - later.attached.keys()
+        state = self.states[number]
+        for path in gone:
+            state = state.forgotten(path)
+        return state
+
     def verdict(self, content: dict[str, Trees], low: int, high: int) -> str:
         """What is wrong with a content that is none of the candidates."""
         for number in range(low - 1, -1, -1):

@@ -218,7 +218,7 @@ class Examiner:
                 await store.stop(checkpoint=rng.random() < 0.5)
         finally:
             await abandon(store)
-        return await self._again(log_files, expected, [history.states[number] for number in numbers])
+        return await self._again(log_files, expected, [history.beside(number, moment.handed_over) for number in numbers])
 
     @staticmethod
     async def _mark(store: Any, state: State) -> str | None:
