@@ -190,8 +190,9 @@ class LogReader:
             following = generations[index + 1].header if index + 1 < len(generations) else None
             data = self._read(this)
             stop = following.previous_end if following else header.file_bytes
+            first = header.first_record or stop  # none begins here: the one that spans the file may yet end with it
             if begun:
-                carry += data[DATA_START : header.first_record or stop]
+                carry += data[DATA_START:first]
                 if header.first_record == NO_RECORD and following:
                     continue
                 file, offset = begun
@@ -201,11 +202,11 @@ class LogReader:
                         raise _corrupt(file, offset)
                     self.end = End(file.number, offset, chain, torn=True)
                     return
-                yield [Record(file.number, offset, whole[0].kind, whole[0].payload, this.number, header.first_record)]
+                yield [Record(file.number, offset, whole[0].kind, whole[0].payload, this.number, first)]
                 chain, begun, carry = new_chain, None, b""
             if header.chain != chain:
-                raise _corrupt(this, header.first_record)
-            records, offset, chain = parse(data, header.first_record, stop, this.number, this.tag, chain)
+                raise _corrupt(this, first)
+            records, offset, chain = parse(data, first, stop, this.number, this.tag, chain)
             if records:
                 yield records
             if following is None:

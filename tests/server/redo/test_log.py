@@ -168,20 +168,26 @@ async def test_a_crash_in_the_middle_of_a_roll_loses_nothing(where: str, cut: bo
 
 @pytest.mark.parametrize("where", ROLL)
 @pytest.mark.parametrize("cut", [False, True])
-async def test_a_crash_between_a_record_that_fills_its_file_to_the_last_byte_and_the_roll(where: str, cut: bool) -> None:
-    """What comes next must not begin where there is no byte left: no reader would look for it there."""
+@pytest.mark.parametrize("files_more", [0, 1, 2])
+async def test_a_crash_between_a_record_that_fills_its_file_to_the_last_byte_and_the_roll(where: str, cut: bool, files_more: int) -> None:
+    """What comes next must not begin where there is no byte left: no reader would look for it there.
+
+    Nor may the header of a file in which no record begins be taken for what is behind the log's end, and cleared.
+    """
     files = MemoryFiles()
     log = started(files)
     await log.write(Kind.COMMIT, b"acknowledged")
-    last = b"l" * (ROOM - 2 * HEADER_BYTES - len(b"acknowledged"))
+    last = b"l" * (ROOM - 2 * HEADER_BYTES - len(b"acknowledged") + files_more * ROOM)
     with crash_at(f"redo.roll.{where}", files, cut) as left:
         await log.write(Kind.COMMIT, last)
         await log.close()
-    survived = payloads(left[0])
-    assert survived in ([b"acknowledged"], [b"acknowledged", last]), "acknowledged, and what was on its way or not"
-    for more in (b"more", b"and more"):
-        await write_all(left[0], [more])
-    assert payloads(left[0]) == [*survived, b"more", b"and more"]
+    assert len(left) >= files_more + 1 or where == "prepare"
+    for found in left:
+        survived = payloads(found)
+        assert survived in ([b"acknowledged"], [b"acknowledged", last]), "acknowledged, and what was on its way or not"
+        for more in (b"more", b"and more"):
+            await write_all(found, [more])
+        assert payloads(found) == [*survived, b"more", b"and more"]
 
 
 @contextmanager
