@@ -85,9 +85,8 @@ class LocalFile:
 
     def allocate(self, length: int) -> None:
         old = self.size()
-        if length <= old:
-            return
-        self._watch(length - old)
+        if length > old:
+            self._watch(length - old)
         try:
             hit("files.before_allocate")
             try:

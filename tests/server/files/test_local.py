@@ -220,3 +220,12 @@ def test_what_is_forgotten_leaves_memory_and_nothing_else(files: LocalFiles) -> 
     assert file.read(0, len(data)) == data
     file.close()
     file.forget()  # a hint is no reason to fail
+
+
+def test_a_hole_is_filled_by_an_allocation_of_no_more_than_there_is(files: LocalFiles) -> None:
+    file = files.open("a", create=True)
+    file.truncate(1 << 20)
+    assert os.stat(files.real_path("a")).st_blocks == 0
+    file.allocate(1 << 20)
+    assert os.stat(files.real_path("a")).st_blocks * 512 >= 1 << 20
+    assert file.size() == 1 << 20

@@ -54,6 +54,7 @@ _MAY_WRITE = 0o222  # of a file: whoever it is
 _MAP_BYTES = 1 << 40
 _READERS = limits.PAGE_VIEWS_MAX
 _GROW_BYTES = 16 << 20
+_LOCK_HEAD_BYTES = 4096
 
 
 def _rows(walk: object) -> Iterator[Row]:
@@ -412,8 +413,9 @@ class PageFile:
 
 
 def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmdb.Environment:
+    _reserve_lock(files, path, _LOCK_HEAD_BYTES, read_only)
     try:
-        return lmdb.open(
+        env = lmdb.open(
             files.real_path(path),
             lib_version=1,
             subdir=False,
@@ -430,6 +432,25 @@ def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmd
         )
     except (lmdb.Error, OSError) as error:
         raise page_error(path, error) from error
+    try:
+        _reserve_lock(files, path, 0, read_only)
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def _reserve_lock(files: Files, path: str, at_least: int, read_only: bool) -> None:
+    """Disk for all of LMDB's lock file, which is mapped too: a hole in it that finds no room kills the process.
+
+    Before LMDB looks at it, it needs what LMDB writes at once; how long the whole is, LMDB decides.
+    """
+    try:
+        with closing(files.open(path + "-lock", create=True)) as file:
+            file.allocate(max(at_least, file.size()))
+    except JetError as error:
+        if not (read_only and error.code == Err.FileAccessDenied):  # LMDB does without it on a read-only file system
+            raise
 
 
 _MEANINGS: tuple[tuple[tuple[str, ...], int, str], ...] = (
