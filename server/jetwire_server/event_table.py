@@ -1,11 +1,13 @@
 """The event table: every event with a sequence number, kept over restarts, up to a limit.
 
-Events happen at any time, a freeze included; what is not written yet stays in memory until nothing is frozen.
+Events happen at any time, a freeze included; what is not written yet stays in memory until nothing is frozen, and until
+the disk takes it: a full one costs no event, and does not stop the server from ending.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
@@ -13,12 +15,15 @@ from typing import Any
 
 import msgspec
 
+from jetwire_protocol.errors import JetError
 from jetwire_server import limits
 from jetwire_server.events import Event, EventLog
 from jetwire_server.files.interface import Files
 from jetwire_server.files.whole import read_if_there
 
 FILE_NAME = "events.jsonl"
+
+log = logging.getLogger(__name__)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -42,6 +47,7 @@ class EventTable:
         self._kept: deque[Entry] = deque(maxlen=limits.EVENTS_KEPT)
         self._unwritten: list[Entry] = []
         self._size = 0
+        self._failed = False  # the last time that anything was to be written
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
@@ -87,6 +93,9 @@ class EventTable:
                 continue
             self._news.clear()
             await self._write()
+            if self._failed:
+                self._news.set()
+                await asyncio.sleep(limits.EVENTS_RETRY_SECONDS)
 
     async def settle(self) -> None:
         """Waits for a write under way. Once `frozen` says yes, nothing is written after this."""
@@ -96,8 +105,17 @@ class EventTable:
     async def _write(self) -> None:
         async with self._writing:
             batch, self._unwritten = self._unwritten, []
-            if batch:
+            if not batch:
+                return
+            try:
                 await asyncio.to_thread(self._append, batch)
+            except JetError as error:
+                self._unwritten = [*batch, *self._unwritten][-limits.EVENTS_KEPT :]
+                if not self._failed:
+                    log.error("events are not written for now: %s", error)
+                self._failed = True
+            else:
+                self._failed = False
 
     def _append(self, batch: list[Entry]) -> None:
         data = _lines(batch)

@@ -75,6 +75,7 @@ INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them
 FILE_CHUNK_BYTES = 1 << 20  # what a stream of a file reads at once
 
 EVENTS_KEPT = 10_000  # entries of the event table; the oldest go first
+EVENTS_RETRY_SECONDS = 1.0  # how soon events are written again that the disk did not take
 EVENTS_BYTES_MAX = 8 << 20  # the event table's file is written anew, without what is forgotten, beyond this
 
 SUBSCRIPTIONS_PER_CONNECTION_MAX = 64

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 
 import pytest
 
-from jetwire_server import limits
+from jetwire_server import failpoints, limits
 from jetwire_server.event_table import FILE_NAME, Entry, EventTable
 from jetwire_server.events import Event, EventLog
 from jetwire_server.files.memory import MemoryFiles
@@ -127,3 +129,34 @@ async def test_listeners_hear_entries_with_their_numbers() -> None:
     stop()
     bench.emit()
     assert heard == [1, 2]
+
+
+async def test_a_full_disk_costs_no_event_and_does_not_keep_the_server_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(limits, "EVENTS_RETRY_SECONDS", 0.01)
+    bench = Bench()
+    await bench.table.start()
+    failpoints.arm("files.before_write", full)
+    try:
+        bench.emit(2)
+        await asyncio.sleep(0.1)
+        bench.emit()
+        await bench.table.stop()  # which raises nothing
+    finally:
+        failpoints.disarm()
+
+    second = Bench()
+    await second.table.start()
+    failpoints.arm("files.before_write", full)
+    second.emit(2)
+    await asyncio.sleep(0.1)
+    failpoints.disarm()
+    second.emit()
+    await asyncio.sleep(0.1)
+    third = Bench(second.files)  # as after a crash
+    await third.table.start()
+    assert [entry.seq for entry in third.table.after(0, 10)] == [1, 2, 3]
+    await third.table.stop()
+    await second.table.stop()
