@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import Coltyp
@@ -64,6 +64,15 @@ async def _resolve(txn: Transaction, table: Table, columnid: int, value: Any, mo
 
 async def keys_in(txn: Transaction, table: Table, index: IndexPlan, values: Mapping[int, Any], has_long: bool) -> list[bytes]:
     return normalized_keys(index, await resolved(txn, table, index, values) if has_long else values)
+
+
+async def sources_in(
+    txn: Transaction, table: Table, index: IndexPlan, values: Mapping[int, Any], has_long: bool
+) -> list[tuple[bytes, Sequence[int | None]]]:
+    """See `KeyMaker.sources`."""
+    whole = await resolved(txn, table, index, values) if has_long else values
+    assert index.maker is not None
+    return index.maker.sources([whole.get(c) for c in index.columns])
 
 
 def add_entries(txn: Writes, index: IndexPlan, keys: list[bytes], bookmark: bytes) -> None:

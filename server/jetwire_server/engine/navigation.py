@@ -195,10 +195,16 @@ class Navigation(Place):
         keys = await self.keys_of(txn, target, row)
         if not keys:
             raise JetError(Err.NoCurrentRecord, f"the record is not in index {target.name}")
-        if not 1 <= itag <= len(keys):
-            raise JetError(Err.BadItagSequence, f"itagSequence {itag}")
+        key = keys[0]
+        if itag > 1 and target.maker is not None and target.maker.varying:
+            varying = target.maker.varying if target.maker.nested else target.maker.varying[:1]  # all together, or the first alone
+            made = await self.sources_of(txn, target, row)
+            found = next((key for key, numbers in made if any(numbers[segment] == itag for segment in varying)), None)
+            if found is None:
+                raise JetError(Err.BadItagSequence, f"itagSequence {itag}")
+            key = found
         self._on_index(target)
-        self._put_on(*target.entry(keys[itag - 1], bookmark))
+        self._put_on(*target.entry(key, bookmark))
         self.moved_in = self.session.level
 
     def _leave_chosen_index(self) -> None:
@@ -207,6 +213,10 @@ class Navigation(Place):
 
     async def keys_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[bytes]:
         """The normalized keys of a stored row in an index."""
+        raise NotImplementedError
+
+    async def sources_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[tuple[bytes, Sequence[int | None]]]:
+        """The same, each with which of the columns' values it was made of."""
         raise NotImplementedError
 
     def get_current_index(self) -> str:

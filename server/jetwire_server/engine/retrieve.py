@@ -10,12 +10,13 @@ from jetwire_protocol.data.flags import EnumerateColumnsGrbit, RetrieveColumnGrb
 from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.bits import all_bits
+from jetwire_server.engine.indexing import sources_in
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.place import ON
 from jetwire_server.engine.schema import TAGGED_FIRST
 from jetwire_server.engine.stored_form import bytes_to_text, size_of, to_bytes
 from jetwire_server.engine.update import Updates
-from jetwire_server.engine.values import MANY, PRIMARY, ColumnPlan
+from jetwire_server.engine.values import PRIMARY, ColumnPlan
 from jetwire_server.keys import NOT_DECODABLE
 from jetwire_server.rows import ABSENT, LongRef
 from jetwire_server.store.interface import Transaction
@@ -169,9 +170,12 @@ class Retrieval(Updates):
             info = RetInfo(info.offset, itag)
         plan = self._column(columnid)
         if grbit & (_FROM_INDEX | _FROM_BOOKMARK) and not grbit & _COPY:
-            got = await self._from_entry(txn, plan, grbit, info)
+            got = await self._from_entry(txn, plan, grbit)
             if got is not None:
-                return got
+                value, itag = got
+                if value is None:
+                    return Retrieved(None, 0, Wrn.ColumnNull, itag, columnid)
+                return await self._cut(txn, plan, value, grbit, RetInfo(info.offset, itag), most)
         if self.buffer is not None and grbit & _COPY:
             if plan.long:
                 await self._check_long_values(txn, self.buffer)
@@ -239,8 +243,8 @@ class Retrieval(Updates):
             number -= count
         return 0, 0
 
-    async def _from_entry(self, txn: Transaction, plan: ColumnPlan, grbit: int, info: RetInfo) -> Retrieved | None:
-        """A value out of the current index entry's key; None if the key does not hold it whole."""
+    async def _from_entry(self, txn: Transaction, plan: ColumnPlan, grbit: int) -> tuple[Any, int] | None:
+        """The value out of the current index entry's key, and its itagSequence; None if the column's first value is meant."""
         at = self.plan.rows if grbit & _FROM_BOOKMARK else self.at
         if at.kind != PRIMARY and at.index is not None and at.index.tuples is not None and not grbit & _TUPLE and plan.id == at.columns[0]:
             raise JetError(Err.IndexTuplesCannotRetrieveFromIndex)
@@ -248,34 +252,18 @@ class Retrieval(Updates):
             return None
         if self.state != ON:
             await self._record(txn)
-        value = at.maker.decode(self.bookmark if grbit & _FROM_BOOKMARK else self.entry_key())[at.columns.index(plan.id)]
-        if value is NOT_DECODABLE:
-            if plan.multi and at.kind == MANY:
-                return await self._entry_member(txn, plan, info)
-            return None
-        if value is None:
-            return Retrieved(None, 0, Wrn.ColumnNull, info.itag, plan.id)
-        itag = info.itag
-        if plan.multi:
-            found = self.plan.codec.decode(await self._record(txn)).get(plan.id)
-            if type(found) is list and value in found:
-                itag = found.index(value) + 1
-        return Retrieved(value, size_of(plan.column, value), 0, itag, plan.id)
-
-    async def _entry_member(self, txn: Transaction, plan: ColumnPlan, info: RetInfo) -> Retrieved | None:
-        """Which of a column's values the current entry is of: the one whose key it has."""
+        key = self.bookmark if grbit & _FROM_BOOKMARK else self.entry_key()
+        segment = at.columns.index(plan.id)
+        value = at.maker.decode(key)[segment]
+        if value is None or not plan.multi:
+            return None if value is NOT_DECODABLE else (value, 1)
         values = self.plan.codec.decode(await self._record(txn))
-        members = values.get(plan.id)
-        if type(members) is not list:
-            return None
-        assert self.at.maker is not None
-        key = self.entry_key()
-        for itag, member in enumerate(members, 1):
-            whole = await self._whole(txn, plan.id, member)
-            one = {**values, plan.id: whole}
-            if key in self.at.maker.keys([one.get(c) for c in self.at.columns], [one.get(c) for c in self.at.conditions]):
-                return Retrieved(whole, size_of(plan.column, whole), 0, itag, plan.id)
-        return None
+        for made, numbers in await sources_in(txn, self.table, at, values, self.plan.has_long):
+            number = numbers[segment]
+            if made == key and number is not None:
+                members = values.get(plan.id)
+                return (members[number - 1] if type(members) is list else members), number
+        return None  # the record has changed since
 
     # -- several columns ------------------------------------------------------------------------------------------------
     async def retrieve_columns(self, columns: Sequence[RetrieveColumn]) -> None:

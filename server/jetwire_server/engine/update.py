@@ -5,14 +5,14 @@ What is prepared stands in the copy buffer (`preparing`), filled by SetColumn (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jetwire_protocol.data.flags import Cbtyp, GetLockGrbit, Prep, UpdateGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.engine import autoincrement, longvalue
-from jetwire_server.engine.indexing import add_entries, change_entries, keys_in, normalized_keys, remove_entries, resolved
+from jetwire_server.engine.indexing import add_entries, change_entries, keys_in, normalized_keys, remove_entries, resolved, sources_in
 from jetwire_server.engine.preparing import INSERTS, MOVES, CopyBuffer
 from jetwire_server.engine.row_writes import check_required, insert_row, insert_values, next_version, replace_values
 from jetwire_server.engine.setting import Setting
@@ -69,9 +69,7 @@ class Updates(Setting):
         if plan.rows.maker is None:
             bookmark = await self._next_sequence()
         else:
-            if plan.has_long:
-                full = await resolved(txn, self.table, plan.rows, full)
-            bookmark = plan.rows.key_in(full)
+            bookmark = plan.rows.key_in(await resolved(txn, self.table, plan.rows, full) if plan.has_long else full)
         insert_row(txn, plan.rows, bookmark, row)
         for index in plan.secondary:
             keys = normalized_keys(index, full) if not plan.has_long else await keys_in(txn, self.table, index, full, True)
@@ -193,3 +191,6 @@ class Updates(Setting):
 
     async def keys_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[bytes]:
         return await keys_in(txn, self.table, target, self.plan.codec.decode(row), self.plan.has_long)
+
+    async def sources_of(self, txn: Transaction, target: IndexPlan, row: bytes) -> list[tuple[bytes, Sequence[int | None]]]:
+        return await sources_in(txn, self.table, target, self.plan.codec.decode(row), self.plan.has_long)

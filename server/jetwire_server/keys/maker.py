@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from operator import call
 from typing import Any
@@ -211,16 +211,23 @@ class KeyMaker:
         for must_be_null, value in zip(self.spec.conditions_null, conditions, strict=True):
             if must_be_null != (value is None or value == []):
                 return []
-        found: dict[bytes, None] = {}
-        for combination in self._combinations(values):
+        return list(dict.fromkeys([key for _, key in self._made(values)]))
+
+    def sources(self, values: Sequence[Any]) -> list[tuple[bytes, Sequence[int | None]]]:
+        """The keys of a row that is in this index, repeats too, and for each which of its columns' values (from 1) it was made of."""
+        numbers = self._combinations([list(range(1, len(v) + 1)) if type(v) is list else 1 for v in values])
+        return [(key, numbers[place]) for place, key in self._made(values)]
+
+    def _made(self, values: Sequence[Any]) -> Iterator[tuple[int, bytes]]:
+        """Keys in ESE's order, and which of the combinations each is of."""
+        for place, combination in enumerate(self._combinations(values)):
             pieces = combination[:1] if self.spec.tuples is None else self._tuples(combination[0])
             if not pieces:
                 continue
             if None in combination and not self._present(combination):
                 break  # ESE stops at the first that is not to be indexed
             for piece in pieces:
-                found[self.build((piece, *combination[1:]))[0]] = None
-        return list(found)
+                yield place, self.build((piece, *combination[1:]))[0]
 
     def _combinations(self, values: Sequence[Any]) -> list[Sequence[Any]]:
         """One sequence of single values for each key the row has before tuples."""

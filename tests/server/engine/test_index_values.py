@@ -1,0 +1,119 @@
+"""Indexes over columns of many or of long values: which value an entry is of, and which entries a record has."""
+
+from __future__ import annotations
+
+import pytest
+
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, RetrieveColumnGrbit, SetCurrentIndexGrbit
+from jetwire_protocol.errors import Err
+from jetwire_server.engine.columns import ColumnCreate
+from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.retrieve import RetInfo
+from jetwire_server.engine.schema import TupleLimits
+from jetwire_server.engine.session import Session
+from jetwire_server.engine.setting import SetInfo
+from jetwire_server.engine.tables import TableCreate
+from tests.server.engine.refusals import refused
+
+from .tables_for_tests import FIRST, ids, insert
+
+I = CreateIndexGrbit  # noqa: E741
+MANY = int(AddColumnGrbit.ColumnTagged | AddColumnGrbit.ColumnMultiValued)
+FROM_INDEX = int(RetrieveColumnGrbit.RetrieveFromIndex | RetrieveColumnGrbit.RetrieveTag)
+NO_MOVE = int(SetCurrentIndexGrbit.NoMove)
+COLUMNS = (
+    ColumnCreate("id", Coltyp.Long),
+    ColumnCreate("tags", Coltyp.LongText, cp=1252, grbit=MANY),
+    ColumnCreate("codes", Coltyp.LongText, cp=1252, grbit=MANY),
+    ColumnCreate("blob", Coltyp.LongBinary),
+)
+
+
+async def made(session: Session, dbid: int, *indexes: IndexCreate) -> Cursor:
+    every = (IndexCreate("pk", ("+id",), int(I.IndexPrimary)), *indexes)
+    return (await session.create_table_column_index(dbid, TableCreate("t", columns=COLUMNS, indexes=every))).cursor
+
+
+async def put(cursor: Cursor, number: int, tags: list[str], codes: list[str], blob: bytes = b"") -> None:
+    columns = ids(cursor)
+    await cursor.prepare_update(0)
+    await cursor.set_column(columns["id"], number)
+    for name, values in (("tags", tags), ("codes", codes)):
+        for value in values:
+            await cursor.set_column(columns[name], value, 0, SetInfo(0, 0))
+    await cursor.set_column(columns["blob"], blob)
+    await cursor.update()
+
+
+async def along(cursor: Cursor, index: str, name: str, grbit: int = FROM_INDEX) -> list[tuple[object, int]]:
+    """Of each entry of an index, the value it has of a column, and that value's number."""
+    await cursor.set_current_index(index)
+    out = []
+    for step in range(await cursor.index_record_count()):
+        await cursor.move(1 if step else FIRST)
+        got = await cursor.retrieve_column(ids(cursor)[name], grbit)
+        out.append((got.value, got.itag))
+    return out
+
+
+async def test_each_entry_knows_which_of_a_columns_values_it_is_of(session: Session, dbid: int) -> None:
+    cursor = await made(
+        session,
+        dbid,
+        IndexCreate("unique", ("+tags",), int(I.IndexUnique)),
+        IndexCreate("nested", ("+tags", "+codes"), int(I.IndexNestedTable)),
+        IndexCreate("cross", ("+codes", "-tags"), int(I.IndexCrossProduct)),
+        IndexCreate("pieces", ("+tags",), int(I.IndexTuples | I.IndexTupleLimits), tuples=TupleLimits(4, 4)),
+        IndexCreate("long", ("+tags", "+blob")),
+    )
+    await put(cursor, 1, ["pears", "apples"], ["y", "x"], b"\1" * 5_000)
+    assert await along(cursor, "unique", "tags") == [("apples", 2), ("pears", 1)]
+    assert await along(cursor, "nested", "tags") == [("apples", 2), ("pears", 1)]
+    assert await along(cursor, "nested", "codes") == [("x", 2), ("y", 1)]
+    assert await along(cursor, "cross", "codes") == [("x", 2), ("x", 2), ("y", 1), ("y", 1)]
+    assert await along(cursor, "cross", "tags") == [("pears", 1), ("apples", 2)] * 2
+    assert await along(cursor, "long", "tags") == [("apples", 2), ("pears", 1)]
+    pieces = await along(cursor, "pieces", "tags", FROM_INDEX | int(RetrieveColumnGrbit.RetrieveTuple))
+    assert pieces == [("apples", 2), ("pears", 1), ("pears", 1), ("apples", 2), ("apples", 2)]  # appl, ears, pear, ples, pple
+
+
+async def test_a_piece_of_an_entrys_value(session: Session, dbid: int) -> None:
+    cursor = await made(session, dbid, IndexCreate("byTag", ("+tags",)))
+    await put(cursor, 1, ["pears", "apples"], [])
+    await cursor.set_current_index("byTag")
+    got = await cursor.retrieve_column(ids(cursor)["tags"], FROM_INDEX, RetInfo(2, 1), 3)
+    assert (got.value, got.size, got.itag) == (b"ple", 4, 2)
+
+
+@pytest.mark.parametrize(("itag", "tags", "found"), [(3, ["a", "A", "b"], ("b", 3)), (2, ["b", "a"], ("a", 2)), (2, ["b", "B"], ("b", 1))])
+async def test_no_move_goes_to_the_value_of_that_number(
+    session: Session, dbid: int, itag: int, tags: list[str], found: tuple[str, int]
+) -> None:
+    cursor = await made(session, dbid, IndexCreate("cross", ("+tags", "+codes"), int(I.IndexCrossProduct)), IndexCreate("plain", ("+id",)))
+    await put(cursor, 1, tags, ["x", "y"])
+    await cursor.move(FIRST)
+    await cursor.set_current_index("cross", NO_MOVE, itag)
+    got = await cursor.retrieve_column(ids(cursor)["tags"], FROM_INDEX)
+    assert (got.value, got.itag) == found
+    assert (await cursor.retrieve_column(ids(cursor)["codes"], FROM_INDEX)).value == "x"
+    await cursor.set_current_index("plain", NO_MOVE, itag)  # of no column that has many values: nothing to choose from
+    await refused(cursor.set_current_index("cross", NO_MOVE, 4), Err.BadItagSequence)
+
+
+async def test_a_long_primary_key_cuts_no_other_index(session: Session, dbid: int) -> None:
+    """What the primary key needs of a long value is not all that another index needs of it."""
+    text = ColumnCreate("text", Coltyp.LongText, cp=1252)
+    indexes = (
+        IndexCreate("pk", ("+text",), int(I.IndexPrimary)),
+        IndexCreate("pieces", ("+text",), int(I.IndexTuples | I.IndexTupleLimits), tuples=TupleLimits(3, 3)),
+    )
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=(text,), indexes=indexes))).cursor
+    await insert(cursor, text="".join(f"{n:04}" for n in range(500)))
+    await cursor.move(FIRST)
+    await cursor.set_current_index("pieces")
+    count = await cursor.index_record_count()
+    await cursor.delete()
+    await cursor.set_current_index("pieces")
+    assert count == len({f"{''.join(f'{n:04}' for n in range(500))}"[i : i + 3] for i in range(1998)})
+    await refused(cursor.move(FIRST), Err.NoCurrentRecord)
