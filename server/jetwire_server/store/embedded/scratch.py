@@ -20,13 +20,18 @@ _CLEAR_ROWS = 5_000
 
 
 class Scratch:
-    """All scratch trees of one instance, in one file that is made when the first is asked for."""
+    """All scratch trees of one instance, in one file that is made when the first is asked for, and goes with the last.
+
+    Where that is the only one, nothing is deleted row by row: the disk has its space back at once. It could not be had
+    otherwise where the disk is full, since LMDB reuses what a transaction has freed in the next but one.
+    """
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self.files: dict[int, PageFile] = {}  # the one there is, by its slot
         self._thread: ThreadPoolExecutor | None = None
         self._next = FIRST_NEW_TREE
+        self._alive: set[Tree] = set()
 
     def clear(self) -> None:
         """Deletes what an earlier life left."""
@@ -42,9 +47,10 @@ class Scratch:
             file = self.files[SCRATCH_SLOT] = PageFile.create(
                 self._files, _NAME, Head(FORMAT, b"", b"", 0, (0, 0, 0), 0, 0, ATTACHED), scratch=True
             )
-            self._thread = ThreadPoolExecutor(1, "scratch")
+            self._thread = self._thread or ThreadPoolExecutor(1, "scratch")
         tree = tree_id(SCRATCH_SLOT, self._next)
         self._next += 1
+        self._alive.add(tree)
         return BulkTree(self, tree, file)
 
     async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
@@ -59,9 +65,15 @@ class Scratch:
         file.apply([chunk_group(tree_number(tree), 0, rows)])
 
     async def free_tree(self, tree: Tree) -> None:
+        self._alive.discard(tree)
+        if not self._alive:
+            file = self.files.pop(SCRATCH_SLOT)
+            self.clear()  # the name alone: a new file may want it at once
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, file.close))
+            return
         file = self.files[SCRATCH_SLOT]
         done = False
-        while not done:
+        while not done and self.files.get(SCRATCH_SLOT) is file:  # else the last of the others went meanwhile, and the file with it
             work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
             done = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
