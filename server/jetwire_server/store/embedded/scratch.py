@@ -65,17 +65,16 @@ class Scratch:
         file.apply([chunk_group(tree_number(tree), 0, rows)])
 
     async def free_tree(self, tree: Tree) -> None:
-        self._alive.discard(tree)
-        if not self._alive:
-            file = self.files.pop(SCRATCH_SLOT)
-            self.clear()  # the name alone: a new file may want it at once
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, file.close))
-            return
         file = self.files[SCRATCH_SLOT]
-        done = False
-        while not done and self.files.get(SCRATCH_SLOT) is file:  # else the last of the others went meanwhile, and the file with it
+        done = self._alive == {tree}
+        while not done:
             work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
             done = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+        self._alive.discard(tree)  # not sooner: the file must not go while it is being cleared
+        if not self._alive:
+            del self.files[SCRATCH_SLOT]
+            self.clear()  # the name alone: a new file may want it at once
+            await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, file.close))
 
     def close(self) -> None:
         if self._thread is not None:
