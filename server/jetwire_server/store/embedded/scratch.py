@@ -67,10 +67,12 @@ class Scratch:
     async def free_tree(self, tree: Tree) -> None:
         file = self.files[SCRATCH_SLOT]
         done = self._alive == {tree}
-        while not done:
-            work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
-            done = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
-        self._alive.discard(tree)  # not sooner: the file must not go while it is being cleared
+        try:
+            while not done:
+                work = partial(file.clear_some, tree_number(tree), _CLEAR_ROWS, ())
+                done = await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
+        finally:
+            self._alive.discard(tree)  # not sooner: the file must not go while it is being cleared
         if not self._alive:
             del self.files[SCRATCH_SLOT]
             self.clear()  # the name alone: a new file may want it at once
