@@ -71,6 +71,7 @@ FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
 INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
 TERM_LOOK_SECONDS = 0.05  # Term waits for a snapshot to end, and looks this often
 VERSION_FULLNESS_WARNED = 0.5  # Idle(IdleStatus) warns above this
+KEYS_OF_A_RECORD_MAX = 250_000  # in one index: a cross product soon has billions; so many take 1.5 s
 INDEX_CONDITIONS_MAX = 12  # columns an index may depend on without holding them
 FILE_CHUNK_BYTES = 1 << 20  # what a stream of a file reads at once
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import prod
 from operator import call
 from typing import Any
 
 from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.keys import fixed
 from jetwire_server.keys.binary import chunked, raw
 from jetwire_server.keys.decode import decode
@@ -19,6 +21,12 @@ from jetwire_server.limits import KEY_BYTES_DEFAULT
 
 # From a value and the room left in the key: its segment, and whether lack of room cut it.
 Encoder = Callable[[Any, int], tuple[bytes, bool]]
+
+
+def _check_count(keys: int) -> None:
+    """ESE keeps a version of each entry, and has no room for more of them either."""
+    if keys > limits.KEYS_OF_A_RECORD_MAX:
+        raise JetError(Err.VersionStoreOutOfMemory, f"a record has more than {limits.KEYS_OF_A_RECORD_MAX} keys in one index")
 
 
 class KeyMaker:
@@ -193,8 +201,8 @@ class KeyMaker:
         """
         spec = self.spec.segments[segment]
         if segment == 0 and self.spec.tuples is not None:
-            limits = self.spec.tuples
-            return limits.start + (limits.total - 1) * limits.step + limits.max
+            tuples = self.spec.tuples
+            return tuples.start + (tuples.total - 1) * tuples.step + tuples.max
         return None if spec.unicode and self.key_most != KEY_BYTES_DEFAULT else self.key_most
 
     def decode(self, key: bytes) -> list[Any]:
@@ -220,12 +228,15 @@ class KeyMaker:
 
     def _made(self, values: Sequence[Any]) -> Iterator[tuple[int, bytes]]:
         """Keys in ESE's order, and which of the combinations each is of."""
+        count = 0
         for place, combination in enumerate(self._combinations(values)):
             pieces = combination[:1] if self.spec.tuples is None else self._tuples(combination[0])
             if not pieces:
                 continue
             if None in combination and not self._present(combination):
                 break  # ESE stops at the first that is not to be indexed
+            count += len(pieces)
+            _check_count(count)
             for piece in pieces:
                 yield place, self.build((piece, *combination[1:]))[0]
 
@@ -236,6 +247,7 @@ class KeyMaker:
             return [firsts]
         lists = {i: v if type(v := values[i]) is list and v else [firsts[i]] for i in self.varying}
         if not self.nested:
+            _check_count(prod(map(len, lists.values())))
             return list(product(*(lists.get(i, [first]) for i, first in enumerate(firsts))))
         rows: list[Sequence[Any]] = []
         for n in range(max(map(len, lists.values()))):
@@ -255,8 +267,8 @@ class KeyMaker:
 
     def _tuples(self, value: Any) -> list[Any]:
         """The pieces of a tuple index's first column. Lengths count characters, of one UTF-16 unit each."""
-        limits, segment = self.spec.tuples, self.spec.segments[0]
-        assert limits is not None
+        tuples, segment = self.spec.tuples, self.spec.segments[0]
+        assert tuples is not None
         if value is None:
             return []
         # a short type is read only as far as the key is long, a long one from the piece's own offset
@@ -268,10 +280,10 @@ class KeyMaker:
             whole = "".join(map(chr, utf16_units(value)[: most and most // 2]))
         else:
             whole = value[: most and (most // 2 if segment.unicode else most)]
-        for n in range(limits.total):
-            start = limits.start + n * limits.step
-            piece = whole[start : start + limits.max]
-            if len(piece) < limits.min:
+        for n in range(tuples.total):
+            start = tuples.start + n * tuples.step
+            piece = whole[start : start + tuples.max]
+            if len(piece) < tuples.min:
                 break
             pieces.append(piece)
         return pieces

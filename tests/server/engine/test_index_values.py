@@ -6,6 +6,7 @@ import pytest
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, RetrieveColumnGrbit, SetCurrentIndexGrbit
 from jetwire_protocol.errors import Err
+from jetwire_server import limits
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.indexes import IndexCreate
@@ -117,3 +118,19 @@ async def test_a_long_primary_key_cuts_no_other_index(session: Session, dbid: in
     await cursor.set_current_index("pieces")
     assert count == len({f"{''.join(f'{n:04}' for n in range(500))}"[i : i + 3] for i in range(1998)})
     await refused(cursor.move(FIRST), Err.NoCurrentRecord)
+
+
+async def test_a_cross_product_has_its_bound(session: Session, dbid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cursor = await made(session, dbid, IndexCreate("cross", ("+codes", "-tags"), int(I.IndexCrossProduct)))
+    many = [f"{n:03}" for n in range(600)]
+    await refused(put(cursor, 1, many, many), Err.VersionStoreOutOfMemory)
+    cursor.cancel_update()
+    monkeypatch.setattr(limits, "KEYS_OF_A_RECORD_MAX", 60)
+    await put(cursor, 2, many[:30], many[:2])
+    await put(cursor, 3, many[:60], [])
+    await session.delete_index(cursor, "cross")
+    await put(cursor, 4, many[:31], many[:2])
+    await refused(
+        session.create_index(cursor, [IndexCreate("cross", ("+codes", "-tags"), int(I.IndexCrossProduct))]), Err.VersionStoreOutOfMemory
+    )
+    await session.create_index(cursor, [IndexCreate("nested", ("+codes", "-tags"), int(I.IndexNestedTable))])
