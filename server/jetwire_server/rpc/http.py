@@ -71,7 +71,8 @@ class HttpListener:
         for path, page in (pages or {}).items():
             self._app.router.add_get(path, self._page(page))
         self._runner = web.AppRunner(self._app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
-        self._fresh: dict[asyncio.BaseProtocol, float] = {}  # connections without a whole request yet, and since when
+        self._silent: dict[asyncio.BaseProtocol, float] = {}  # connections without a whole request yet, and since when
+        self._heard: set[asyncio.BaseProtocol] = set()  # those that have had one
         self._unread: dict[asyncio.BaseProtocol, tuple[int, float]] = {}  # bytes that wait to be read, and since when they do
         self._server: asyncio.Server | None = None
 
@@ -79,7 +80,10 @@ class HttpListener:
         """Listens, and returns the address it got."""
         await self._runner.setup()
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connected, host, port, ssl=tls, backlog=limits.BACKLOG)
+        patience = self._service.http_head_seconds if tls else None
+        self._server = await loop.create_server(
+            self._connected, host, port, ssl=tls, ssl_handshake_timeout=patience, backlog=limits.BACKLOG
+        )
         self._service.sweeps.append(self.sweep)
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
@@ -97,20 +101,25 @@ class HttpListener:
         if len(server.connections) >= self._service.connections_max:
             REFUSED.value += 1
             return _Full()
-        protocol = server()
-        self._fresh[protocol] = self._service.clock.boot()
+        protocol: asyncio.BaseProtocol = server()
         return protocol
 
     def sweep(self, now: float) -> None:
-        """Ends connections that dawdle over the head of their first request, or read nothing of their answers."""
+        """Ends connections that dawdle over the head of their first request, or read nothing of their answers.
+
+        The server knows a connection once its TLS handshake, however long that took, is over.
+        """
         self._drop_slow_readers(now)
-        for protocol, since in list(self._fresh.items()):
-            transport = getattr(protocol, "transport", None)
-            if transport is None or transport.is_closing():
-                if now - since > 1.0:  # gone without a word; not one that is just being made
-                    del self._fresh[protocol]
-            elif now - since > self._service.http_head_seconds:
-                del self._fresh[protocol]
+        assert self._runner.server is not None
+        connections = self._runner.server.connections
+        self._heard.intersection_update(connections)
+        before, self._silent = self._silent, {}
+        for protocol in connections:
+            if protocol in self._heard:
+                continue
+            since = self._silent[protocol] = before.get(protocol, now)
+            transport = protocol.transport
+            if now - since > self._service.http_head_seconds and transport is not None and not transport.is_closing():
                 TIMED_OUT.value += 1
                 transport.write(_TOO_SLOW)
                 transport.close()
@@ -131,7 +140,7 @@ class HttpListener:
     # -- who asks -----------------------------------------------------------------------------------------------
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handle) -> web.StreamResponse:
-        self._fresh.pop(request.protocol, None)
+        self._heard.add(request.protocol)
         gatekeeper = self._service.gatekeeper
         host = request.headers.get("Host", "")
         own = request.transport.get_extra_info("sockname") if request.transport is not None else None

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
+import trustme
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
@@ -84,6 +87,7 @@ async def test_a_head_that_does_not_come(web: tuple[Service, HttpListener, int])
     reader, slow = await asyncio.open_connection("127.0.0.1", port)
     slow.write(b"GET /livez HTTP/1.1\r\nHost: ")
     await asyncio.sleep(0.05)
+    listener.sweep(clock.boot())  # which sees it for the first time
     for _ in range(3):
         clock.advance(service.http_head_seconds / 3 - 0.1)
         slow.write(b"l")
@@ -101,6 +105,35 @@ async def test_a_head_that_does_not_come(web: tuple[Service, HttpListener, int])
         assert b" 200 " in await good_reader.read(4096)
     good.close()
     slow.close()
+
+
+async def test_a_head_that_does_not_come_after_a_long_handshake() -> None:
+    """Who takes his time to begin TLS is not left alone for it."""
+    certificate = trustme.CA().issue_cert("localhost")
+    accepting, asking = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    asking.check_hostname, asking.verify_mode = False, ssl.CERT_NONE
+    certificate.configure_cert(accepting)
+    service = Service("1", ManualClock(), EventLog(), Gatekeeper())
+    clock = cast(ManualClock, service.clock)
+    listener = HttpListener(service, dict)
+    _, port = await listener.start("127.0.0.1", 0, accepting)
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            plain.setblocking(False)
+            await asyncio.sleep(0.05)
+            clock.advance(2)
+            listener.sweep(clock.boot())
+            reader, writer = await asyncio.open_connection(sock=plain, ssl=asking, server_hostname="localhost")
+            await asyncio.sleep(0.05)
+            for _ in range(2):
+                listener.sweep(clock.boot())
+                clock.advance(service.http_head_seconds + 1)
+            listener.sweep(clock.boot())
+            async with asyncio.timeout(5):
+                assert b" 408 " in await reader.read()
+            writer.close()
+    finally:
+        await listener.stop()
 
 
 async def test_one_http_connection_too_many(web: tuple[Service, HttpListener, int]) -> None:
