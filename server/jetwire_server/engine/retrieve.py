@@ -259,9 +259,10 @@ class Retrieval(Updates):
             return None if value is NOT_DECODABLE else (value, 1)
         values = self.plan.codec.decode(await self._record(txn))
         for made, numbers in await sources_in(txn, self.table, at, values, self.plan.has_long):
-            number = numbers[segment]
-            if made == key and number is not None:
-                members = values.get(plan.id)
+            if made == key:
+                members, number = values.get(plan.id), numbers[segment]
+                if number is None:  # of a nested table: this column has fewer values than the others
+                    return None, 1
                 return (members[number - 1] if type(members) is list else members), number
         return None  # the record has changed since
 

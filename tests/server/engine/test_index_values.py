@@ -79,6 +79,13 @@ async def test_each_entry_knows_which_of_a_columns_values_it_is_of(session: Sess
     assert pieces == [("apples", 2), ("pears", 1), ("pears", 1), ("apples", 2), ("apples", 2)]  # appl, ears, pear, ples, pple
 
 
+async def test_an_entry_that_has_run_out_of_a_columns_values(session: Session, dbid: int) -> None:
+    """In a key that is full it cannot be seen; the entry has NULL there all the same, and not the column's first value."""
+    cursor = await made(session, dbid, IndexCreate("nested", ("+tags", "+codes"), int(I.IndexNestedTable)))
+    await put(cursor, 1, ["a", "b" * 300], ["x"])
+    assert await along(cursor, "nested", "codes") == [("x", 1), (None, 1)]
+
+
 async def test_a_piece_of_an_entrys_value(session: Session, dbid: int) -> None:
     cursor = await made(session, dbid, IndexCreate("byTag", ("+tags",)))
     await put(cursor, 1, ["pears", "apples"], [])
