@@ -35,7 +35,7 @@ offline_commands.register(app)
 SWITCH_SECONDS = 0.0005  # the log's and the pages' threads must get the interpreter soon
 COLLECT_AFTER = (50_000, 20, 50)  # calls make few cycles; the collector need not look so often
 
-Data = Annotated[Path, typer.Option(help="Directory of the data.")]
+Data = Annotated[Path, typer.Option(help="Directory of the data.", metavar="PATH", parser=offline_commands.named)]
 
 
 def _fail(text: str, code: int = 2) -> typer.Exit:
@@ -45,7 +45,10 @@ def _fail(text: str, code: int = 2) -> typer.Exit:
 
 @app.command()
 def serve(
-    data: Annotated[Path | None, typer.Option(help="Directory of the data; made if it is not there. Default: data.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the data; made if it is not there. Default: data.", metavar="PATH", parser=offline_commands.named),
+    ] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT of HTTP and WebSocket; port 0 picks one.")] = None,
     tcp: Annotated[str | None, typer.Option(help="HOST:PORT of JSON lines; port 0 picks one.")] = None,
     unix: Annotated[Path | None, typer.Option(help="Path of a Unix socket. Default: one in the runtime directory.")] = None,

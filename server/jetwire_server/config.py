@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     idle_seconds: float = Field(limits.IDLE_SECONDS, ge=0)
     drain_seconds: float = Field(limits.DRAIN_SECONDS, ge=0)
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _is_named(cls, given: Any) -> Any:
+        if given == "":
+            raise ValueError("an empty name is no directory: for the current one say .")
+        return given
+
     @field_validator("http", "tcp")
     @classmethod
     def _is_an_address(cls, text: str) -> str:

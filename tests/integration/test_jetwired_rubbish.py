@@ -51,6 +51,18 @@ def test_settings_that_point_nowhere(tmp_path: Path) -> None:
     assert "no.pem and the key no.key" in told(tmp_path, "serve", *EASY, "--tls-cert", "no.pem", "--tls-key", "no.key", code=1)
 
 
+def test_an_empty_name_is_not_the_current_directory(tmp_path: Path) -> None:
+    """`--data "$DATA"`, where the variable is not set."""
+    (tmp_path / "c.toml").write_text("data = ''")
+    for words in (
+        *(["serve", *EASY, "--data", ""], ["serve", *EASY, "--config", "c.toml"], ["token", "add", "x", "--data", ""]),
+        *(["check", ""], ["dump", ""], ["recover", ""], ["verify", ""], ["restore", "backup", ""], ["restore", "", "new"]),
+    ):
+        assert "an empty name is no directory" in told(tmp_path, *words, code=2)
+    assert "an empty name is no directory" in told(tmp_path, "serve", *EASY, code=2, JETWIRE_DATA="")
+    assert list(tmp_path.iterdir()) == [tmp_path / "c.toml"]
+
+
 @pytest.mark.parametrize("damaged", ["{", "[]", '[{"a": 1}]', '{"tokens": [{}]}', '{"tokens": 5}', "\udcff"], ids=repr)
 def test_damaged_tokens_let_nobody_in_and_are_named(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "data").mkdir()

@@ -35,7 +35,20 @@ EXIT_REFUSED = 2
 EXIT_VERIFICATION_FAILED = 6
 _SHOW_SECONDS = 0.1
 
-Directory = Annotated[Path, typer.Argument(help="A server's data directory, or one instance's.", metavar="DIR")]
+
+def named(text: str) -> Path:
+    """A path that was given. An empty one, of a variable that is not set, say, would mean the current directory: refused."""
+    if not text:
+        raise refuse(ValueError("an empty name is no directory: for the current one say ."))
+    return Path(text)
+
+
+def refuse(error: Exception) -> typer.Exit:
+    print(f"jetwired: {error}", file=sys.stderr)
+    return typer.Exit(EXIT_REFUSED)
+
+
+Directory = Annotated[Path, typer.Argument(help="A server's data directory, or one instance's.", metavar="DIR", parser=named)]
 AsJson = Annotated[bool, typer.Option("--json", help="One line of JSON.")]
 
 errors = Console(stderr=True)
@@ -60,11 +73,6 @@ def progress() -> Iterator[Callable[[str], None]]:
                 status.update(what)
 
         yield show
-
-
-def refuse(error: Exception) -> typer.Exit:
-    print(f"jetwired: {error}", file=sys.stderr)
-    return typer.Exit(EXIT_REFUSED)
 
 
 def check(directory: Directory, as_json: AsJson = False) -> None:
@@ -175,7 +183,7 @@ def recover(directory: Directory, as_json: AsJson = False) -> None:
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A copy of a data directory, or of one instance's.")],
+    path: Annotated[Path, typer.Argument(help="A copy of a data directory, or of one instance's.", parser=named)],
     manifest: Annotated[Path | None, typer.Option(help="What `jetwire snapshot run` wrote.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -208,8 +216,8 @@ def verify(
 
 
 def restore(
-    backup: Annotated[Path, typer.Argument(help="A directory that `jetwire backup` or BackupInstance filled.")],
-    data: Annotated[Path, typer.Argument(help="The instance's new directory, for example data/default; new or empty.")],
+    backup: Annotated[Path, typer.Argument(help="A directory that `jetwire backup` or BackupInstance filled.", parser=named)],
+    data: Annotated[Path, typer.Argument(help="The instance's new directory, for example data/default; new or empty.", parser=named)],
     until: Annotated[
         str | None, typer.Option(help="Where to stop: a log position (GEN:SECTOR:BYTE), a commit number, or a time (ISO 8601 or @seconds).")
     ] = None,
