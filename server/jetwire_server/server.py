@@ -199,7 +199,7 @@ class Server:
             self.service.gatekeeper.tokens = [*read_tokens(self._files), *self._cookie]
             if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
                 self._tls.load_cert_chain(settings.tls_cert, settings.tls_key)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, JetError) as error:
             log.error("reload failed, what was read before stays in force: %s", error)
 
     def ready(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,8 @@ from jetwire_protocol.declarations import ROLES
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "[::1]"})
 TOKEN_BYTES = 32  # 256 random bits: one round of a hash is enough, nobody can try them out
 TOKEN_PREFIX = "jw_"
+_HASH = re.compile("[0-9a-f]{64}")
+_CREATED_MAX = 1e11  # seconds: what calendars can tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,12 @@ def tokens_to_json(tokens: list[Token]) -> bytes:
 
 
 def tokens_from_json(data: bytes) -> list[Token]:
-    return [Token(row["name"], row["role"], row["hash"], row["created"]) for row in json.loads(data)["tokens"]]
+    tokens = [Token(row["name"], row["role"], row["hash"], row["created"]) for row in json.loads(data)["tokens"]]
+    for token in tokens:
+        sound = isinstance(token.name, str) and token.role in ROLES and _HASH.fullmatch(token.hash) and 0 <= token.created < _CREATED_MAX
+        if not sound:
+            raise ValueError(f"{token.name!r} is no whole token")
+    return tokens
 
 
 @dataclass(frozen=True, slots=True)

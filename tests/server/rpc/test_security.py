@@ -35,6 +35,16 @@ def test_a_token_is_stored_by_its_hash_alone() -> None:
         Token.make("x", "root", 5.0)
 
 
+@pytest.mark.parametrize("wrong", [
+    {"name": 1}, {"role": "king"}, {"hash": 2}, {"hash": "\u00e9" * 64}, {"hash": ""}, {"created": "now"}, {"created": 1e20},
+])  # fmt: skip
+def test_a_token_that_is_none_is_refused_when_it_is_read(wrong: dict[str, object]) -> None:
+    """Not when somebody says Hello."""
+    row = json.loads(tokens_to_json([Token.make("a", "reader", 5.0)[1]]))["tokens"][0]
+    with pytest.raises((ValueError, TypeError)):
+        tokens_from_json(json.dumps({"tokens": [{**row, **wrong}]}).encode())
+
+
 @pytest.mark.parametrize(("host", "loopback"), [
     ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True), ("::ffff:127.0.0.1", True),
     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False), ("", False), ("::ffff:10.0.0.1", False),
