@@ -279,6 +279,27 @@ class MemoryFiles:
             raise JetError(Err.InvalidPath, f"{path}: a file", path=path)
         return sorted(some.rpartition("/")[2] for some in (*self._live, *self._directories) if some and parent(some) == path)
 
+    @classmethod
+    def after_kill(cls, instant: Instant, *, step: Callable[[str, str], None] = lambda what, path: None) -> MemoryFiles:
+        """What the next process finds if this one was killed at that instant: nothing is lost, and nothing more is durable."""
+        files = cls(directories=instant.directories, step=step)
+        contents = {
+            number: Content(bytearray(data), bytearray(data), [*instant.journals[number]]) for number, data in instant.durable.items()
+        }
+        orders = [order for order, _ in instant.namings]
+        for content in contents.values():
+            for change in content.journal:
+                apply_change(content.live, change)
+                orders.append(change.order)
+        files._durable = {path: contents[number] for path, number in instant.names.items()}
+        files._live = dict(files._durable)
+        for order, names in instant.namings:
+            paths = {path: None if number is None else contents[number] for path, number in names.items()}
+            _apply_names(files._live, paths)
+            files._namings.append(Naming(order, paths, {parent(path) for path in paths}))
+        files._order = count(max(orders, default=-1) + 1)
+        return files
+
     def instant(self) -> Instant:
         """What a power cut right now would find."""
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.clock import Clock
@@ -221,7 +221,10 @@ class Log:
     def _cut(self, end: End) -> Tail:
         """Makes `end` the end on disk too, so that nothing beyond can ever be mistaken for a record."""
         last = self._generations[-1]
+        self._files.sync_directory(self.names.directory)  # who was killed in a roll did not: the next file takes the same name
         if last.path == self.names.prepared:  # first of all: what comes next would take the prepared file for a spare one
+            with closing(self._files.open(last.path)) as file:
+                file.sync()  # who was killed while the log was made may have written its header only
             self._install_prepared(last.number)
         if end.generation < last.number or self.end_was_lost:  # the torn record began in an earlier generation: those after it begin anew
             header = self._after_cut(end)
