@@ -6,16 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
+from jetwire_server.redo.generation import DATA_START
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, HEADER_BYTES
+from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import tree_number
 from jetwire_server.store.transaction import StoreTransaction
 from tests.crash.history import History
-from tests.crash.rig import tree_of
+from tests.crash.rig import LOG_KB, tree_of
 
 PATHS = ("a.edb", "b.edb", "sub/c.edb")
 COUNTER = b"counter"
 SIZES = (0, 7, 40, 300, 300, 900, 5_000)
 LARGE = 70_000  # more than a log file holds
+LOG_FILE_BYTES = LOG_KB * 1024
+EDGES = (0, 0, 0, 1, -1, HEADER_BYTES, -HEADER_BYTES)
 Changes = dict[tuple[str, int, bytes], bytes | None]
 
 
@@ -31,6 +36,7 @@ class Workload:
         self._actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (30, self.commit_one),
             (20, self.commit_several_at_once),
+            (3, self.commit_to_the_edge),
             (8, self.flush),
             (8, self.checkpoint),
             (6, self.build_and_adopt),
@@ -83,6 +89,22 @@ class Workload:
         assert commit.number
         if not lazy:
             self.history.acknowledge(number)
+
+    async def commit_to_the_edge(self) -> None:
+        """A record that ends with a log file's last byte, or next to it; it may begin one or two files before."""
+        rng, history = self.rng, self.history
+        if not history.last.attached:
+            return
+        await self.flush()
+        path, key = rng.choice(sorted(history.last.attached)), b"edge"
+        transaction = await self.store.begin()
+        tree = tree_of(self.store, path, 1)
+        beside = COMMIT_HEADER_BYTES + HEADER_BYTES + len(changes.encode(changes.CommitRecord({tree: {key: bytes(LARGE)}}))) - LARGE
+        room = LOG_FILE_BYTES - self.store.journal.end.offset + rng.choice((1, 1, 2)) * (LOG_FILE_BYTES - DATA_START)
+        value = bytes(max(0, room - beside + rng.choice(EDGES)))
+        transaction.put(tree, key, value)
+        step = history.hand_over(history.last.written({(path, 1, key): value}))
+        await self._finish(transaction, step, lazy=rng.random() < 0.4)
 
     def _write_some(self, transaction: StoreTransaction, used: set[tuple[str, int, bytes]]) -> Changes:
         """Puts, deletes and adds in one to three databases; every commit is different from all others."""
