@@ -283,8 +283,12 @@ class ColumnCalls(DatabaseCalls):
             table = await handle.database.catalog.table(txn, table_name)
             if table.grbit & CreateTableColumnIndexGrbit.TableCreateSystemTable:
                 raise JetError(Err.PermissionDenied, f"table {table_name}")
+            if table.grbit & CreateTableColumnIndexGrbit.TableCreateTemplateTable:
+                raise JetError(Err.FixedDDL, f"template table {table_name}")
             txn.lock_schema(table.tree, exclusive=True)
             column = column_of(table, name)
+            if column.derived:
+                raise JetError(Err.ColumnNotFound, f"column {name} belongs to the template table")
             check_unused(table, column)
             default = stored_default(column.coltyp, column.cp, value)
             if not default:

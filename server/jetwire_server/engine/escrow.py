@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jetwire_protocol.data.flags import EscrowUpdateGrbit
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.engine.indexing import change_entries
 from jetwire_server.engine.lasting import Again
 from jetwire_server.engine.record_size import RecordSizes
 from jetwire_server.engine.zeroed import AT_ZERO, marking
@@ -52,8 +53,13 @@ class Escrow(RecordSizes):
         place = self.plan.codec.fixed_offset(row, columnid)
         if place is None:  # NULL or not stored yet: the row must have a slot to add to
             value = self.plan.codec.get(row, columnid) or 0
-            txn.put(rows.tree, self.bookmark, self.plan.codec.patch(row, {columnid: value}))
-            place = self.plan.codec.fixed_offset(self.plan.codec.patch(row, {columnid: value}), columnid)
+            changed = self.plan.codec.patch(row, {columnid: value})
+            txn.put(rows.tree, self.bookmark, changed)
+            for index in self.plan.secondary:
+                if columnid in index.conditions:  # no key can have it, but whether it is NULL may count
+                    keys = await self.keys_of(txn, index, row), await self.keys_of(txn, index, changed)
+                    change_entries(txn, index, *keys, self.bookmark)
+            place = self.plan.codec.fixed_offset(changed, columnid)
             assert place is not None
         offset, size = place
         bits = 8 * size

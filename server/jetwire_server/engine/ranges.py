@@ -63,7 +63,7 @@ class Ranges(Seeking):
             raise JetError(Err.NoCurrentRecord)
 
     async def index_record_count(self, most: int = 0) -> int:
-        """The entries from the current one to the end of the range; at most `most`, if it is not 0."""
+        """The entries from the current one to the end of the range; at most `most`, if it is not 0. None of an empty index."""
         self.session.check()
         if most < 0:
             raise JetError(Err.InvalidParameter, f"maxRecordsToCount {most}")
@@ -73,6 +73,8 @@ class Ranges(Seeking):
         if self.state == FRESH:
             await self._settle(txn)
         if self.state != ON:
+            if not await txn.scan(self.at.tree, limit=1):
+                return 0
             raise JetError(Err.NoCurrentRecord)
         low, high, count = self.key, self.range_high, 0
         while most == 0 or count < most:

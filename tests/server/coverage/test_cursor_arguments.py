@@ -25,6 +25,17 @@ PIECES = (
     ),
     Step("SetCurrentIndex", {**T, "indexname": "pieces"}),
 )
+TAGGED = (
+    *made(
+        (),
+        [{"name": "id", **LONG}, {"name": "tags", **TEXT, "grbit": ["ColumnTagged", "ColumnMultiValued"]}],
+        [PRIMARY, {"name": "byTags", "key": ["+tags"]}],
+    ),
+    *INSERTING,
+    Step("SetColumn", {**T, "columnid": "id", "data": 1}),
+    Step("Update", T),
+    Step("Move", {**T, "numRows": "First"}),
+)
 LAST = (Step("Move", {**T, "numRows": "Last"}),)
 SECOND_RANGE = (Step("DupCursor", T, {"second": "newTableid"}), Step("SetCurrentIndex", {**S, "tableid": "$second", "indexname": "byName"}))
 SORT = (Step("OpenTempTable", {**S, "columns": [{**LONG, "grbit": ["ColumnTTKey"]}]}, {"tableid": "tableid"}),)
@@ -69,7 +80,7 @@ MOVING = [
     Case("SetIndexRange", "JET_errNoCurrentIndex", before=NO_PRIMARY, bare=True),
     Case("SetIndexRange", "JET_errNoCurrentRecord", before=(*LAST, *KEY_OF_ONE)),
     Case("SetIndexRange", "JET_errInvalidGrbit", {"grbit": 1 << 30}),
-    Case("SetCurrentIndex", "JET_errBadItagSequence", {"grbit": ["NoMove"], "itagSequence": 5}),
+    Case("SetCurrentIndex", "JET_errBadItagSequence", {"indexname": "byTags", "grbit": ["NoMove"], "itagSequence": 5}, TAGGED),
     Case("SetCurrentIndex", "JET_errInvalidIndexId", {"indexid": "AAAAAAAAAAAAAAAAAAAAAAAAAAA="}),
     Case("SetCurrentIndex", "JET_errInvalidName", {"indexname": "a!"}),
     Case("SetCurrentIndex", "JET_errNoCurrentRecord", {"grbit": ["NoMove"]}, BEFORE_FIRST),

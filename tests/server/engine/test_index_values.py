@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, RetrieveColumnGrbit, SetCurrentIndexGrbit
+from jetwire_protocol.data.flags import (
+    AddColumnGrbit,
+    Coltyp,
+    Conditionalcolumn,
+    CreateIndexGrbit,
+    CreateTableColumnIndexGrbit,
+    RetrieveColumnGrbit,
+    SetCurrentIndexGrbit,
+)
 from jetwire_protocol.errors import Err
 from jetwire_server import limits
 from jetwire_server.engine.columns import ColumnCreate
@@ -141,3 +149,32 @@ async def test_a_cross_product_has_its_bound(session: Session, dbid: int, monkey
         session.create_index(cursor, [IndexCreate("cross", ("+codes", "-tags"), int(I.IndexCrossProduct))]), Err.VersionStoreOutOfMemory
     )
     await session.create_index(cursor, [IndexCreate("nested", ("+codes", "-tags"), int(I.IndexNestedTable))])
+
+
+@pytest.mark.parametrize("must_be", [Conditionalcolumn.IndexColumnMustBeNull, Conditionalcolumn.IndexColumnMustBeNonNull])
+async def test_a_sum_that_was_null_counts_for_conditions(session: Session, dbid: int, must_be: int) -> None:
+    """The first escrow update of a NULL makes it a value."""
+    sum_of = ColumnCreate("sum", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnEscrowUpdate), default=0)
+    index = IndexCreate("where", ("+id",), conditions=(("sum", int(must_be)),))
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=(*COLUMNS, sum_of), indexes=(index,)))).cursor
+    await insert(cursor, id=1, sum=None)
+    for is_null in (True, False):
+        await cursor.set_current_index("where")
+        assert await cursor.index_record_count() == (is_null == (must_be == Conditionalcolumn.IndexColumnMustBeNull))
+        await cursor.set_current_index(None)
+        await session.begin_transaction()
+        await cursor.escrow_update(ids(cursor)["sum"], 5)
+        await session.commit_transaction()
+    await cursor.move(FIRST)
+    await cursor.delete()
+    await cursor.set_current_index("where")
+    assert await cursor.index_record_count() == 0
+
+
+async def test_a_template_tables_defaults_stay(session: Session, dbid: int) -> None:
+    columns = ColumnCreate("id", Coltyp.Long), ColumnCreate("n", Coltyp.Long, default=5)
+    template = TableCreate("tm", columns=columns, grbit=int(CreateTableColumnIndexGrbit.TableCreateTemplateTable))
+    (await session.create_table_column_index(dbid, template)).cursor.close()
+    (await session.create_table_column_index(dbid, TableCreate("t", "tm"))).cursor.close()
+    await refused(session.set_column_default_value(dbid, "tm", "n", 9), Err.FixedDDL)
+    await refused(session.set_column_default_value(dbid, "t", "n", 9), Err.ColumnNotFound)
