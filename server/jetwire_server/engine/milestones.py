@@ -55,7 +55,10 @@ class Milestones:
             return before, sum(self._counts)
 
     async def at(self, txn: Transaction, tree: Tree, part: int, of: int) -> Row | None:
-        """The entry at about that share of the index; None if there is none."""
+        """The entry at about that share of the index, or its very first or last; None if there is none."""
+        if not part or part >= of:
+            ends = await txn.scan(tree, reverse=bool(part), limit=1)
+            return ends[0] if ends else None
         async with self._lock:
             await self._read(txn, tree, len(self._keys) - 1, None)
             total = sum(self._counts)

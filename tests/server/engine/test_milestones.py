@@ -88,6 +88,18 @@ async def test_looking_corrects_what_changed(txn: tuple[Transaction, Tree]) -> N
         assert abs(keys.index(found[0]) - true) <= ROWS // 50
 
 
+async def test_the_ends_are_never_an_estimate(txn: tuple[Transaction, Tree]) -> None:
+    now, tree = txn
+    milestones = await MilestoneBook().of(now, tree)
+    for number in range(990_001, 990_500):  # the last stretch with anything in it has more than is remembered
+        now.put(tree, at(number), b"")
+    now.put(tree, at(0) + b"0", b"")
+    now.delete(tree, at(0))
+    (first,), (last,) = await now.scan(tree, limit=1), await now.scan(tree, reverse=True, limit=1)
+    assert await milestones.at(now, tree, 0, 7) == first
+    assert await milestones.at(now, tree, 7, 7) == last
+
+
 async def test_an_index_that_was_emptied_has_no_position() -> None:
     store = MemoryStore(ManualClock())
     now = await store.begin()
