@@ -38,6 +38,7 @@ class Hosting:
         self._files = files
         self._clock = clock
         self._marked: set[str] = set()
+        self._remembering = asyncio.Lock()  # one at a time: instances begin and end beside each other
         self._storages: dict[int, Storage] = {}
         self._participants: dict[int, InstanceParticipant] = {}
         self.engine = Engine(clock, events, self._new_store, files.root)
@@ -84,12 +85,17 @@ class Hosting:
 
     async def remember(self) -> None:
         """Marks, in its own directory, each instance that runs: those are brought up at the next start."""
-        running = {one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)}
-        for name in running - self._marked:
-            await asyncio.to_thread(self._files.replace, f"{name}/{RUNNING_FILE}", b"")
-        for name in self._marked - running:
-            await asyncio.to_thread(self._files.remove, f"{name}/{RUNNING_FILE}")
-        self._marked = running
+        # Shielded: cancelled, the thread would go on with files that the next one means to change.
+        await asyncio.shield(self._remember())
+
+    async def _remember(self) -> None:
+        async with self._remembering:
+            running = {one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)}
+            for name in running - self._marked:
+                await asyncio.to_thread(self._files.replace, f"{name}/{RUNNING_FILE}", b"")
+            for name in self._marked - running:
+                await asyncio.to_thread(self._files.remove, f"{name}/{RUNNING_FILE}")
+            self._marked = running
 
     def _storage_of(self, instance: Instance) -> Storage:
         return self._storages[instance.handle]
