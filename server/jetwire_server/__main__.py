@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -21,7 +22,7 @@ from jetwire_protocol.declarations import ROLES
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.config import Settings, load
-from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.local import LocalFiles, reserve_standard_streams
 from jetwire_server.health import DEFAULT, ask
 from jetwire_server.offline import commands as offline_commands
 from jetwire_server.rpc.security import Token, UnsafeStart, tokens_to_json
@@ -108,7 +109,8 @@ def run_server(settings: Settings) -> int:
     gc.set_threshold(*COLLECT_AFTER)
 
     def say(line: str) -> None:
-        print(line, flush=True)
+        with suppress(OSError):  # nobody reads it any more, or the disk is full: the server goes on, and ends as it should
+            os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
     async def main() -> None:
         await Server(settings, say=say).run()
@@ -190,6 +192,9 @@ def _files_of(data: Path) -> LocalFiles:
 
 def main() -> None:
     """Runs the command. What goes wrong is one line, never a traceback."""
+    reserve_standard_streams()
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
     try:
         try:
             app()

@@ -103,6 +103,40 @@ def test_an_answer_that_nobody_can_take(tmp_path: Path, words: list[str]) -> Non
         assert "No space left on device" in told(tmp_path, *words, code=2, stdout=full.fileno())
 
 
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+@pytest.mark.parametrize("words", [["version"], ["check", "data"], ["token", "list", "--data", "data"]], ids=lambda words: words[0])
+def test_an_answer_that_nobody_wants(tmp_path: Path, words: list[str], closed: tuple[int, ...]) -> None:
+    """`>&-`: the files that are opened then must not have the numbers that are printed to."""
+    (tmp_path / "data/default").mkdir(parents=True)
+    (tmp_path / "data/default/edb.log").write_bytes(b"")
+    close = " ".join(f"{number}>&-" for number in closed)
+    line = f"{sys.executable} -m jetwire_server {' '.join(words)} {close}; echo $? > code"
+    done = subprocess.run(line, cwd=tmp_path, shell=True, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+    assert (tmp_path / "code").read_text() == ("1\n" if words[0] == "check" else "0\n")
+    assert (tmp_path / "data/default/edb.log").read_bytes() == b""
+
+
+@pytest.mark.parametrize("device", ["pipe", "/dev/full"])
+def test_a_server_whose_output_nobody_takes_ends_as_it_should(tmp_path: Path, device: str) -> None:
+    line = [*JETWIRED, "serve", *EASY, "--unix", "s", "--data", "data"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE if device == "pipe" else full, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    if process.stdout is not None:
+        process.stdout.readline()
+        process.stdout.close()
+    until = time.monotonic() + 60
+    while not (tmp_path / "s").exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert process.stderr.read() == b""
+    assert not (tmp_path / "s").exists(), "it has tidied up"
+    process.stderr.close()
+
+
 def test_a_dump_that_is_ended_leaves_no_copy(tmp_path: Path) -> None:
     with (
         ServerProcess(tmp_path / "data") as server,

@@ -23,9 +23,20 @@ from jetwire_server.files.whole import replace
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_NONBLOCK  # the latter for a named pipe somebody planted: opening one must not wait
 _FILE_MODE, _DIRECTORY_MODE = 0o600, 0o700
+_STANDARD_ERROR = 2
 _PARTS_MAX = 1024  # IOV_MAX on Linux
 _ZEROS = bytes(1 << 20)
 _NO_FALLOCATE = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
+
+
+def reserve_standard_streams() -> None:
+    """Where input, output or errors were closed (`>&-`), they lead to nowhere from here on.
+
+    Else the first file that is opened, a database perhaps, has the number, and is written what is printed.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
+        pass
+    os.close(descriptor)
 
 
 class LocalFile:
@@ -252,7 +263,12 @@ class LocalFiles:
         """The system's path, with a check that no link lies on it now (who opens it later opens it by name)."""
         if path:
             self._refuse_links(path)
-        return os.path.join(self._root, *components(path))
+        real = os.path.join(self._root, *components(path))
+        try:
+            real.encode()
+        except UnicodeEncodeError:
+            raise JetError(Err.InvalidPath, f"{real!r}: a path that is not UTF-8 is not taken", path=path) from None
+        return real
 
     def list(self, path: str = "") -> list[str]:
         try:

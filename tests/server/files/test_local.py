@@ -128,6 +128,10 @@ def test_a_root_is_made_with_its_parents(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "c" / "d").is_dir()
 
 
+def test_a_name_that_is_not_utf_8_is_refused_before_a_library_sees_it(tmp_path: Path) -> None:
+    assert code_of(LocalFiles(os.fsencode(tmp_path).decode() + "/\udcff").real_path, "a.edb") == Err.InvalidPath
+
+
 def test_the_real_path_of_a_file_that_is_not_there_yet(files: LocalFiles) -> None:
     assert files.real_path("new.edb") == f"{files.root}/new.edb"
     assert files.real_path("") == files.root
