@@ -181,18 +181,25 @@ class Instance:
     async def _end(self, *, checkpoint: bool) -> None:
         sessions = list(self.sessions.values())
         for session in sessions:
-            await session.finish(Err.TermInProgress)
+            await self._come_what_may(session.finish(Err.TermInProgress))
         async with self._attaching:  # whoever makes, attaches or copies a database comes to an end first
             for database in list(self.databases.values()):
                 if database.defragmenting is not None:
-                    await database.defragmenting.stop()
+                    await self._come_what_may(database.defragmenting.stop())
             for give_back in self.before_end:
-                await give_back()
+                await self._come_what_may(give_back())
             try:
                 await self.store.stop(checkpoint=checkpoint)
             finally:
                 self.emit(103, name=self.name)
                 self._gone(sessions)
+
+    async def _come_what_may(self, work: Awaitable[None]) -> None:
+        """A part of the end that fails is told of, and does not keep the rest from ending, least of all the storage."""
+        try:
+            await work
+        except Exception as error:
+            asyncio.get_running_loop().call_exception_handler({"message": f"at the end of {self.name}", "exception": error})
 
     def _gone(self, sessions: Iterable[Session] = ()) -> None:
         self.state = State.ENDED

@@ -274,3 +274,34 @@ async def test_term_goes_on_when_its_caller_has_gone(engine: Engine, instance: I
         instance.snapshot_holds.clear()
         await asyncio.sleep(0.3)
     assert engine.instances == {}
+
+
+async def test_an_end_that_fails_in_part_still_closes_the_storage(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance stayed in termination for ever, its log and its files open."""
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(str(context["exception"])))
+    instance = await engine.create_instance("a")
+    await instance.init()
+    first, second = [await instance.begin_session() for _ in range(2)]
+    stopped: list[bool] = []
+    stop = instance.store.stop
+
+    async def fail(*_: object) -> None:
+        raise OSError("one")
+
+    async def give_back() -> None:
+        raise ValueError("two")
+
+    async def noted(*, checkpoint: bool = True) -> None:
+        stopped.append(checkpoint)
+        await stop(checkpoint=checkpoint)
+
+    monkeypatch.setattr(first, "finish", fail)
+    monkeypatch.setattr(instance.store, "stop", noted)
+    instance.before_end.append(give_back)
+    await instance.term()
+    assert told == ["one", "two"]
+    assert (stopped, second.refusal, engine.instances) == ([True], Err.NotInitialized, {})
+    again = await engine.create_instance("a")
+    await again.init()
+    await again.term()
