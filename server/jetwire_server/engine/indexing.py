@@ -12,6 +12,7 @@ from jetwire_server.engine import longvalue
 from jetwire_server.engine.schema import Index, Table
 from jetwire_server.engine.stored_form import bytes_to_text, from_bytes
 from jetwire_server.engine.values import UNIQUE, IndexPlan, plan_of
+from jetwire_server.keys import KeyMaker
 from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Row, Transaction, Tree, Writes, tree_slot
 
@@ -34,11 +35,10 @@ async def resolved(txn: Transaction, table: Table, index: IndexPlan, values: Map
         value = values.get(columnid)
         if type(value) in _PLAIN:
             continue
-        most = index.maker.data_most(number)
         if type(value) is list:
-            changed: Any = [await _resolve(txn, table, columnid, v, most) for v in value]
+            changed: Any = [await _resolve(txn, table, index.maker, number, columnid, v) for v in value]
         else:
-            changed = await _resolve(txn, table, columnid, value, most)
+            changed = await _resolve(txn, table, index.maker, number, columnid, value)
         if changed is not value:
             out = dict(values) if out is None else out
             out[columnid] = changed
@@ -48,18 +48,23 @@ async def resolved(txn: Transaction, table: Table, index: IndexPlan, values: Map
 _PLAIN = frozenset({str, int, bytes, bool, float, type(None)})
 
 
-async def _resolve(txn: Transaction, table: Table, columnid: int, value: Any, most: int | None) -> Any:
-    column = table.by_id[columnid]
-    size = None if most is None else 2 * most + 2
-    if isinstance(value, LongRef):
-        data = await longvalue.read(txn, table, value, 0, size)
-    elif isinstance(value, longvalue.Draft):
-        data = await value.read(txn, 0, size)
-    else:
+async def _resolve(txn: Transaction, table: Table, maker: KeyMaker, segment: int, columnid: int, value: Any) -> Any:
+    if not isinstance(value, (LongRef, longvalue.Draft)):
         return value
-    if column.coltyp == Coltyp.LongText:
-        return bytes_to_text(data[: len(data) & ~1] if column.cp == 1200 else data, column.cp)
-    return from_bytes(column, data)
+    column = table.by_id[columnid]
+    most = maker.data_most(segment)
+    size = maker.key_most if most is None else 2 * most + 2
+    while True:
+        if isinstance(value, LongRef):
+            data = await longvalue.read(txn, table, value, 0, size)
+        else:
+            data = await value.read(txn, 0, size)
+        if column.coltyp != Coltyp.LongText:
+            return from_bytes(column, data)
+        text = bytes_to_text(data[: len(data) & ~1] if column.cp == 1200 else data, column.cp)
+        if most is not None or len(data) < size or not maker.has_room_for_more(segment, text):
+            return text
+        size *= 2
 
 
 async def keys_in(txn: Transaction, table: Table, index: IndexPlan, values: Mapping[int, Any], has_long: bool) -> list[bytes]:

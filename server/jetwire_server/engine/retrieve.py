@@ -254,7 +254,7 @@ class Retrieval(Updates):
             await self._record(txn)
         key = self.bookmark if grbit & _FROM_BOOKMARK else self.entry_key()
         segment = at.columns.index(plan.id)
-        value = at.maker.decode(key)[segment]
+        value = at.maker.value_in(key, segment)
         if value is None or not plan.multi:
             return None if value is NOT_DECODABLE else (value, 1)
         values = self.plan.codec.decode(await self._record(txn))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, Final
 
@@ -28,10 +29,18 @@ def decode(spec: KeySpec, key: bytes, nulls_high: bool, dot_net_guid: bool) -> l
 
     From the first segment that is cut, everything is NOT_DECODABLE. Raises ValueError if it is no key of this index.
     """
+    values, start = decode_start(spec.segments, spec, key, nulls_high, dot_net_guid)
+    if start < len(key):
+        raise ValueError("the key is longer than its segments")
+    return values
+
+
+def decode_start(segments: Sequence[SegmentSpec], spec: KeySpec, key: bytes, nulls_high: bool, dot_net_guid: bool) -> tuple[list[Any], int]:
+    """The values of an index's first segments, and where in the key they end."""
     null = (fixed.PREFIX_NULL_HIGH if nulls_high else fixed.PREFIX_NULL)[0]
     values: list[Any] = []
     start = 0
-    for segment in spec.segments:
+    for segment in segments:
         if start >= len(key):
             values.append(NOT_DECODABLE)
             continue
@@ -46,9 +55,7 @@ def decode(spec: KeySpec, key: bytes, nulls_high: bool, dot_net_guid: bool) -> l
             raise ValueError(f"no segment begins with {rest[0]:#04x}")
         values.append(value)
         start += size
-    if start < len(key):
-        raise ValueError("the key is longer than its segments")
-    return values
+    return values, start
 
 
 def _data(spec: KeySpec, segment: SegmentSpec, rest: bytes, dot_net_guid: bool) -> tuple[Any, int]:

@@ -13,7 +13,7 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.keys import fixed
 from jetwire_server.keys.binary import chunked, raw
-from jetwire_server.keys.decode import decode
+from jetwire_server.keys.decode import NOT_DECODABLE, decode, decode_start
 from jetwire_server.keys.sortkey import sort_keys, utf16_units
 from jetwire_server.keys.spec import KeySpec, SegmentSpec, Value
 from jetwire_server.keys.text import code_page_key, code_page_segment, unicode_segment
@@ -195,9 +195,10 @@ class KeyMaker:
         return b"".join(parts), cut
 
     def data_most(self, segment: int) -> int | None:
-        """How many characters or bytes of a value its key can depend on, so that no more of a long value need be read; None: all.
+        """How many characters or bytes of a value its key can depend on, so that no more of a long value need be read.
 
-        (A Unicode key of more than 255 bytes reads on while characters weigh nothing.)
+        None: a Unicode key of more than 255 bytes reads on while characters weigh nothing. `key_most` bytes, doubled until
+        there is no room for more, are what it sees.
         """
         spec = self.spec.segments[segment]
         if segment == 0 and self.spec.tuples is not None:
@@ -205,9 +206,20 @@ class KeyMaker:
             return tuples.start + (tuples.total - 1) * tuples.step + tuples.max
         return None if spec.unicode and self.key_most != KEY_BYTES_DEFAULT else self.key_most
 
+    def has_room_for_more(self, segment: int, start: str | None) -> bool:
+        """Whether a Unicode text that begins like this has a key that depends on what follows, too."""
+        return len(self.encoders[segment](start, self.key_most)[0]) < min(self.key_most, self.part_most)
+
     def decode(self, key: bytes) -> list[Any]:
         """The values of a key (`decode.py` says which come back). Raises ValueError if it is no key of this index."""
         return decode(self.spec, key, self.nulls_high, self.dot_net_guid)
+
+    def value_in(self, key: bytes, segment: int) -> Any:
+        """One of the values of a key; NOT_DECODABLE behind Unicode text too, as in ESE: under some flags its end is not certain."""
+        before = self.spec.segments[: segment + 1]
+        if any(s.unicode for s in before):
+            return NOT_DECODABLE
+        return decode_start(before, self.spec, key, self.nulls_high, self.dot_net_guid)[0][segment]
 
     def keys(self, values: Sequence[Any], conditions: Sequence[Any] = ()) -> list[bytes]:
         """All keys of a row in this index, without repeats: none if the row is not in it.

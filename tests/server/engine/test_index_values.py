@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from jetwire_protocol.data.flags import (
@@ -15,9 +17,10 @@ from jetwire_protocol.data.flags import (
 )
 from jetwire_protocol.errors import Err
 from jetwire_server import limits
+from jetwire_server.engine import longvalue
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
-from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.indexes import IndexCreate, UnicodeIndex
 from jetwire_server.engine.retrieve import RetInfo
 from jetwire_server.engine.schema import TupleLimits
 from jetwire_server.engine.session import Session
@@ -25,7 +28,7 @@ from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.tables import TableCreate
 from tests.server.engine.refusals import refused
 
-from .tables_for_tests import FIRST, ids, insert
+from .tables_for_tests import FIRST, get, ids, insert
 
 I = CreateIndexGrbit  # noqa: E741
 MANY = int(AddColumnGrbit.ColumnTagged | AddColumnGrbit.ColumnMultiValued)
@@ -92,6 +95,44 @@ async def test_an_entry_that_has_run_out_of_a_columns_values(session: Session, d
     cursor = await made(session, dbid, IndexCreate("nested", ("+tags", "+codes"), int(I.IndexNestedTable)))
     await put(cursor, 1, ["a", "b" * 300], ["x"])
     assert await along(cursor, "nested", "codes") == [("x", 1), (None, 1)]
+
+
+async def test_nothing_is_read_behind_a_text_whose_end_is_not_certain(session: Session, dbid: int) -> None:
+    """Upper-cased Unicode ends with 0000; a text may have U+0000 in it."""
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("text", Coltyp.Text, cp=1200), ColumnCreate("n", Coltyp.Long))
+    upper = UnicodeIndex(0, "en-US", 0x200)
+    indexes = (
+        IndexCreate("pk", ("+id", "+text", "+n"), int(I.IndexPrimary | I.IndexUnicode), unicode=upper),
+        IndexCreate("byText", ("+id", "+text", "+n"), int(I.IndexUnicode), unicode=upper),
+    )
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=columns, indexes=indexes))).cursor
+    await insert(cursor, id=7, text="a\0\x7f", n=3)
+    for index in ("pk", "byText"):
+        await cursor.set_current_index(index)
+        for grbit in (RetrieveColumnGrbit.RetrieveFromIndex, RetrieveColumnGrbit.RetrieveFromPrimaryBookmark):
+            assert [await get(cursor, name, int(grbit)) for name in ("id", "text", "n")] == [7, "a\0\x7f", 3]
+
+
+async def test_a_key_reads_no_more_of_a_long_text_than_it_has_room_for(
+    session: Session, dbid: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = I.IndexKeyMost
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("text", Coltyp.LongText, cp=1200))
+    indexes = (IndexCreate("pk", ("+id",), int(I.IndexPrimary)), IndexCreate("byText", ("-text", "+id"), int(wide), key_most=300))
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=columns, indexes=indexes))).cursor
+    read = []
+    one_by_one = longvalue.read
+
+    async def counted(*args: Any) -> bytes:
+        read.append(len(data := await one_by_one(*args)))
+        return data
+
+    monkeypatch.setattr(longvalue, "read", counted)
+    for number, text in enumerate(("b" * 100_000, "\0" * 2_000 + "a" * 3_000, "\0" * 2_000 + "c")):  # U+0000 weighs nothing
+        await insert(cursor, id=number, text=text)
+    assert sum(read) < 20_000
+    await cursor.set_current_index("byText")
+    assert [value for value, _ in await along(cursor, "byText", "id")] == [2, 0, 1]
 
 
 async def test_a_piece_of_an_entrys_value(session: Session, dbid: int) -> None:
