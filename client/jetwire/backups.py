@@ -124,6 +124,7 @@ def _run(connection: Connection, instance: int, journal: Journal, truncate: bool
     except BackupFailed:
         _abort(connection, instance)
         raise
+    _make_names_durable(journal)
     if truncate:
         connection.call("TruncateLogInstance", instance=instance)
     connection.call("EndExternalBackupInstance", instance=instance, grbit=int(EndExternalBackupGrbit.BackupEndNormal))
@@ -166,6 +167,22 @@ def _inside(target: Path, name: str) -> Path:
     if not parts or ".." in parts or parts[0] == "/" or "\\" in name:
         raise BackupFailed(f"the server named a file {name!r}, which is none of a backup")
     return target.joinpath(*parts)
+
+
+def _make_names_durable(journal: Journal) -> None:
+    """Before the server removes its log files: the copies are durable, and here their names become so."""
+    if os.name != "posix":
+        return  # no such call, and none needed
+    directories = {journal.target.parent, journal.target}
+    for name in journal.done:
+        inner = _inside(journal.target, name).parent
+        directories.update(path for path in (inner, *inner.parents) if path.is_relative_to(journal.target))
+    for directory in directories:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def check(target: Path, manifest_name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -99,6 +100,30 @@ def test_a_download_that_was_cut_goes_on_where_it_was(server: ServerProcess, tmp
     again = [line for line in set(seen) if seen.count(line) > 1 and not line.endswith(" 0")]
     assert len(again) <= 3  # only what was asked for when it broke
     assert jetwired("restore", target, tmp_path / "new" / "default")[0] == 0
+
+
+def test_the_names_are_durable_before_the_server_removes_its_log_files(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync, call = os.fsync, Connection.call
+
+    def noted(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def called(connection: Connection, method: str, **params: Any) -> Any:
+        if method == "TruncateLogInstance":
+            target = tmp_path / "some" / "where"
+            assert {str(target.parent), str(target)} <= set(synced), "the directories"
+            assert set(synced) >= {str(path) for path in target.rglob("*") if path.name != backups.JOURNAL}, "and all that is in them"
+        return call(connection, method, **params)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Connection, "call", called)
+    with Connection(server.addresses["tcp"]) as connection:
+        instance = connection.call("Hello")["instances"][0]["instance"]
+        backups.take(connection, instance, tmp_path / "some" / "where", incremental=False, truncate=True, progress=lambda *_: None)
 
 
 def test_what_arrives_damaged_is_no_backup(server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

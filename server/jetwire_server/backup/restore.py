@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -191,7 +192,12 @@ def _copy_all(source: LocalFiles, target: LocalFiles, chain: list[BackupManifest
 
 
 def _is_there(target: LocalFiles, wanted: BackupFile) -> bool:
-    return target.exists(wanted.path) and sha256_of(target, wanted.path).sha256 == wanted.sha256
+    if not target.exists(wanted.path) or sha256_of(target, wanted.path).sha256 != wanted.sha256:
+        return False
+    with closing(target.open(wanted.path)) as file:
+        file.sync()  # an earlier attempt may have been killed before it did
+    target.sync_directory(wanted.path.rpartition("/")[0])
+    return True
 
 
 def _copy(source: LocalFiles, target: LocalFiles, wanted: BackupFile) -> None:

@@ -41,6 +41,7 @@ def finish_swap(files: LocalFiles) -> bool:
         plan = msgspec.json.decode(data, type=Plan)
     except msgspec.DecodeError as error:
         raise JetError(Err.RestoreInProgress, f"{PLAN} is damaged: {error}; restore into a new directory") from error
+    files.sync_directory()  # who wrote the plan may have been killed before it did
     for path in plan.removes:
         if files.exists(path):
             files.remove(path)

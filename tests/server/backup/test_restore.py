@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server.backup.manifest import load_chain
 from jetwire_server.backup.restore import THE_END, Until, restore
+from jetwire_server.backup.restore import _copy_all as copy_all
 from jetwire_server.clock import SystemClock
-from jetwire_server.files.local import LocalFiles
+from jetwire_server.files.local import LocalFile, LocalFiles
 from jetwire_server.offline.places import instances_at
 from jetwire_server.offline.recovering import recover
 from jetwire_server.redo.position import Position
@@ -128,6 +130,25 @@ async def test_a_restore_that_was_cut_short_goes_on(taken: Taken, tmp_path: Path
     with pytest.raises(JetError) as caught:
         await restored(taken.directory, tmp_path / "r", taken.tree)
     assert caught.value.code == Err.BadRestoreTargetInstance
+
+
+async def test_what_a_killed_restore_copied_is_durable_before_the_next_one_is_done(
+    taken: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been killed between a file's last write and its sync: the next one finds the bytes, in memory only."""
+    chain, target = load_chain(LocalFiles(taken.directory)), LocalFiles(tmp_path / "r")
+    target.make_directory("")
+    synced: set[str] = set()
+    sync = LocalFile.sync
+
+    def noted(file: LocalFile) -> None:
+        synced.add(file.path)
+        sync(file)
+
+    copy_all(LocalFiles(taken.directory), target, chain, lambda *_: None)
+    monkeypatch.setattr(LocalFile, "sync", noted)
+    copy_all(LocalFiles(taken.directory), target, chain, lambda *_: None)
+    assert synced >= {file.path for manifest in chain for file in manifest.files}
 
 
 async def test_logs_of_an_abandoned_future_are_refused(taken: Taken, tmp_path: Path) -> None:
