@@ -96,6 +96,7 @@ class Server:
             idle_seconds=settings.idle_seconds,
         )
         self.hosting = hosting = Hosting(self._files, self.clock, self.events)
+        hosting.engine.answer_bytes_max = settings.result_bytes
         self.service.engine = hosting.engine
         self.service.snapshots = hosting.snapshots
         self.service.backups = hosting.backups

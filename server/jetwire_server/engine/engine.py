@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.clock import Clock
 from jetwire_server.engine.instance import Instance, State, StoreFactory
 from jetwire_server.engine.parameters import Parameters
@@ -28,6 +29,7 @@ class Engine:
         self.store_factory = store_factory
         self.root = root
         self.parameters = Parameters()
+        self.answer_bytes_max = limits.RESULT_BYTES_MAX  # of long values read by one call: no answer could have more
         self.instances: dict[int, Instance] = {}
         self.sessions: dict[int, Session] = {}
         self.created_any = False  # EnableMultiInstance comes too late then

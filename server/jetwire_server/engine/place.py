@@ -215,6 +215,12 @@ class Place:
         self._leave_index()
         self.search.reset()
 
+    def check_told(self, size: int) -> None:
+        """OutOfMemory if one call reads more of long values than an answer can have: a value may be of two gigabytes, all zeros."""
+        most = self.session.instance.engine.answer_bytes_max
+        if size > most:
+            raise JetError(Err.OutOfMemory, f"{size} bytes of long values in one answer, which has {most} at most: read them in pieces")
+
     # -- places ---------------------------------------------------------------------------------------------------
     def _kept(self) -> bool:
         """Whether what was read before is still what the store would answer."""

@@ -92,6 +92,8 @@ _PLAIN = RetInfo()
 class Retrieval(Updates):
     """RetrieveColumn and its kin."""
 
+    _told = 0  # bytes of long values that this call has read
+
     # -- where the values are ---------------------------------------------------------------------------------------
     async def _stored_now(self, txn: Transaction, copy: bool) -> dict[int, Any]:
         """The stored values of the record, without defaults; None for a NULL that was set."""
@@ -119,6 +121,7 @@ class Retrieval(Updates):
         return await self._read(self._all)
 
     async def _all(self, txn: Transaction) -> dict[int, Any]:
+        self._told = 0
         values = self.plan.codec.decode(await self._record(txn))
         if self.plan.has_long:
             for columnid, value in values.items():
@@ -142,6 +145,9 @@ class Retrieval(Updates):
         return data if text is None else text
 
     async def _bytes(self, txn: Transaction, value: LongRef | Draft, offset: int = 0, size: int | None = None) -> bytes:
+        left = max(0, value.size - offset)
+        self._told += left if size is None else min(left, size)
+        self.check_told(self._told)
         if isinstance(value, Draft):
             return await value.read(txn, offset, size)
         return await longvalue.read(txn, self.table, value, offset, size)
@@ -153,6 +159,7 @@ class Retrieval(Updates):
             raise JetError(self.session.refusal)
         if grbit & ~_BITS:
             raise JetError(Err.InvalidGrbit)
+        self._told = 0
         got = await self._read(self._retrieve, columnid, grbit, info or _PLAIN, most)
         if got.warning:
             self.session.warning = got.warning
@@ -270,6 +277,7 @@ class Retrieval(Updates):
     async def retrieve_columns(self, columns: Sequence[RetrieveColumn]) -> None:
         """Fills in each entry; itagSequence 0 asks how many values a column has. Of the warnings only BufferTruncated is the call's own."""
         self.session.check()
+        self._told = 0
         await self._read(self._retrieve_many, columns)
         if any(c.err == Wrn.BufferTruncated for c in columns):
             self.session.warning = Wrn.BufferTruncated
@@ -296,6 +304,7 @@ class Retrieval(Updates):
         self.session.check()
         if grbit & ~_ENUM_BITS:
             raise JetError(Err.InvalidGrbit)
+        self._told = 0
         return await self._read(self._enumerate, columns, most, grbit)
 
     async def _enumerate(

@@ -5,6 +5,7 @@ Rows are handed on without being decoded (see `rows.json_view`); only separated 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,7 @@ async def _records_from(txn: Transaction, cursor: Cursor, limit: int, wanted: Wa
             low = entries[-1][0] + b"\0"
         else:
             high = entries[-1][0]
+        await asyncio.sleep(0)  # the pages are usually in memory, and nothing else would wait
 
 
 def _bounds(cursor: Cursor, forward: bool) -> tuple[bytes | None, bytes | None]:
@@ -156,9 +158,12 @@ async def _to_json(txn: Transaction, cursor: Cursor, row: bytes, wanted: Wanted)
 
 async def _long_values(txn: Transaction, cursor: Cursor, row: bytes, wanted: Wanted) -> dict[LongRef, Any]:
     out: dict[LongRef, Any] = {}
+    told = 0
     for columnid, _, ref in cursor.plan.codec.references(row):
         if wanted.columns is not None and columnid not in wanted.columns:
             continue
+        told += ref.size
+        cursor.check_told(told)
         data = await longvalue.read(txn, cursor.table, ref)
         column = cursor.table.by_id[columnid]
         out[ref] = bytes_to_text(data, column.cp) if column.coltyp == Coltyp.LongText else data

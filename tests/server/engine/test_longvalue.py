@@ -20,10 +20,11 @@ from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.engine import Engine
 from jetwire_server.engine.indexes import IndexCreate
-from jetwire_server.engine.retrieve import RetInfo
+from jetwire_server.engine.retrieve import RetInfo, RetrieveColumn
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.setting import SetInfo
 from jetwire_server.engine.tables import TableCreate
+from jetwire_server.engine.whole_records import Wanted, records_from
 from jetwire_server.events import EventLog
 from jetwire_server.store.interface import Store, UnpublishedTree
 from jetwire_server.store.memory import MemoryStore
@@ -375,3 +376,33 @@ async def test_overwritten_and_sized(session: Session, dbid: int, size: int) -> 
     await cursor.prepare_update(Prep.Replace)
     with refuses(Err.InvalidGrbit):
         await cursor.set_column(data, b"x", APPEND | int(SetColumnGrbit.SetUniqueMultiValues))
+
+
+async def test_no_call_reads_more_than_an_answer_can_have(session: Session, dbid: int) -> None:
+    """Two gigabytes of zeros are set with a few bytes; they are there, and read in pieces."""
+    columns = (ColumnCreate("x", Coltyp.LongBinary), ColumnCreate("y", Coltyp.LongBinary))
+    cursor = (await session.create_table_column_index(dbid, TableCreate("big", columns=columns))).cursor
+    x, y = (c.id for c in cursor.table.columns)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(x, limits.LONG_VALUE_BYTES_MAX, int(SetColumnGrbit.SetSizeLV))
+    await cursor.set_column(y, 2_000, int(SetColumnGrbit.SetSizeLV))
+    await cursor.update()
+    await cursor.move(FIRST)
+    for call in (
+        lambda: cursor.retrieve_column(x),
+        lambda: cursor.retrieve_columns([RetrieveColumn(x)]),
+        lambda: cursor.enumerate_columns(),
+        lambda: records_from(cursor, 1, Wanted()),
+        lambda: cursor.retrieve_all(),
+    ):
+        with refuses(Err.OutOfMemory):
+            await call()
+    got = await cursor.retrieve_column(x, 0, RetInfo(limits.LONG_VALUE_BYTES_MAX - 3), 10)
+    assert (got.value, got.size) == (bytes(3), 3)
+    session.instance.engine.answer_bytes_max = 3_000
+    assert (await cursor.retrieve_column(y)).value == bytes(2_000)
+    with refuses(Err.OutOfMemory):  # each of them would do
+        await cursor.retrieve_columns([RetrieveColumn(y), RetrieveColumn(y)])
+    with refuses(Err.OutOfMemory):
+        await records_from(cursor, 1, Wanted())
+    assert (await records_from(cursor, 1, Wanted((y,))))[1] is False
