@@ -8,6 +8,8 @@ from typing import Final
 
 from jetwire_protocol import jsonrpc
 from jetwire_protocol.jsonrpc import Message
+from jetwire_server import limits
+from jetwire_server.clock import Clock
 
 
 class Pending:
@@ -20,29 +22,41 @@ class Pending:
 PENDING: Final = Pending()
 Answer = bytes | None | Pending
 Deliver = Callable[[bytes | None], None]
+Run = Callable[[Message, Deliver], Answer]
 
 
 class Gathered:
-    """The answers of a JSON-RPC batch, until the last of them is there."""
+    """A JSON-RPC batch: its calls, run as far as each goes now, and their answers, until the last of them is there.
 
-    def __init__(self, messages: list[Message], bytes_max: int, deliver: Deliver) -> None:
+    With a clock it runs for a turn at a time: then `go_on` answers itself, and is to be called again once others had theirs,
+    before any later message of the connection.
+    """
+
+    def __init__(self, messages: list[Message], run: Run, bytes_max: int, deliver: Deliver, clock: Clock | None) -> None:
         self._messages = messages
+        self._run = run
         self._answers: list[bytes | None] = [None] * len(messages)
+        self._next = 0
         self._missing = 0
         self._bytes = 0
         self._bytes_max = bytes_max
         self._deliver = deliver
-        self._started = False
+        self._clock = clock
 
-    def start(self, run: Callable[[Message, Deliver], Answer]) -> Answer:
-        """Runs every message as far as it goes now. The whole answer, or PENDING if it is delivered later."""
-        for place, message in enumerate(self._messages):
-            answer = run(message, partial(self._late, place))
+    def go_on(self) -> Answer | Gathered:
+        """The whole answer, PENDING if it is delivered later, or this if there is more to run."""
+        messages, clock = self._messages, self._clock
+        until = clock.boot() + limits.TURN_SECONDS if clock is not None else 0.0
+        while self._next < len(messages):
+            if clock is not None and clock.boot() > until:
+                return self
+            place = self._next
+            self._next += 1
+            answer = self._run(messages[place], partial(self._late, place))
             if isinstance(answer, Pending):
                 self._missing += 1
             else:
                 self._put(place, answer)
-        self._started = True
         return PENDING if self._missing else self._whole()
 
     def _put(self, place: int, answer: bytes | None) -> None:
@@ -56,7 +70,7 @@ class Gathered:
     def _late(self, place: int, answer: bytes | None) -> None:
         self._put(place, answer)
         self._missing -= 1
-        if self._started and not self._missing:
+        if self._next == len(self._messages) and not self._missing:
             self._deliver(self._whole())
 
     def _whole(self) -> bytes | None:

@@ -16,7 +16,7 @@ from jetwire_protocol.openrpc import document
 from jetwire_server import limits, metrics
 from jetwire_server.metrics import Counter
 from jetwire_server.rpc import live
-from jetwire_server.rpc.answers import PENDING
+from jetwire_server.rpc.answers import PENDING, Gathered
 from jetwire_server.rpc.eager import Waiting, begin
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.security import NOBODY, Identity
@@ -181,8 +181,12 @@ class HttpListener:
                 late.set_result(answer)
 
         peer = Peer(self._service, send, role=identity.role, principal=identity.principal, kind="http", outlives_request=False)
+        peer.in_turns = True
         try:
             answer = peer.receive(body)
+            while type(answer) is Gathered:
+                await asyncio.sleep(0)
+                answer = answer.go_on()
             if answer is PENDING:
                 await peer.idle()  # a notification that waits is waited for, and not answered
                 answer = late.result() if late.done() else None
@@ -241,6 +245,7 @@ class WebSocketConnection:
         self._heard = True
         self._last_heard = service.clock.boot()
         self._peer = Peer(service, self._send, role=identity.role, principal=identity.principal, kind="websocket")
+        self._peer.in_turns = True
 
     async def serve(self) -> None:
         """Until the connection closes. While an answer cannot be written, nothing more is read."""
@@ -258,6 +263,9 @@ class WebSocketConnection:
                     await socket.close(code=WSCloseCode.UNSUPPORTED_DATA, message=b"one text frame a message")
                     break
                 answer = receive(message.data.encode())
+                while type(answer) is Gathered:
+                    await asyncio.sleep(0)
+                    answer = answer.go_on()
                 if type(answer) is bytes:
                     self._blocked_since = service.clock.boot()
                     await socket.send_frame(answer, WSMsgType.TEXT)

@@ -52,6 +52,7 @@ class Peer:
         self.principal = principal
         self.kind = kind
         self.stateful = outlives_request  # False over plain HTTP, where a connection's state lasts one request
+        self.in_turns = False  # whether the connection runs the rest of a long batch in its next turn
         self.client = ""
         self.int64_strings = False
         self.sessions: dict[int, Any] = {}  # sesid -> the engine's session
@@ -79,8 +80,8 @@ class Peer:
         return found
 
     # -- messages in --------------------------------------------------------------------------------------------
-    def receive(self, data: bytes) -> Answer:
-        """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later."""
+    def receive(self, data: bytes) -> Answer | Gathered:
+        """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later; of a long batch, its rest."""
         if len(data) > straight.HEAD:
             head = data[: straight.HEAD]
             if straight.GET in head:
@@ -102,7 +103,8 @@ class Peer:
         if type(message) is Refusal:
             return jsonrpc.encode_refusal(message)
         assert type(message) is list
-        return Gathered(message, self._result_bytes_max, self._send_late).start(self._start)
+        clock = self.service.clock if self.in_turns else None
+        return Gathered(message, self._start, self._result_bytes_max, self._send_late, clock).go_on()
 
     def _send_late(self, answer: bytes | None) -> None:
         if answer is not None and not self.closed:

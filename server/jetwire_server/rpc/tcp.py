@@ -14,6 +14,7 @@ from typing import cast
 
 from jetwire_protocol import jsonrpc
 from jetwire_server import limits
+from jetwire_server.rpc.answers import Gathered
 from jetwire_server.rpc.peer import Peer
 from jetwire_server.rpc.service import REFUSED, SLOW_READERS, Service
 
@@ -29,7 +30,7 @@ class LineConnection(asyncio.Protocol):
         self._kind = kind
         self._parts: list[bytes] = []  # of a line that has not ended
         self._parts_bytes = 0
-        self._lines: deque[bytes] = deque()  # lines that came while nothing may be written, or others had their turn
+        self._lines: deque[bytes | Gathered] = deque()  # what came while nothing may be written, or others had their turn
         self._going_on = False  # with them in the loop's next turn
         self._skipping = False  # the rest of a line that was too large
         self._paused_since: float | None = None
@@ -47,6 +48,7 @@ class LineConnection(asyncio.Protocol):
         else:
             identity = gatekeeper.by_address(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
         self.peer = Peer(self._service, self._send, role=identity.role, principal=identity.principal, kind=self._kind)
+        self.peer.in_turns = True
         self._last_heard = self._service.clock.boot()
         if full:
             REFUSED.value += 1
@@ -71,6 +73,9 @@ class LineConnection(asyncio.Protocol):
                     self._transport.write(answer + b"\n")
                 else:
                     self._transport.writelines((answer, b"\n"))
+            elif type(answer) is Gathered:
+                self._lines.append(answer)
+                self._give_way()
             return
         *whole, rest = data.split(b"\n")
         if whole:
@@ -127,21 +132,27 @@ class LineConnection(asyncio.Protocol):
         clock = self._service.clock
         until = clock.boot() + limits.TURN_SECONDS
         while lines and self._paused_since is None:
-            answer = receive(lines.popleft())
-            if type(answer) is bytes:
+            line = lines.popleft()
+            answer = receive(line) if type(line) is bytes else cast(Gathered, line).go_on()
+            if type(answer) is Gathered:
+                lines.appendleft(answer)
+            elif type(answer) is bytes:
                 out.append(answer)
                 size += len(answer)
                 if size > limits.WRITE_CHUNK_BYTES:
                     self._write(out)
                     out, size = [], 0
             if lines and clock.boot() > until:
-                self._going_on = True
-                if not self._transport.is_closing():
-                    self._transport.pause_reading()
-                asyncio.get_running_loop().call_soon(self._go_on)
+                self._give_way()
                 break
         if out:
             self._write(out)
+
+    def _give_way(self) -> None:
+        self._going_on = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+        asyncio.get_running_loop().call_soon(self._go_on)
 
     def _write(self, answers: list[bytes]) -> None:
         answers.append(b"")

@@ -181,6 +181,52 @@ async def test_who_asks_for_much_at_once_does_not_hold_up_the_others(batch: bool
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.parametrize("kind", ["tcp", "websocket", "http"])
+async def test_a_long_json_rpc_batch_does_not_hold_up_the_others(kind: str) -> None:
+    """What the same connection sent behind it still comes behind it, and it is answered as one."""
+    ran: list[int] = []
+
+    def move(peer: Peer, params: Any) -> dict[str, Any]:
+        ran.append(params["tableid"])
+        time.sleep(0.002)
+        return {}
+
+    service = Service("1", SystemClock(), EventLog(), Gatekeeper(), table=table({**HANDLERS, "Move": move}))
+    plain, web = await listen_tcp(service, "127.0.0.1", 0), HttpListener(service, dict)
+    url = "http://127.0.0.1:{1}/rpc".format(*await web.start("127.0.0.1", 0))
+    port = plain.sockets[0].getsockname()[1]
+    calls = [{"jsonrpc": "2.0", "id": n, "method": "Move", "params": [1, n + 1, 0]} for n in range(200)]
+    last = {"jsonrpc": "2.0", "id": "last", "method": "Move", "params": [1, 201, 0]}
+    other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with ClientSession() as session, session.ws_connect(url) as socket_:
+        if kind == "tcp":
+            writer.write(json.dumps(calls).encode() + b"\n" + json.dumps(last).encode() + b"\n")
+        elif kind == "websocket":
+            await socket_.send_json(calls)
+            await socket_.send_json(last)
+        else:
+            posted = asyncio.create_task(session.post(url, json=calls))
+        while not ran:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        other_writer.write(b'{"jsonrpc":"2.0","id":1,"method":"Ping"}\n')
+        await other_reader.readline()
+        assert len(ran) < 100, "the other one waited for all of it"
+        if kind == "tcp":
+            answers = [json.loads(await reader.readline()) for _ in range(2)]
+        elif kind == "websocket":
+            answers = [await socket_.receive_json() for _ in range(2)]
+        else:
+            answers = [await (await posted).json(), last]
+        assert [one["id"] for one in answers[0]] == list(range(200))
+        assert answers[1]["id"] == "last"
+        assert ran == list(range(1, 202 if kind != "http" else 201))
+    for one in (writer, other_writer):
+        one.close()
+    plain.close()
+    await web.stop()
+
+
 async def test_who_asks_for_much_over_a_websocket_does_not_hold_up_the_others() -> None:
     ran = 0
 
@@ -203,7 +249,7 @@ async def test_who_asks_for_much_over_a_websocket_does_not_hold_up_the_others() 
     await listener.stop()
 
 
-async def test_a_long_move_gives_way(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
+async def test_a_long_move_and_a_long_page_give_way(peer: tuple[Peer, asyncio.Queue[bytes], int]) -> None:
     one, answers, sesid = peer
 
     async def ask(method: str, **params: Any) -> Any:
@@ -229,4 +275,9 @@ async def test_a_long_move_gives_way(peer: tuple[Peer, asyncio.Queue[bytes], int
     await ask("Move", tableid=tableid, numRows=9_999)
     counting.cancel()
     assert turns >= 9
+    await ask("Move", tableid=tableid, numRows="First")
+    turns, counting = 0, asyncio.create_task(count())
+    assert len((await ask("GetRecords", tableid=tableid, limit=9_999))["records"]) == 9_999
+    counting.cancel()
+    assert turns >= 2
     assert (await ask("GetRecords", tableid=tableid, limit=1))["records"] == [{"k": 9_999}]
