@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -111,34 +112,37 @@ class TableCalls(IndexCalls):
         for name in ("seqSpacehints", "lvSpacehints"):
             check_hints((create.options or {}).get(name))
         self._room_for_cursor(handle)
-        async with self.operation(write=True) as txn:
-            self.check_writable(handle)
-            catalog = handle.database.catalog
-            table = await self._blank(txn, handle, create, density)
-            if await catalog.find(txn, create.name) is not None:
-                raise JetError(Err.TableDuplicate, f"table {create.name}")
-            ids: list[int] = []
-            warning = 0
-            for position, column in enumerate(create.columns):
-                try:
-                    table, made, warned = with_column(table, column, exclusive=True)
-                except JetError as error:
-                    error.data.setdefault("columnPosition", position)
-                    raise
-                ids.append(made.id)
-                warning = warning or warned
-            for position, index in enumerate(create.indexes):
-                try:
-                    table = with_index(table, index, self.instance.parameters)
-                    table = self.grow_index(txn, table)
-                except JetError as error:
-                    error.data.setdefault("indexPosition", position)
-                    raise
-            catalog.add(txn, table)
-            txn.lock_schema(table.tree, exclusive=True)
-            self.schema_changed(handle.database.slot)
+        with ExitStack() as unless_made:
+            async with self.operation(write=True) as txn:
+                self.check_writable(handle)
+                catalog = handle.database.catalog
+                table = await self._blank(txn, handle, create, density)
+                if await catalog.find(txn, create.name) is not None:
+                    raise JetError(Err.TableDuplicate, f"table {create.name}")
+                ids: list[int] = []
+                warning = 0
+                for position, column in enumerate(create.columns):
+                    try:
+                        table, made, warned = with_column(table, column, exclusive=True)
+                    except JetError as error:
+                        error.data.setdefault("columnPosition", position)
+                        raise
+                    ids.append(made.id)
+                    warning = warning or warned
+                for position, index in enumerate(create.indexes):
+                    try:
+                        table = with_index(table, index, self.instance.parameters)
+                        table = self.grow_index(txn, table)
+                    except JetError as error:
+                        error.data.setdefault("indexPosition", position)
+                        raise
+                catalog.add(txn, table)
+                txn.lock_schema(table.tree, exclusive=True)
+                self.schema_changed(handle.database.slot)
+                cursor = self._open_cursor(handle, table, CREATED)  # before others see the table: it has it to itself
+                unless_made.callback(cursor.close)
+            unless_made.pop_all()
         self.warning = warning
-        cursor = self._open_cursor(handle, table, CREATED)
         created = 1 + len(create.columns) + len(create.indexes)
         return Created(cursor, created, tuple(ids))
 

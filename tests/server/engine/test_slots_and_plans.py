@@ -225,3 +225,26 @@ async def test_tables_that_have_gone_are_forgotten(on_files: Instance) -> None:
             remembered = await _what_is_remembered(on_files, dbid, session)
         assert all(now <= then + 4 for now, then in zip(remembered, before, strict=True)), f"{before} became {remembered}"
     assert await names(session, dbid) == ["kept"]
+
+
+async def test_nobody_opens_a_new_table_before_its_maker_has_it_to_himself(on_files: Instance) -> None:
+    """Between the commit and the maker's hearing of it there was a moment."""
+    maker, other = await on_files.begin_session(), await on_files.begin_session()
+    dbid = await maker.create_database("a.edb")
+    other_dbid = await other.open_database("a.edb")
+    answers: list[object] = []
+
+    async def intrude(name: str) -> None:
+        while Err.TableLocked not in answers:
+            answers.append(await answer(other.open_table(other_dbid, name)))
+            await asyncio.sleep(0)
+
+    for number in range(10):
+        answers.clear()
+        intruder = asyncio.create_task(intrude(f"t{number}"))
+        await asyncio.sleep(0)
+        await maker.create_table(dbid, f"t{number}")
+        await intruder
+        assert set(answers) <= {Err.ObjectNotFound, Err.TableLocked}
+    await refused(maker.create_table(dbid, "t1"), Err.TableDuplicate)
+    assert len(maker.cursors) == 10, "one that was not made leaves no cursor"
