@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
+from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
 from jetwire_protocol.errors import Err
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
@@ -14,7 +16,9 @@ from jetwire_server.engine.indexes import IndexCreate
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.engine.values import plan_of
+from tests.server.engine.on_files import engine_on, started
 from tests.server.engine.refusals import refused
+from tests.server.engine.tables_for_tests import FIRST, all_of, ids, insert
 
 ROWS = 2500
 UNIQUE = int(CreateIndexGrbit.IndexUnique)
@@ -135,3 +139,30 @@ async def test_statistics_count_records_entries_and_keys(session: Session, curso
     row = (await session.get_table_index_info(cursor, "byN"))[0]
     assert (row["keyCount"], row["entryCount"]) == (10, ROWS)
     assert row["pageCount"] > 1
+
+
+async def test_entries_of_a_new_index_change_in_the_transaction_that_built_it(tmp_path: Path) -> None:
+    """Though a checkpoint has gone beyond its snapshot, to pages that do not have the index yet."""
+    instance = await started(engine_on(tmp_path))
+    session, other = await instance.begin_session(), await instance.begin_session()
+    dbid = await session.create_database("a.edb")
+    cursor = (await session.create_table_column_index(dbid, TABLE)).cursor
+    beside = (await other.create_table_column_index(await other.open_database("a.edb"), replace(TABLE, name="beside"))).cursor
+    for n in (1, 2):
+        await insert(cursor, id=n, n=n, tags="a")
+    await session.begin_transaction()
+    await cursor.move(FIRST)
+    await insert(beside, id=1)
+    await instance.store.checkpoint()
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",)), IndexCreate("byTag", ("+tags",))])
+    await cursor.move(FIRST)
+    await cursor.delete()
+    await cursor.move(1)
+    await cursor.prepare_update(Prep.Replace)
+    await cursor.set_column(ids(cursor)["n"], 9)
+    await cursor.update()
+    await session.commit_transaction()
+    for name in ("byN", "byTag"):
+        await cursor.set_current_index(name)
+        assert await all_of(cursor, "n") == [9]
+    await instance.term()
