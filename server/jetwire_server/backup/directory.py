@@ -9,7 +9,7 @@ from functools import partial
 
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.manifest import FULL_NAME, load_chain
+from jetwire_server.backup.manifest import FULL_NAME, check_presence, load_chain
 from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.swap import remove_tree
@@ -51,6 +51,10 @@ async def backup_instance(service: BackupService, instance: Instance, destinatio
     incremental = bool(grbit & BackupGrbit.BackupIncremental)
     atomic = bool(grbit & BackupGrbit.BackupAtomic)
     files = storage.files
+    if files.exists(target + OLD) and not files.exists(target):
+        instance.check_no_backup()  # else another one is just taking the place
+        with storage.gate.permit("backup"):
+            finish_promotion(files, target)
     if incremental:
         await asyncio.to_thread(_continues, files, target)
     elif not atomic and files.list(target):
@@ -164,6 +168,24 @@ def _promote(storage: Storage, target: str) -> None:
         files.rename(target + NEW, target)
         files.sync_directory(target.rpartition("/")[0])
         remove_tree(files, target + OLD)
+
+
+def finish_promotion(files: LocalFiles, target: str) -> None:
+    """After a crash between the two renames: the new backup, which was whole by then, has its place, or else the old one has."""
+    if not files.exists(target + OLD) or files.exists(target):
+        return
+    files.rename(target + (NEW if _is_whole(files, target + NEW) else OLD), target)
+    files.sync_directory(target.rpartition("/")[0])
+    remove_tree(files, target + OLD)
+
+
+def _is_whole(files: LocalFiles, path: str) -> bool:
+    try:
+        directory = LocalFiles(files.real_path(path))
+        check_presence(directory, load_chain(directory))
+    except JetError:
+        return False
+    return True
 
 
 def _forget(storage: Storage, work: str, written: list[str]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.directory import Status, inner_path
+from jetwire_server.backup.directory import Status, finish_promotion, inner_path
 from jetwire_server.backup.manifest import FULL_NAME, decode
 from jetwire_server.backup.restore import MARK, Restored, RollForward, restore, settle_unfinished
 from jetwire_server.backup.stamp import STAMP_FILE
@@ -40,6 +40,7 @@ async def restore_instance(instance: Instance, root: str, clock: Clock, source: 
 async def _restore(instance: Instance, files: LocalFiles, clock: Clock, source: str, destination: str | None, status: Status) -> Restored:
     with instance.restoring():
         path, target = inner_path(source), inner_path(destination) if destination else STAGING
+        await asyncio.to_thread(finish_promotion, files, path)
         if not files.exists(path):
             raise JetError(Err.InvalidPath, f"{source} is not there")
         instance.emit(204, source=source)

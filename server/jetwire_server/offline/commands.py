@@ -21,6 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.record_lines import Format, writer
+from jetwire_server.backup.directory import NEW, OLD
 from jetwire_server.backup.restore import THE_END, Until
 from jetwire_server.backup.restore import restore as run_restore
 from jetwire_server.clock import SystemClock
@@ -230,7 +231,9 @@ def restore(
     try:
         stop = parse_until(until)
         if not backup.is_dir():
-            raise ValueError(f"{backup} is no directory")
+            aside = [str(one) for end in (NEW, OLD) if (one := backup.with_name(backup.name + end)).is_dir()]
+            there = f"; there is {' and '.join(aside)}: the server ended while a backup took the place of another" if aside else ""
+            raise ValueError(f"{backup} is no directory{there}")
         if data.exists() and not data.is_dir():
             raise ValueError(f"{data} is no directory")
         with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup import directory
 from jetwire_server.backup.directory import backup_instance
+from jetwire_server.backup.inplace import restore_instance
 from jetwire_server.backup.logs import LogsOfBackup
 from jetwire_server.store.embedded.assemble import Storage
 from tests.server.backup.lives import restored
@@ -107,3 +109,34 @@ async def test_who_hangs_up_while_an_atomic_one_takes_its_place_loses_neither(
     await asyncio.sleep(0.5)  # or longer: whatever goes on by itself
     _, rows = await restored(hosted.directory / "bk", tmp_path / "r", hosted.tree)
     assert rows == hosted.model
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("next_call", ["incremental", "atomic", "restore"])
+async def test_a_crash_while_an_atomic_one_takes_its_place(hosted: Hosted, tmp_path: Path, next_call: str, whole: bool) -> None:
+    """Killed between the two renames: neither the new one nor the old one was found under its name, and the new one was thrown away."""
+    await back_up(hosted, "bk", ATOMIC)
+    bk, new, old = (hosted.directory / name for name in ("bk", "bk.new", "bk.old"))
+    before = dict(hosted.model)
+    await hosted.write(100)
+    shutil.copytree(bk, tmp_path / "old")
+    await back_up(hosted, "bk", ATOMIC)
+    bk.rename(new)
+    (tmp_path / "old").rename(old)
+    if not whole:  # as an earlier version may have left it
+        (new / "backup.json").unlink()
+    if next_call == "restore":
+        await hosted.stop()
+        hosting = hosted.hosted()
+        instance = await hosting.engine.create_instance("default")
+        await restore_instance(instance, str(hosted.directory), hosted.clock, "bk", "r", lambda *_: None)
+    elif next_call == "incremental" and not whole:
+        with pytest.raises(JetError) as caught:  # it is not the last backup any more
+            await back_up(hosted, "bk", INCREMENTAL)
+        assert caught.value.code == Err.MissingFullBackup
+    else:
+        await back_up(hosted, "bk", INCREMENTAL if next_call == "incremental" else ATOMIC)
+    assert not old.exists()
+    assert not new.exists() or not whole
+    _, rows = await restored(bk, tmp_path / "r", hosted.tree)
+    assert rows == (hosted.model if whole or next_call == "atomic" else before)
