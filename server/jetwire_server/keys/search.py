@@ -13,6 +13,7 @@ from typing import Any, Final
 from jetwire_protocol.data.flags import MakeKeyGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.keys.binary import data_end
+from jetwire_server.keys.levels import UPPERCASE
 from jetwire_server.keys.maker import KeyMaker
 from jetwire_server.keys.sortkey import utf16_units
 from jetwire_server.keys.spec import SegmentSpec
@@ -151,7 +152,8 @@ class SearchKey:
             return part
         self.limit = True
         if partial and segment.text and len(part) > 1:
-            part = part[: _text_end(segment, part)]
+            upper_case = self.maker is not None and self.maker.spec.lcmap_flags == UPPERCASE
+            part = part[: _text_end(segment, part, upper_case)]
         elif partial and segment.binary and not segment.fixed and value:
             end = data_end(value, len(part))
             if end:
@@ -173,8 +175,11 @@ def _tuple_piece(segment: SegmentSpec, value: str, least: int, most: int) -> str
     return text[:most]
 
 
-def _text_end(segment: SegmentSpec, part: bytes) -> int:
+def _text_end(segment: SegmentSpec, part: bytes, upper_case: bool) -> int:
     """Where the letters of a text segment end: Unicode's accents and the mark that ends a text do not count."""
+    if segment.unicode and upper_case:  # no weights but letters of two bytes; where ESE looks for the 01 all the same
+        terminator = b"\xff\xff" if segment.descending else b"\0\0"
+        return len(part) - 2 * part.endswith(terminator)
     if segment.unicode:  # the first such byte, even where it is part of a letter's weight: so does ESE
         mark = b"\xfe" if segment.descending else b"\x01"
         end = part.find(mark, 1)

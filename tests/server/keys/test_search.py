@@ -194,6 +194,19 @@ def test_a_partial_range_holds_what_begins_with_the_text(words: list[str], start
         assert (word in found) == letters(word).startswith(start), (word, found)
 
 
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("start", ["a", "AB", "abc"])
+def test_a_partial_range_of_upper_cased_unicode(start: str, descending: bool) -> None:
+    """Which has no weights, and so no 01 behind the letters."""
+    segments = (SegmentSpec(C.Text, descending, cp=1200), LONG)
+    low, high = (
+        search((start, limit), segments=segments, lcmap_flags=0x200).data for limit in (M.PartialColumnStartLimit, M.PartialColumnEndLimit)
+    )
+    for word in ("a", "aB", "Abc", "abCd", "b", "aa"):
+        key = KeyMaker(KeySpec(segments, lcmap_flags=0x200)).key([word, 1])
+        assert (low <= key < high) == word.upper().startswith(start.upper()), word
+
+
 @given(st.lists(st.binary(max_size=20)), st.lists(st.integers(1, 255), min_size=1, max_size=20).map(bytes))
 def test_a_partial_range_holds_what_begins_with_the_bytes(values: list[bytes], start: bytes) -> None:
     maker = KeyMaker(KeySpec((BINARY,)))
