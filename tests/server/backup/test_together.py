@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from jetwire_protocol.data.flags import EndExternalBackupGrbit
+from jetwire_protocol.data.flags import EndExternalBackupGrbit, TermGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup import opened
 from jetwire_server.backup.manifest import sha256_of
@@ -242,3 +243,39 @@ async def test_a_copy_that_is_closed_while_it_is_checked_is_out_of_the_next_ones
     await fetch(backups, instance, "a.edb", tmp_path / "b", READ)
     assert steps > 1
     await backups.end(instance, ABORT)
+
+
+async def test_an_end_beside_a_copy_holds_up_nobody_else(hosted: Hosted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LMDB closes a file when its copy is done: for a large database that is minutes, in which the loop stood still."""
+    await hosted.write(5_000)
+    await hosted.instance.store.checkpoint()
+    reading, writing = os.pipe()
+    begun = threading.Event()
+    copy_to = PageFile.copy_to
+
+    def slowly(file: PageFile, _descriptor: int) -> None:
+        begun.set()
+        copy_to(file, writing)  # nobody takes it yet
+
+    def take_it() -> None:
+        while os.read(reading, 1 << 20):
+            pass
+
+    monkeypatch.setattr(PageFile, "copy_to", slowly)
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    opening = asyncio.create_task(backups.open(instance, "a.edb"))
+    assert await asyncio.to_thread(begun.wait, 10)
+    later = threading.Timer(2.0, take_it)
+    later.start()
+    ending = asyncio.create_task(instance.term(int(TermGrbit.TermAbrupt)))
+    began = time.monotonic()
+    await asyncio.sleep(0.5)
+    assert time.monotonic() - began < 1.5, "others are served"
+    assert not ending.done()
+    await ending
+    with pytest.raises(JetError):
+        await opening
+    os.close(writing)
+    later.join()
+    os.close(reading)

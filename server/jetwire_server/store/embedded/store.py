@@ -117,7 +117,7 @@ class EmbeddedStore:
                 raise
         finally:
             self.generations.close()
-            self.attached.close()
+            await asyncio.to_thread(self.attached.close)  # waits for a backup's copy under way, and nobody else is to wait with it
             self._scratch.close()
 
     @property
@@ -186,6 +186,9 @@ class EmbeddedStore:
 
     def databases(self) -> dict[int, str]:
         return {slot: file.path for slot, file in sorted(self.files.items())}
+
+    def read_only(self) -> set[int]:
+        return {slot for slot, file in self.files.items() if file.read_only}
 
     def unfinished(self) -> list[int]:
         return [slot for slot, file in self.files.items() if file.head.state == UNFINISHED]
