@@ -36,9 +36,9 @@ async def resolved(txn: Transaction, table: Table, index: IndexPlan, values: Map
         if type(value) in _PLAIN:
             continue
         if type(value) is list:
-            changed: Any = [await _resolve(txn, table, index.maker, number, columnid, v) for v in value]
+            changed: Any = [await as_keyed(txn, table, index.maker, number, columnid, v) for v in value]
         else:
-            changed = await _resolve(txn, table, index.maker, number, columnid, value)
+            changed = await as_keyed(txn, table, index.maker, number, columnid, value)
         if changed is not value:
             out = dict(values) if out is None else out
             out[columnid] = changed
@@ -48,7 +48,8 @@ async def resolved(txn: Transaction, table: Table, index: IndexPlan, values: Map
 _PLAIN = frozenset({str, int, bytes, bool, float, type(None)})
 
 
-async def _resolve(txn: Transaction, table: Table, maker: KeyMaker, segment: int, columnid: int, value: Any) -> Any:
+async def as_keyed(txn: Transaction, table: Table, maker: KeyMaker, segment: int, columnid: int, value: Any) -> Any:
+    """A value, or of a long one as much as its key needs."""
     if not isinstance(value, (LongRef, longvalue.Draft)):
         return value
     column = table.by_id[columnid]

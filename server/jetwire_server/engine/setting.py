@@ -11,6 +11,7 @@ from jetwire_protocol.errors import Err, JetError, Wrn
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
 from jetwire_server.engine.bits import all_bits
+from jetwire_server.engine.indexing import as_keyed
 from jetwire_server.engine.longvalue import Draft
 from jetwire_server.engine.preparing import INSERTS, MOVES, CopyBuffer, Preparing
 from jetwire_server.engine.schema import Column
@@ -201,14 +202,18 @@ class Setting(Preparing):
             if isinstance(other, (LongRef, Draft)):
                 if maker is None and other.size != size_of(plan.column, value):
                     continue
-                other = await self._read(self._comparable, plan, buffer, other)
+                other = await self._read(self._comparable, plan, buffer, maker, other)
             if (other if maker is None else maker.build([other])) == mine:
                 cut = maker is not None and mine[1]
                 code = Err.MultiValuedDuplicateAfterTruncation if cut else Err.MultiValuedDuplicate
                 raise JetError(code, f"column {plan.column.name}", column=plan.column.name)
 
-    async def _comparable(self, txn: Transaction, plan: ColumnPlan, buffer: CopyBuffer, value: LongRef | Draft) -> Any:
+    async def _comparable(
+        self, txn: Transaction, plan: ColumnPlan, buffer: CopyBuffer, maker: KeyMaker | None, value: LongRef | Draft
+    ) -> Any:
         await self._check_long_values(txn, buffer)
+        if maker is not None:
+            return await as_keyed(txn, self.table, maker, 0, plan.id, value)
         data = await (longvalue.read(txn, self.table, value) if isinstance(value, LongRef) else value.read(txn))
         return from_bytes(plan.column, data) if self._is_value(plan.column, value) else data
 

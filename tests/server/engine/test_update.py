@@ -247,6 +247,19 @@ async def test_unique_among_values_beside_the_row(cursor: Cursor, stored: bool) 
     await cursor.update()
 
 
+async def test_normalized_values_beside_one_of_an_odd_number_of_bytes(cursor: Cursor) -> None:
+    """Which is no text; and beside a very long one, of which no more is read than a key has."""
+    tags, normalized = ids(cursor)["tags"], int(SetColumnGrbit.SetUniqueNormalizedMultiValues)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    await cursor.set_column(tags, b"a\0b", APPEND)
+    await cursor.set_column(tags, 2**31 - 1, SIZE, SetInfo(itag=0))
+    with refuses(Err.MultiValuedDuplicate):
+        await cursor.set_column(tags, "A", normalized, SetInfo(itag=0))
+    await cursor.set_column(tags, "ab", normalized, SetInfo(itag=0))
+    await cursor.update()
+
+
 async def test_multi_values(cursor: Cursor) -> None:
     tags = (columns := ids(cursor))["tags"]
     await cursor.prepare_update(Prep.Insert)
