@@ -60,6 +60,21 @@ def rows(server: ServerProcess, database: str) -> dict[str, list[dict[str, Any]]
         return {name: list(db.table(name).range(index="byText")) for name in TABLES}
 
 
+def test_the_source_is_not_left_attached_read_only(data: Path, tmp_path: Path) -> None:
+    """One that was not attached had been attached for the copy; nobody could write to it until he detached it."""
+    shutil.copytree(data, tmp_path / "detached")
+    with ServerProcess(tmp_path / "detached") as server, server.connect() as lines:
+        lines.call("DetachDatabase", sesid=begun(lines), database="a.edb")
+        assert server.stop() == 0
+    left = killed(tmp_path / "detached", tmp_path / "left", "compact.table_copied=kill")
+    with ServerProcess(left) as server, server.connect() as lines:
+        sesid = begun(lines)
+        assert lines.error("OpenDatabase", sesid=sesid, database="a.edb") == "JET_errDatabaseNotFound"
+        assert "wrn" not in lines.call("AttachDatabase", sesid=sesid, database="a.edb")
+        dbid = lines.call("OpenDatabase", sesid=sesid, database="a.edb")["dbid"]
+        lines.call("DeleteTable", sesid=sesid, dbid=dbid, tablename="u")
+
+
 @pytest.mark.parametrize(
     "place",
     [

@@ -108,17 +108,25 @@ class Instance:
             raise
         self.commit_default = self.parameters.number(Param.CommitDefault)
         self.log_signature = self.store.signature
-        self.databases = {slot: Database(slot, path) for slot, path in self.store.databases().items()}
+        read_only = self.store.read_only()
+        self.databases = {slot: Database(slot, path, read_only=slot in read_only) for slot, path in self.store.databases().items()}
         self.state = State.RUNNING
         self.engine.tell_left(self.name, Err.InvalidSesid)
         self.emit(105, name=self.name)
         return Wrn.CommittedLogFilesLost if lost else 0
 
     async def _remove_unfinished(self) -> None:
-        """What a Compact was making when a crash ended it."""
+        """What a Compact was making when a crash ended it, and what it may have attached to read from.
+
+        Nobody can tell that from a database that somebody else had attached read-only, who only has to attach it again; whoever
+        finds one attached so that he did not attach cannot write to it.
+        """
         try:
-            for slot in self.store.unfinished():
+            unfinished = self.store.unfinished()
+            for slot in unfinished:
                 await self.store.detach_database(slot, remove=True)
+            for slot in self.store.read_only() if unfinished else ():
+                await self.store.detach_database(slot)
         except BaseException:
             await self.store.stop(checkpoint=False)
             raise

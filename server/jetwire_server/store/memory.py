@@ -89,6 +89,9 @@ class MemoryStore:
     def databases(self) -> dict[int, str]:
         return dict(self._databases)
 
+    def read_only(self) -> set[int]:
+        return set(self._read_only)
+
     def unfinished(self) -> list[int]:
         return []  # nothing outlasts a crash here
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, InitGrbit, TermGrbit
+from jetwire_protocol.data.flags import AttachDatabaseGrbit, Coltyp, CreateIndexGrbit, InitGrbit, TermGrbit
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
@@ -285,3 +285,20 @@ async def test_a_log_file_that_the_pages_need_cannot_be_done_without(
     code = Err.MissingPreviousLogFile if how == "a gap" else Err.RequiredLogFilesMissing
     await refused((await ready(image)).init(LOST), code)
     assert {name: (image / name).read_bytes() for name in kept} == kept
+
+
+async def test_a_database_that_was_attached_read_only_is_so_after_a_restart(engine: Engine) -> None:
+    """It was writable to look at, and every write failed in the store."""
+    instance = await started(engine)
+    session = await instance.begin_session()
+    await session.close_database(await session.create_database("a.edb"))
+    await session.detach_database("a.edb")
+    await session.attach_database("a.edb", int(AttachDatabaseGrbit.DbReadOnly))
+    await instance.term()
+    instance = await started(engine)
+    session = await instance.begin_session()
+    dbid = await session.open_database("a.edb")
+    assert session.take_warning() == Wrn.FileOpenReadOnly
+    assert session.database(dbid).read_only
+    await refused(session.create_table(dbid, "t"), Err.DatabaseFileReadOnly)
+    await instance.term()
