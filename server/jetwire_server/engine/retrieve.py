@@ -302,7 +302,7 @@ class Retrieval(Updates):
     ) -> list[EnumColumn]:
         """The values of these columns (and of these itagSequences of them), or of all that have any."""
         self.session.check()
-        if grbit & ~_ENUM_BITS:
+        if grbit & ~_ENUM_BITS or (columns is not None and grbit & _ENUM_TAGGED):
             raise JetError(Err.InvalidGrbit)
         self._told = 0
         return await self._read(self._enumerate, columns, most, grbit)
@@ -329,28 +329,32 @@ class Retrieval(Updates):
             return EnumColumn(0, Wrn.ColumnSkipped)
         self._column(columnid)
         value = values.get(columnid)
-        if value is None:
-            return EnumColumn(columnid, Wrn.ColumnNull)
-        if grbit & _ENUM_PRESENCE:
-            return EnumColumn(columnid, Wrn.ColumnPresent)
-        members = value if type(value) is list else [value]
-        if grbit & _ENUM_IN_RECORD and any(isinstance(m, (LongRef, Draft)) for m in members):
-            return EnumColumn(columnid, Wrn.ColumnNotInRecord)
+        members = value if type(value) is list else [] if value is None else [value]
+        missing = Wrn.ColumnDefault if grbit & _ENUM_NO_DEFAULT and columnid not in values else Wrn.ColumnNull
+        if not tags:
+            if not members:
+                return EnumColumn(columnid, missing)
+            if grbit & _ENUM_PRESENCE:
+                return EnumColumn(columnid, Wrn.ColumnPresent)
         out = []
         for itag in tags or range(1, len(members) + 1):
             if itag == 0:
                 out.append(EnumValue(0, Wrn.ColumnSkipped))
             elif not 0 < itag <= len(members):  # in C it is unsigned
-                out.append(EnumValue(itag, Wrn.ColumnNull))
+                out.append(EnumValue(itag, missing))
+            elif grbit & _ENUM_PRESENCE:
+                out.append(EnumValue(itag, Wrn.ColumnPresent))
+            elif grbit & _ENUM_IN_RECORD and isinstance(members[itag - 1], (LongRef, Draft)):
+                out.append(EnumValue(itag, Wrn.ColumnNotInRecord))
             else:
                 out.append(await self._enum_value(txn, columnid, itag, members[itag - 1], most))
-        if grbit & _ENUM_COMPRESS and len(out) == 1 and out[0].itag == 1 and not out[0].err:
+        if grbit & _ENUM_COMPRESS and not tags and len(out) == 1 and not out[0].err:
             return EnumColumn(columnid, Wrn.ColumnSingleValue, value=out[0].value)
         return EnumColumn(columnid, 0, out)
 
     async def _enum_value(self, txn: Transaction, columnid: int, itag: int, member: Any, most: int | None) -> EnumValue:
         if isinstance(member, (LongRef, Draft)):
             if most is not None and member.size > most:
-                return EnumValue(itag, Wrn.BufferTruncated, await self._bytes(txn, member, 0, most))
+                return EnumValue(itag, Wrn.ColumnTruncated, await self._bytes(txn, member, 0, most))
             return EnumValue(itag, 0, self._natural(columnid, await self._bytes(txn, member)))
         return EnumValue(itag, 0, member)

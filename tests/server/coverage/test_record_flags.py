@@ -175,7 +175,8 @@ async def test_what_is_enumerated(play: Player) -> None:
     assert (await found("EnumerateIgnoreUserDefinedDefault")).keys() <= every.keys()
     assert all(not row["values"] and row["err"] for row in (await found("EnumeratePresenceOnly")).values())
     assert (await found("EnumerateTaggedOnly")).keys() == every.keys() - {"id", "size"}
-    assert not (await found("EnumerateInRecordOnly"))["blob"]["values"]
+    (not_here,) = (await found("EnumerateInRecordOnly"))["blob"]["values"]
+    assert (not_here["err"], not_here["data"]) == (1539, None)  # JET_wrnColumnNotInRecord
     await play("PrepareUpdate")
     await play("SetColumn", columnid="name", data="pending")
     assert (await found("EnumerateCopy"))["name"]["values"][0]["data"] == "pending"

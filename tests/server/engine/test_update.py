@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep, RetrieveColumnGrbit, SetColumnGrbit
+from jetwire_protocol.data.flags import EnumerateColumnsGrbit as E
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
 from jetwire_server.engine import longvalue
@@ -306,6 +307,32 @@ async def test_several_columns_at_once(session: Session, cursor: Cursor) -> None
     assert [(c.err, c.value) for c in compressed] == [(Wrn.ColumnSingleValue, 3), (Wrn.ColumnSkipped, None), (Wrn.ColumnNull, None)]
     (odd,) = await cursor.enumerate_columns([(columns["n"], (1, 0, 2, -1, -(2**63), 2**64 - 1))])
     assert [(v.err, v.value) for v in odd.values] == [(0, 3), (Wrn.ColumnSkipped, None), *[(Wrn.ColumnNull, None)] * 4]
+
+
+async def test_each_value_that_is_enumerated_has_its_own_status(cursor: Cursor) -> None:
+    columns = ids(cursor)
+    tags, size = columns["tags"], columns["size"]
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(columns["id"], 1)
+    for text in ("near", "far" * 1_000):
+        await cursor.set_column(tags, text, 0, SetInfo(itag=0))
+    await cursor.update()
+    await cursor.move(FIRST)
+
+    async def found(
+        asked: list[tuple[int, tuple[int, ...]]], grbit: E, most: int | None = None
+    ) -> list[tuple[int, list[tuple[int, object]]]]:
+        return [(c.err, [(v.err, v.value) for v in c.values]) for c in await cursor.enumerate_columns(asked, most, int(grbit))]
+
+    assert await found([(tags, ())], E.EnumerateInRecordOnly) == [(0, [(0, "near"), (Wrn.ColumnNotInRecord, None)])]
+    assert await found([(tags, ())], E.EnumeratePresenceOnly) == [(Wrn.ColumnPresent, [])]
+    assert await found([(tags, (3, 2))], E.EnumeratePresenceOnly) == [(0, [(Wrn.ColumnNull, None), (Wrn.ColumnPresent, None)])]
+    assert await found([(tags, (2,))], E(0), 3) == [(0, [(Wrn.ColumnTruncated, b"f\0a")])]
+    assert await found([(columns["n"], (1,)), (columns["n"], ())], E(0)) == [(0, [(Wrn.ColumnNull, None)]), (Wrn.ColumnNull, [])]
+    assert await found([(size, ()), (size, (1,))], E.EnumerateIgnoreDefault) == [(Wrn.ColumnDefault, []), (0, [(Wrn.ColumnDefault, None)])]
+    assert await found([(size, (1,))], E.EnumerateCompressOutput) == [(0, [(0, 7)])]  # only who asks for all values gets one compressed
+    with refuses(Err.InvalidGrbit):
+        await found([(tags, ())], E.EnumerateTaggedOnly)
 
 
 # -- indexes ------------------------------------------------------------------------------------------------------------
