@@ -110,7 +110,13 @@ class DirectoryLock:
                     holder=holder,
                 )
             file.truncate(0)
-            file.write(0, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            try:
+                file.write(0, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+            except JetError as error:
+                if (
+                    error.code != Err.DiskFull
+                ):  # the lock is had without the name: on a full disk who looks what is there must not be kept out
+                    raise
         except JetError:
             file.close()
             raise

@@ -194,8 +194,15 @@ def note(path: Path, result: Result, manifest: Path | None, clock: Clock) -> Pat
     if not os.access(record.parent, os.W_OK):
         return None
     with closing(LocalFiles(record.parent).open(record.name, create=True)) as file:
-        file.write(file.size(), msgspec.json.encode(line) + b"\n")
-        file.sync()
+        size = file.size()
+        try:
+            file.write(size, msgspec.json.encode(line) + b"\n")
+            file.sync()
+        except JetError as error:
+            if error.code != Err.DiskFull:
+                raise
+            file.truncate(size)
+            return None
     return record
 
 

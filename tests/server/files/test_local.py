@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import failpoints
 from jetwire_server.files.directory_lock import LOCK_FILE, DirectoryLock, file_system, refuse_network_file_system
 from jetwire_server.files.local import LocalFiles
 
@@ -161,6 +162,20 @@ def test_a_second_process_is_refused_with_the_pid_of_the_first(files: LocalFiles
         assert code_of(DirectoryLock(files).acquire) == Err.SystemPathInUse, "the same process, a second time"
     with DirectoryLock(files):
         pass
+
+
+def test_a_full_disk_keeps_nobody_from_having_the_directory(files: LocalFiles) -> None:
+    """Whoever wants to look what is there, or to get it away from there: only the holder's name cannot be told."""
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    failpoints.arm("files.before_write", full)
+    try:
+        with DirectoryLock(files):
+            assert code_of(DirectoryLock(files).acquire) == Err.SystemPathInUse
+    finally:
+        failpoints.disarm()
 
 
 MOUNTS = r"""

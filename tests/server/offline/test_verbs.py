@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import getpass
 import json
 import os
@@ -11,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit
+from jetwire_server import failpoints
 from jetwire_server.__main__ import app
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
@@ -30,6 +32,12 @@ Damage = Callable[[Path], object]
 def run(*words: object) -> tuple[int, str]:
     result = CliRunner().invoke(app, [str(word) for word in words])
     return result.exit_code, result.output
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    yield failpoints.arm("files.before_write", full)
+    failpoints.disarm()
 
 
 @pytest.fixture
@@ -241,3 +249,31 @@ async def test_nothing_is_read_while_a_server_has_the_directory(tmp_path: Path) 
             for place in (hosted.data, hosted.directory):
                 assert run(verb, place)[0] == 2
     assert run("check", tmp_path / "nowhere")[0] == 2
+
+
+def test_on_a_full_disk_it_is_said_what_was_found(tmp_path: Path, full_disk: None) -> None:
+    """Only the record beside it cannot be made; no room for LMDB's lock file is no fault of a database."""
+    (tmp_path / "data/default").mkdir(parents=True)
+    (tmp_path / "data/default/edb.log").touch()
+    (tmp_path / "data/jetwire.lock").touch()
+    code, output = run("verify", tmp_path / "data")
+    assert (code, "not recorded" in output) == (6, True), output
+    assert (tmp_path / "data.verified.jsonl").read_bytes() == b""
+    failpoints.disarm()
+    asyncio.run(one_database(tmp_path / "sound"))
+    for lock in (tmp_path / "sound/default").glob("*-lock"):
+        lock.unlink()
+    failpoints.arm("files.before_allocate", full)
+    code, output = run("check", tmp_path / "sound")
+    assert (code, "JET_errDiskFull" in output) == (2, True), output
+    failpoints.disarm()
+    assert run("check", tmp_path / "sound")[0] == 0
+
+
+def full() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def one_database(data: Path) -> None:
+    hosted = await (await Hosted(data).start()).create()
+    await hosted.stop()

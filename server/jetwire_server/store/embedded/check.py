@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from jetwire_protocol.errors import JetError
+from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
 from jetwire_server.store.embedded.contents import DIGEST_MASK, Statistic
@@ -44,6 +44,8 @@ def check_database(files: Files, path: str) -> Iterator[Fault | None]:
     try:
         file = PageFile.open(files, path, read_only=True)
     except JetError as error:
+        if error.code == Err.DiskFull:  # of LMDB's lock file: it says nothing of the database
+            raise
         yield Fault(path, -1, b"", error.detail)
         return
     try:
