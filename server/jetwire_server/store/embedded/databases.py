@@ -286,9 +286,10 @@ class Databases:
             view.close()
 
     def close(self) -> None:
-        for file in self.files.values():
+        files = list(self.files.values())
+        self.files.clear()  # first: nobody is to find one that is being closed
+        for file in files:
             file.close()
-        self.files.clear()
 
     def _free_slot(self, path: str) -> int:
         if path in self._coming.values() or any(file.path == path for file in self.files.values()):
