@@ -7,6 +7,7 @@ beyond the backup is replayed and stays, what it has before the backup stays, an
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
@@ -61,7 +62,14 @@ async def _put_together(files: LocalFiles, names: LogNames, clock: Clock, path: 
     if target == STAGING and not files.exists(f"{STAGING}/{MARK}"):  # what an earlier attempt left before it could end
         await asyncio.to_thread(remove_tree, files, STAGING)
     backup = LocalFiles(f"{files.root}/{path}")
-    restored = await restore(backup, LocalFiles(f"{files.root}/{target}"), clock, forward=RollForward(files, names), progress=progress)
+    work = partial(restore, backup, LocalFiles(f"{files.root}/{target}"), clock, forward=RollForward(files, names), progress=progress)
+    try:
+        restored = await work()
+    except JetError as error:
+        if target != STAGING or error.code != Err.BadRestoreTargetInstance:
+            raise
+        await asyncio.to_thread(remove_tree, files, STAGING)  # of a restore of something else, which failed
+        restored = await work()
     if target == STAGING:
         await asyncio.to_thread(_take_place, files, backup, names)
     return restored

@@ -125,7 +125,16 @@ async def restore(
         await asyncio.to_thread(copy_following, following, target, names)
         await asyncio.to_thread(_copy_new_databases, following, target, set(first.databases))
     await asyncio.to_thread(end_log, target, names, chain, until)
-    restored = await live_again(target, names, clock)
+    try:
+        restored = await live_again(target, names, clock)
+    except JetError as error:
+        if not following or not following.logs or error.code != Err.AttachedDatabaseMismatch:
+            raise
+        detail = (
+            f"{error.data.get('path')} was made anew, or another file took its place, since the backup: the log files that go on after it, "
+            f"{', '.join(log.path for log in following.logs)}, cannot be replayed; move them away, and the backup alone is restored"
+        )
+        raise JetError(error.code, detail, **error.data) from error
     target.remove(MARK)
     target.sync_directory()
     return restored

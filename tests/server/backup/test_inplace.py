@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jetwire_protocol.data.flags import OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
+from jetwire_protocol.data.flags import CreateDatabaseGrbit, OSSnapshotPrepareGrbit, OSSnapshotTruncateLogGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints
 from jetwire_server.backup.directory import backup_instance
@@ -320,3 +320,25 @@ async def test_what_is_written_after_a_full_snapshot_is_in_the_incremental_one(t
         await snapshots.freeze(snap)
         await snapshots.thaw(snap)
     await hosted.stop()
+
+
+async def test_the_way_out_where_a_database_was_made_anew_since_the_backup(tmp_path: Path) -> None:
+    """Refused, with the log files to move away; then the backup alone is restored, over what the refused one had put together."""
+    data = tmp_path / "data"
+    hosted = await (await Hosted(data).start()).create()
+    await hosted.write(100)
+    await back_up(hosted)
+    model, tree = dict(hosted.model), hosted.tree
+    await hosted.session.end_session()
+    hosted.session = await hosted.instance.begin_session()
+    await hosted.session.detach_database("a.edb")
+    await hosted.session.create_database("a.edb", int(CreateDatabaseGrbit.DbOverwriteExisting))
+    await hosted.stop()
+    with pytest.raises(JetError, match="move them away") as caught:
+        await restored(data)
+    assert caught.value.code == Err.AttachedDatabaseMismatch
+    assert "go on after it, edb.log, cannot" in caught.value.detail
+    (data / "default/edb.log").rename(tmp_path / "edb.log")
+    await restored(data)
+    hosted.tree = tree
+    assert await content(data, hosted) == model
