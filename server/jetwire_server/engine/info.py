@@ -6,6 +6,7 @@ Pages are counted as bytes of rows by the instance's page size: the storage belo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +89,7 @@ class InfoCalls(TableCalls):
                 page = self.instance.parameters.number(Param.DatabasePageSize)
                 return keys, count, -(-weight // page) or 1
             low = rows[-1][0] + b"\0"
+            await asyncio.sleep(0)
 
     async def _pages(self, txn: Transaction, table: Table) -> int:
         trees = {table.tree, table.long_values, *(i.tree for i in table.indexes)}

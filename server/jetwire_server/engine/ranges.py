@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class Ranges(Seeking):
             if len(rows) < limit:
                 break
             low = rows[-1][0] + b"\0"
+            await asyncio.sleep(0)  # the pages are usually in memory, and nothing else would wait
         return count
 
     # -- hints ----------------------------------------------------------------------------------------------------
@@ -140,6 +142,7 @@ class Ranges(Seeking):
             if len(rows) < limits.BULK_READ_ROWS:
                 break
             low = rows[-1][0] + b"\0"
+            await asyncio.sleep(0)
         return out
 
 

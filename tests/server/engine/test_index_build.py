@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
 from jetwire_protocol.errors import Err
+from jetwire_server import limits
+from jetwire_server.engine import info
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.indexes import IndexCreate
+from jetwire_server.engine.ranges import intersect_indexes
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.engine.values import plan_of
@@ -166,3 +170,29 @@ async def test_entries_of_a_new_index_change_in_the_transaction_that_built_it(tm
         await cursor.set_current_index(name)
         assert await all_of(cursor, "n") == [9]
     await instance.term()
+
+
+async def test_whoever_reads_a_whole_index_gives_way_to_the_others(
+    session: Session, cursor: Cursor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(session, cursor, lambda n: -n)
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",)), IndexCreate("byTag", ("+tags",))])
+    monkeypatch.setattr(limits, "BULK_READ_ROWS", 100)
+    monkeypatch.setattr(info, "_SAMPLE_ROWS", 100)
+    beside = await cursor.dup_cursor()
+    await cursor.set_current_index("byN")
+    await beside.set_current_index("byTag")
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(others())
+    for call in (cursor.index_record_count(), intersect_indexes([(cursor, 1), (beside, 1)]), session.compute_stats(cursor)):
+        turns = 0
+        await call
+        assert turns > ROWS // 100 - 5
+    task.cancel()
