@@ -22,6 +22,7 @@ from jetwire_protocol.declarations import ROLES
 from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.config import Settings, load
+from jetwire_server.descriptors import take_all
 from jetwire_server.files.local import LocalFiles, reserve_standard_streams
 from jetwire_server.health import DEFAULT, ask
 from jetwire_server.offline import commands as offline_commands
@@ -113,7 +114,7 @@ def run_server(settings: Settings) -> int:
             os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
     async def main() -> None:
-        await Server(settings, say=say).run()
+        await Server(settings, say=say, descriptors=take_all()).run()
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -15,9 +15,11 @@ from typing import Any
 
 from jetwire_protocol.errors import JetError
 from jetwire_protocol.jsonrpc import WireLimits
+from jetwire_server import limits
 from jetwire_server.clock import Clock, SystemClock
 from jetwire_server.config import Address, Settings
 from jetwire_server.console.page import console_page
+from jetwire_server.descriptors import connections_that_fit
 from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
@@ -59,8 +61,17 @@ def read_tokens(files: LocalFiles) -> list[Token]:
 class Server:
     """One server process' worth of everything. `say` prints a line for people."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        say: Callable[[str], None] = print,
+        descriptors: int = limits.FILES_UNLIMITED,
+    ) -> None:
         self.settings = settings
+        self._descriptors = descriptors  # that the process may have open
+        connections, backlog = connections_that_fit(descriptors, settings.connections)
         self.clock = clock or SystemClock()
         self.events = EventLog()
         self._say = say
@@ -87,7 +98,8 @@ class Server:
                 own_uid=os.getuid(),
             ),
             wire_limits=WireLimits(settings.message_bytes, settings.depth, settings.elements, settings.batch),
-            connections_max=settings.connections,
+            connections_max=connections,
+            backlog=backlog,
             http_head_seconds=settings.http_head_seconds,
             http_body_seconds=settings.http_body_seconds,
             in_flight_max=settings.in_flight,
@@ -150,6 +162,8 @@ class Server:
             self._listeners.append(await listen_unix(self.service, settings.unix))
             self.addresses["unix"] = f"unix://{settings.unix.absolute()}"
         await self._open_the_door()
+        if self.service.connections_max < settings.connections:
+            self._say(f"{self.service.connections_max} connections at most: the limit of open files (ulimit -n) is {self._descriptors}")
         for kind, address in self.addresses.items():
             self._say(f"listening {kind} {address}")
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import jetwire.sync
+from jetwire_server.descriptors import connections_that_fit
 from tests.support.server_process import ServerProcess
 
 JETWIRED = [sys.executable, "-m", "jetwire_server"]
@@ -157,3 +160,48 @@ def test_a_dump_that_is_ended_leaves_no_copy(tmp_path: Path) -> None:
         dump.stdout.close()
         assert dump.wait(30) == 128 + signal.SIGTERM
     assert list(scratch.iterdir()) == []
+
+
+def test_more_connections_than_files_may_be_open_do_not_end_an_instance(tmp_path: Path) -> None:
+    """`ulimit -n` is often 1,024: whoever opened more connections left none for the log's next file, and the instance was unavailable."""
+    line = [*JETWIRED, "serve", *EASY, "--unix", "s", "--data", "data"]
+    few = (256, 256)
+    process = subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline()]
+    while "ready" not in said[-1]:
+        said.append(process.stdout.readline())
+        assert said[-1], said
+    assert "72 connections at most: the limit of open files (ulimit -n) is 256\n" in said
+    port = next(int(line.rsplit(":", 1)[1]) for line in said if line.startswith("listening tcp"))
+    idle = []
+    try:
+        with jetwire.sync.connect(f"tcp://127.0.0.1:{port}") as connected, connected.session() as session:
+            table = session.open("a.edb", create=True).create_table("t", {"id": "Long", "text": "LongText"}, primary="id")
+            for _ in range(400):
+                idle.append(socket.socket())
+                idle[-1].setblocking(False)
+                idle[-1].connect_ex(("127.0.0.1", port))
+            for number in range(8):
+                table.insert(*({"id": number * 5_000 + n, "text": "x" * 200} for n in range(5_000)))
+        assert len(list((tmp_path / "data/default").glob("edb*.log"))) > 1, "control: the log went on to its next file"
+    finally:
+        for one in idle:
+            one.close()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.stdout.close()
+
+
+def test_how_many_connections_fit() -> None:
+    for descriptors, wanted, connections in (
+        (1 << 20, 8_192, 8_192),
+        (1 << 20, 5, 5),
+        (20_000, 8_192, 7_952),
+        (1_024, 8_192, 288),
+        (16, 8, 4),
+    ):
+        fit, backlog = connections_that_fit(descriptors, wanted)
+        assert (fit, 2 * fit + 3 * backlog < descriptors) == (connections, True)

@@ -82,7 +82,7 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         patience = self._service.http_head_seconds if tls else None
         self._server = await loop.create_server(
-            self._connected, host, port, ssl=tls, ssl_handshake_timeout=patience, backlog=limits.BACKLOG
+            self._connected, host, port, ssl=tls, ssl_handshake_timeout=patience, backlog=self._service.backlog
         )
         self._service.sweeps.append(self.sweep)
         address = self._server.sockets[0].getsockname()

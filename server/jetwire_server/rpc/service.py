@@ -54,6 +54,7 @@ class Service:
     event_table: EventTable = None  # type: ignore[assignment]
     wire_limits: WireLimits = field(default_factory=WireLimits)
     connections_max: int = limits.CONNECTIONS_MAX
+    backlog: int = limits.BACKLOG  # connections that wait to be taken, at each address
     http_head_seconds: float = limits.HTTP_HEAD_SECONDS
     http_body_seconds: float = limits.HTTP_BODY_SECONDS
     in_flight_max: int = limits.CALLS_IN_FLIGHT_MAX

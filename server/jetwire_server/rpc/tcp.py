@@ -203,7 +203,7 @@ def _uid_of(sock: socket.socket) -> int:
 
 async def listen_tcp(service: Service, host: str, port: int, tls: ssl.SSLContext | None = None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: LineConnection(service), host, port, ssl=tls, backlog=limits.BACKLOG)
+    return await loop.create_server(lambda: LineConnection(service), host, port, ssl=tls, backlog=service.backlog)
 
 
 async def listen_unix(service: Service, path: Path) -> asyncio.Server:
@@ -217,6 +217,6 @@ async def listen_unix(service: Service, path: Path) -> asyncio.Server:
             if probe.connect_ex(str(path)) == 0:
                 raise OSError(errno.EADDRINUSE, "another program listens there; choose another path", str(path))
         path.unlink()
-    server = await loop.create_unix_server(lambda: LineConnection(service, kind="unix"), str(path), backlog=limits.BACKLOG)
+    server = await loop.create_unix_server(lambda: LineConnection(service, kind="unix"), str(path), backlog=service.backlog)
     os.chmod(path, 0o600)
     return server
