@@ -319,7 +319,8 @@ class World:
         await cursor.seek(1)
         place = next(n for n, (key, _) in enumerate(entries) if key == entry[0])
         assert await self.here(name) == entries[place]
-        assert (await cursor.get_record_position()).entries_lt == place
+        if len(entries) < limits.COUNTED_ENTRIES_MAX:  # in a longer one it is an estimate
+            assert (await cursor.get_record_position()).entries_lt == place
         assert await cursor.index_record_count() == len(entries) - place
         last = self.draw.randrange(place, len(entries))
         cursor.make_key(entries[last][0], 8)
