@@ -1,7 +1,7 @@
-# Two stages: the first fetches the wheels of the lock, the second carries only what runs.
-FROM docker.io/library/python:3.11-slim-bookworm AS build
+# Two stages: the first fetches the wheels of the lock and has the compiler for our own, the second carries only what runs.
+FROM docker.io/library/python:3.11-bookworm AS build
 WORKDIR /src
-COPY requirements.lock pyproject.toml README.md ./
+COPY requirements.lock pyproject.toml hatch_build.py README.md ./
 RUN pip download --no-cache-dir --disable-pip-version-check --quiet --require-hashes --dest /wheels -r requirements.lock
 COPY protocol protocol
 COPY client client

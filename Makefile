@@ -6,8 +6,9 @@ PYTHON ?= $(shell for python in /usr/bin/python3 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NATIVE := build/native
 
-.PHONY: serve test lint types unit torture fuzz bench lock docs clean
+.PHONY: serve native test test-native lint types unit torture fuzz bench lock docs clean
 .DEFAULT_GOAL := test
 
 $(STAMP): requirements.lock pyproject.toml
@@ -21,6 +22,14 @@ $(STAMP): requirements.lock pyproject.toml
 
 serve: $(STAMP)
 	$(BIN)/jetwired serve --data data
+
+# What a wheel holds, unpacked: the modules on the way of every record are machine code there. PYTHONPATH=build/native runs it.
+native: $(NATIVE)/.built
+
+$(NATIVE)/.built: $(STAMP) hatch_build.py $(shell find client protocol server -name '*.py')
+	rm -rf $(NATIVE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target $(NATIVE) .
+	@touch $@
 
 test: lint types unit
 
@@ -36,6 +45,10 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m "not torture"
 
+# The same tests against what a wheel holds.
+test-native: native
+	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m pytest -n 2 -m "not torture"
+
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture
 	$(BIN)/python -m pytest -m torture
@@ -48,8 +61,8 @@ fuzz: $(STAMP)
 	  $(VENV)-fuzz/bin/python -m tests.fuzz.wire -max_total_time=$(FUZZ_SECONDS)
 	$(BIN)/python -m tests.fuzz.sequences --seconds $(FUZZ_SECONDS)
 
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+bench: native
+	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m benchmarks
 
 # Needs pip-tools on the PATH; the lock holds the base, the server and the development packages with their hashes.
 lock:
@@ -64,4 +77,4 @@ docs: $(STAMP)
 	$(VENV)-docs/bin/mkdocs build --strict --quiet
 
 clean:
-	rm -rf $(VENV) $(VENV)-docs $(VENV)-fuzz data site dist
+	rm -rf $(VENV) $(VENV)-docs $(VENV)-fuzz data site dist build

@@ -19,8 +19,7 @@ from jetwire_server.snapshot.marker import FILE_NAME
 from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.check import Fault, check_database
-from jetwire_server.store.embedded.contents import Head
-from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.contents import CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
 
 Progress = Callable[[str], None]

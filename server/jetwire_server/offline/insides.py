@@ -16,7 +16,7 @@ from jetwire_server.redo.reader import LogReader, discover
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, decode_commit
 from jetwire_server.snapshot.roots import marker_path, markers
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.contents import CheckpointFile
 from jetwire_server.store.embedded.pages import PageFile
 
 Facts = dict[str, Any]

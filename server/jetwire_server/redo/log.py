@@ -172,8 +172,9 @@ class Log:
         writer, self._writer = self._writer, None
         if writer is not None:
             try:
-                await writer.close()
+                await writer.stop()
             finally:
+                await writer.join()
                 self._position = writer.end
 
     def failure(self) -> JetError | None:

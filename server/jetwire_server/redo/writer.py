@@ -83,8 +83,8 @@ class LogWriter:
         self._lazy_since: float | None = None  # since when something written is not synced
         self._sealed = False
         self._end = tail.end
-        self._thread = threading.Thread(target=self._run, name="jetwire-log", daemon=True)
-        self._thread.start()
+        self._syncer = threading.Thread(target=self._run, name="jetwire-log", daemon=True)
+        self._syncer.start()
 
     @property
     def end(self) -> Position:
@@ -159,16 +159,17 @@ class LogWriter:
         """For a freeze, once its gate is closed: makes what is written durable, and writes nothing."""
         await asyncio.to_thread(self._settle)
 
-    async def close(self) -> None:
-        """Writes and syncs what waits, seals the log and ends the thread."""
-        try:
-            await self._request(_STOP)
-        finally:
-            await asyncio.to_thread(self._thread.join)
-            if self._bell >= 0:
-                self._loop.remove_reader(self._bell)
-                os.close(self._bell)
-                self._bell = -1
+    async def stop(self) -> None:
+        """Writes and syncs what waits, and seals the log."""
+        await self._request(_STOP)
+
+    async def join(self) -> None:
+        """Once `stop` has ended, well or not: the thread has, too."""
+        await asyncio.to_thread(self._syncer.join)
+        if self._bell >= 0:
+            self._loop.remove_reader(self._bell)
+            os.close(self._bell)
+            self._bell = -1
 
     async def _request(self, kind: int) -> Placed:
         future: asyncio.Future[Placed] = self._loop.create_future()

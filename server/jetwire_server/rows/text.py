@@ -27,7 +27,7 @@ _decode = msgspec.json.Decoder().decode
 _decode_values = msgspec.json.Decoder(dict[int, Any]).decode
 decode_plain_texts: Final = msgspec.json.Decoder(dict[int, str]).decode  # a text by id; raises ValueError for a lone surrogate
 decode_named_texts: Final = msgspec.json.Decoder(dict[str, str]).decode
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def tuple_decoder(kinds: tuple[type, ...]) -> Callable[[bytes], tuple[Any, ...]]:

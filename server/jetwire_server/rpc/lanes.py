@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from msgspec import Struct
 
-
-class Turn(Struct, eq=False):
+class Turn:
     """A call's place in the lanes of the sessions it names."""
 
-    sessions: Sequence[int]  # each once
-    run: Callable[[], None]
-    counts: bool = True  # against the connection's calls in flight
-    ahead: int = 0  # lanes in which another is before it
+    __slots__ = ("ahead", "counts", "run", "sessions")
+
+    def __init__(self, sessions: Sequence[int], run: Callable[[], None], counts: bool = True) -> None:
+        self.sessions = sessions  # each once
+        self.run = run
+        self.counts = counts  # against the connection's calls in flight
+        self.ahead = 0  # lanes in which another is before it
 
 
 class Lanes:

@@ -122,7 +122,7 @@ class Peer:
                 raise self._refusal(entry)
             params = entry.validate(call.params)
             if entry.by_session:
-                sessions = _sessions_of_batch(params) if entry.is_batch else (params["sesid"],)
+                sessions = _sessions_of_batch(params) if entry.is_batch else _session_of(params)
                 if not self.lanes.free(sessions):
                     return self._queue(call, entry, params, sessions, deliver)
             else:
@@ -303,6 +303,12 @@ class Peer:
 
 def _nothing() -> None:
     """A call that has begun already has nothing to do when its turn comes."""
+
+
+def _session_of(params: Params) -> tuple[int, ...]:
+    """Some methods take a session or none."""
+    sesid = params["sesid"]
+    return () if sesid is None else (sesid,)
 
 
 def _sessions_of_batch(params: Params) -> tuple[int, ...]:

@@ -13,10 +13,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
-
-import msgspec
-from msgspec import Raw, Struct
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from jetwire_protocol import jsonrpc
 from jetwire_protocol.errors import JetError
@@ -26,6 +23,7 @@ from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.straight import Put, read_by_key
 from jetwire_server.rpc.lanes import Turn
 from jetwire_server.rpc.record_reader import is_plain, reader_of
+from jetwire_server.rpc.straight_calls import decode_get, decode_put
 from jetwire_server.store.interface import Commit
 
 if TYPE_CHECKING:
@@ -37,36 +35,6 @@ DEPTH: Final = 6  # of the deepest such message, a Batch's
 GET, PUT = b'"GetRecord"', b'"PutRecords"'
 UNUSUAL: Final = (ValueError, Mismatch, JetError, RecursionError, ArithmeticError)
 """What a message may be that is not just so: the general road finds it too, and says what is wrong."""
-
-
-class _GetParams(Struct, forbid_unknown_fields=True):
-    sesid: int
-    tableid: int
-    key: list[str | int | float | bool]
-
-
-class _Get(Struct, tag_field="method", tag="GetRecord", forbid_unknown_fields=True):
-    jsonrpc: Literal["2.0"]
-    id: int
-    params: _GetParams
-
-
-class _PutParams(Struct, forbid_unknown_fields=True):
-    sesid: int
-    tableid: int
-    records: Raw
-    mode: Literal["insert", "replace"] = "insert"
-    grbit: Literal[0, 1] = 0
-
-
-class _Put(Struct, tag_field="method", tag="PutRecords", forbid_unknown_fields=True):
-    jsonrpc: Literal["2.0"]
-    id: int
-    params: _PutParams
-
-
-_decode_get = msgspec.json.Decoder(_Get).decode
-_decode_put = msgspec.json.Decoder(_Put).decode
 
 
 def call_in(peer: Peer, data: bytes, decode: Callable[[bytes], T]) -> T:
@@ -82,7 +50,7 @@ def call_in(peer: Peer, data: bytes, decode: Callable[[bytes], T]) -> T:
 def get_record(peer: Peer, data: bytes) -> bytes | None:
     """The answer to a GetRecord."""
     try:
-        call = call_in(peer, data, _decode_get)
+        call = call_in(peer, data, decode_get)
         params = call.params
         cursor = cursor_for(peer, ("GetRecord",), params.sesid, params.tableid)
         if cursor is None or cursor.at.maker is None:
@@ -106,7 +74,7 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
 def put_records(peer: Peer, data: bytes) -> bool:
     """Begins a PutRecords; its answer goes to `send` later."""
     try:
-        call = call_in(peer, data, _decode_put)
+        call = call_in(peer, data, decode_put)
         params = call.params
         cursor = cursor_for(peer, ("PutRecords",), params.sesid, params.tableid)
         if cursor is None:

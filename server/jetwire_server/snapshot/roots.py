@@ -26,7 +26,7 @@ from jetwire_server.redo.records import COMMIT_HEADER_BYTES
 from jetwire_server.snapshot import marker
 from jetwire_server.snapshot.marker import Marker, RootMarkers
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.contents import CheckpointFile
 from jetwire_server.store.embedded.pages import PageFile
 
 

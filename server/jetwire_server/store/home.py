@@ -41,6 +41,15 @@ class Home(Protocol):
         ...
 
 
+async def relieved(home: Home, transaction: StoreTransaction, rows: int) -> None:
+    """Waits until a commit of so many rows may go on. A transaction that does not wait it out is over."""
+    try:
+        await home.relief(rows)
+    except BaseException:
+        transaction.release(0)
+        raise
+
+
 class AdoptableTree(UnpublishedTree, Protocol):
     """An unpublished tree, as the transaction that named it reads it."""
 

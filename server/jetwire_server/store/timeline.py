@@ -21,7 +21,9 @@ from jetwire_server.store.interface import Row, Tree, tree_slot
 from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.writeset import Deltas, Entry, made_whole
 
-Version = tuple[int, bytes | dict[bytes, bytes] | None, Any, bool]  # the third is an older Version or None
+Version = tuple[
+    Any, ...
+]  # number, value (or the commit's values, by key), an older Version or None, by an add; one that keys share is known by identity
 SHARED_ROWS = 20  # of one commit and tree, from which on they share a version
 VERSION_OVERHEAD_BYTES = 250  # measured: two bytes objects, a tuple, a dictionary slot and a place in the order
 
@@ -97,7 +99,8 @@ class Usage:
 def value_in(version: Version, key: bytes) -> bytes | None:
     """What a version of this key says; None: a deletion."""
     value = version[1]
-    return value[key] if type(value) is dict else value  # type: ignore[return-value]  # mypy does not narrow by `type`
+    found: bytes | None = value[key] if type(value) is dict else value
+    return found
 
 
 class Timeline:

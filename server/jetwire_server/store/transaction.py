@@ -11,7 +11,7 @@ from collections.abc import Sized
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.redo.writer import resolver
 from jetwire_server.store.claims import Claims
-from jetwire_server.store.home import AdoptableTree, Home
+from jetwire_server.store.home import AdoptableTree, Home, relieved
 from jetwire_server.store.interface import Commit, Report, Row, Savepoint, Tree, UnpublishedTree
 from jetwire_server.store.layers import scan_layers
 from jetwire_server.store.locks import READ
@@ -261,15 +261,11 @@ class StoreTransaction(Claims):
         if not self.changed:
             self.release(0)
             return home.nothing_to_commit()
+        rows = sum(map(len, self.writes.values()))
+        if home.crowded(rows):
+            await relieved(home, self, rows)
         done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()
-        try:
-            rows = sum(map(len, self.writes.values()))
-            if home.crowded(rows):
-                await home.relief(rows)
-            home.seal(self, lazy, resolver(done))
-        except BaseException:
-            self.release(0)
-            raise
+        self._seal(lazy, resolver(done))
         return await done
 
     def commit_now(self, report: Report, *, lazy: bool = False) -> bool:
@@ -277,12 +273,15 @@ class StoreTransaction(Claims):
         if self._home.crowded(0):
             return False
         self.state = COMMITTING
+        self._seal(lazy, report)
+        return True
+
+    def _seal(self, lazy: bool, report: Report) -> None:
         try:
             self._home.seal(self, lazy, report)
         except BaseException:
             self.release(0)
             raise
-        return True
 
     async def rollback(self) -> None:
         self.rollback_now()

@@ -49,6 +49,14 @@ class Statistic(msgspec.Struct, array_like=True):
     digest: int = 0
 
 
+class CheckpointFile(msgspec.Struct, array_like=True):
+    """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, and the
+    number of the last commit before recovery's first record."""
+
+    attached: list[tuple[int, str, bytes, bool]] = []
+    number: int = 0
+
+
 class Group:
     """The changes of one tree in one chunk: rows to put, ascending, and whole keys to delete. `digest` sums the rows' checksums.
 

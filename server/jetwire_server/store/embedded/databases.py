@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,68 +20,14 @@ from jetwire_server.failpoints import hit
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Kind
-from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, Head
-from jetwire_server.store.embedded.journal import Awaited
+from jetwire_server.store.embedded.comings import Coming, Going
+from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import FIRST_NEW_TREE, SLOT_SHIFT, Tree, tree_id, tree_number, tree_slot
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
-
-
-class CheckpointFile(msgspec.Struct, array_like=True):
-    """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, and the
-    number of the last commit before recovery's first record."""
-
-    attached: list[tuple[int, str, bytes, bool]] = []
-    number: int = 0
-
-
-class _Coming(Awaited):
-    """A database comes, in log order: no round of the checkpoint before this record knows of it."""
-
-    __slots__ = ("file", "marking", "slot")
-
-    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int, file: PageFile) -> None:
-        super().__init__(store, number, time)
-        self.slot = slot
-        self.file = file
-        self.marking: asyncio.Future[Any] | None = None
-
-    def publish(self, placed: Placed) -> None:
-        store, file = self.store, self.file
-        super().publish(placed)
-        store.attached.entered(self.slot, file)
-        if not file.read_only:
-            head = store.attached.head_at(self.slot, self.number, placed.position)
-            self.marking = store.checkpointer.hand_over(partial(store.checkpointer.apply, file, [], head=head))
-
-    def fail(self, error: JetError) -> None:
-        self.file.close()
-        super().fail(error)
-
-
-class _Going(Awaited):
-    """A database goes, in log order: no round of the checkpoint behind this record takes it for attached."""
-
-    __slots__ = ("closing", "remove", "slot")
-
-    def __init__(self, store: EmbeddedStore, number: int, time: float, slot: int, remove: bool) -> None:
-        super().__init__(store, number, time)
-        self.slot = slot
-        self.remove = remove
-        self.closing: asyncio.Future[Any] | None = None
-
-    def publish(self, placed: Placed) -> None:
-        attached, slot = self.store.attached, self.slot
-        head = attached.head_at(slot, self.number, placed.position)
-        super().publish(placed)
-        file = attached.left(slot)
-        assert file is not None
-        give_up = partial(attached.remove, file) if self.remove else partial(attached.release, file, head)
-        self.closing = self.store.checkpointer.hand_over(give_up)
 
 
 class Databases:
@@ -135,7 +81,7 @@ class Databases:
         store = self._store
         store.next_number = max(store.next_number, file.head.number + 1)
         record = changes.AttachRecord(slot, file.path, file.head.signature, file.head.number, file.read_only)
-        pending = _Coming(store, store.next_number, store.clock.now(), slot, file)
+        pending = Coming(store, store.next_number, store.clock.now(), slot, file)
         try:
             store.hand_over(Kind.ATTACH_DATABASE, record, pending, durable=True)
         except BaseException:
@@ -160,7 +106,7 @@ class Databases:
         try:
             await store.flush()
             await store.checkpoint()
-            pending = _Going(store, store.next_number, store.clock.now(), slot, remove)
+            pending = Going(store, store.next_number, store.clock.now(), slot, remove)
             store.hand_over(Kind.DETACH_DATABASE, changes.DetachRecord(slot, remove), pending, durable=True)
             await pending.done
             if pending.closing is not None:

@@ -21,8 +21,7 @@ from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commi
 from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
-from jetwire_server.store.embedded.contents import ATTACHED, DETACHED, Head
-from jetwire_server.store.embedded.databases import CheckpointFile
+from jetwire_server.store.embedded.contents import ATTACHED, DETACHED, CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.interface import SLOT_SHIFT, Tree, tree_slot
 from jetwire_server.store.writeset import Deltas, Entry

@@ -19,18 +19,18 @@ from jetwire_server.clock import Clock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.records import Kind, encode_commit
-from jetwire_server.store.embedded import changes
+from jetwire_server.store.embedded import changes, life
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
-from jetwire_server.store.embedded.contents import DETACHED, OPEN, UNFINISHED, Group, chunk_group
+from jetwire_server.store.embedded.contents import OPEN, UNFINISHED, Group, chunk_group
+from jetwire_server.store.embedded.counting import count_rows
 from jetwire_server.store.embedded.databases import Databases
 from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.publishing import Publishing
-from jetwire_server.store.embedded.recovery import recover
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.embedded.stroke import Stroke
 from jetwire_server.store.interface import Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
@@ -75,50 +75,16 @@ class EmbeddedStore:
         self.watchers = Watchers()
         self.published: int = 0
         self.next_number: int = 1
-        self._ending = False
-        self._scratch = Scratch(scratch)
+        self.ending = False
+        self.scratch = Scratch(scratch)
         self._problems: list[str] = []
 
     # -- life -------------------------------------------------------------------------------------------------
     async def start(self, *, without_missing: bool = False, without_lost_end: bool = False, truncate_log: bool = False) -> bool:
-        self._scratch.clear()
-        try:
-            went_without = await recover(self, without_missing=without_missing, without_lost_end=without_lost_end)
-            if went_without.a_database or truncate_log:  # the next start is to know nothing of what is gone
-                await self.checkpoint()
-            if truncate_log:
-                await self.checkpointer.on_thread(self._truncate_log)
-            return went_without.the_end
-        except BaseException:
-            await self._close()
-            raise
+        return await life.start(self, without_missing, without_lost_end, truncate_log)
 
     async def stop(self, *, checkpoint: bool = True) -> None:
-        """Ends. Latched or frozen, it writes nothing on its way out: recovery will do the rest."""
-        self._ending = True
-        if self.gate.look():
-            self.gate.latch("the instance ended while it was frozen")
-        try:
-            if checkpoint and not self.problems():
-                await self.flush()
-                await self.checkpointer.save()
-                if not self.problems():
-                    await self.attached.mark(DETACHED)
-        finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        await self.publishing.idle()
-        await self.checkpointer.stop()
-        try:
-            await self.journal.close()
-        except JetError:
-            if not self.problems():
-                raise
-        finally:
-            self.generations.close()
-            await asyncio.to_thread(self.attached.close)  # waits for a backup's copy under way, and nobody else is to wait with it
-            self._scratch.close()
+        await life.stop(self, checkpoint)
 
     @property
     def signature(self) -> bytes:
@@ -279,7 +245,7 @@ class EmbeddedStore:
 
     def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
         """From here on the log owns the record: it is published, or the instance is unavailable."""
-        if self._ending:  # a commit that waited for relief, say: it must not come behind the last checkpoint
+        if self.ending:  # a commit that waited for relief, say: it must not come behind the last checkpoint
             raise JetError(Err.TermInProgress)
         number = pending.number
         journal = self.journal
@@ -331,7 +297,7 @@ class EmbeddedStore:
         return BulkTree(self, tree, self.files[slot])
 
     async def new_scratch(self) -> BulkTree:
-        return self._scratch.new_tree()
+        return self.scratch.new_tree()
 
     async def write_chunk(self, tree: Tree, rows: dict[bytes, bytes | None]) -> None:
         self.check_available()
@@ -361,12 +327,6 @@ class EmbeddedStore:
         await self.checkpointer.save()
         self.check_available()
 
-    def _truncate_log(self) -> None:
-        found = self.journal.checkpoint()
-        if found is not None:
-            with self.gate.permit("log truncation"):
-                self.journal.truncate_before(found.position)
-
     async def scrub(self, pause_seconds: float = 0.0) -> list[Fault]:
         """Reads every page file whole and names what is wrong; with a pause, slowly enough to go on all day."""
         self.check_available()
@@ -384,21 +344,4 @@ class EmbeddedStore:
         await asyncio.to_thread(file.copy_to, descriptor)
 
     async def count(self, tree: Tree) -> int:
-        reader = await self.begin(read_only=True)
-        try:
-            return await self._count(tree, reader)
-        finally:
-            await reader.rollback()
-
-    async def _count(self, tree: Tree, reader: StoreTransaction) -> int:
-        found = self.timeline.trees.get(tree)
-        pages = reader.pages
-        assert isinstance(pages, Generation)
-        if found is not None and found.dropped and found.dropped <= reader.snapshot:
-            return 0
-        total = pages.count(tree)
-        for i, key in enumerate(list(found.versions) if found is not None else ()):
-            total += (reader.visible(tree, key) is not None) - (pages.get(tree, key) is not None)
-            if i % 1000 == 999:
-                await asyncio.sleep(0)
-        return total
+        return await count_rows(self, tree)
