@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from jetwire_server.redo.generation import DATA_START
+from jetwire_server.redo.log import Log
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, HEADER_BYTES
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.store import EmbeddedStore
@@ -100,7 +101,9 @@ class Workload:
         transaction = await self.store.begin()
         tree = tree_of(self.store, path, 1)
         beside = COMMIT_HEADER_BYTES + HEADER_BYTES + len(changes.encode(changes.CommitRecord({tree: {key: bytes(LARGE)}}))) - LARGE
-        room = LOG_FILE_BYTES - self.store.journal.end.offset + rng.choice((1, 1, 2)) * (LOG_FILE_BYTES - DATA_START)
+        log = self.store.journal
+        assert isinstance(log, Log)
+        room = LOG_FILE_BYTES - log.end.offset + rng.choice((1, 1, 2)) * (LOG_FILE_BYTES - DATA_START)
         value = bytes(max(0, room - beside + rng.choice(EDGES)))
         transaction.put(tree, key, value)
         step = history.hand_over(history.last.written({(path, 1, key): value}))

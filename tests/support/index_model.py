@@ -75,7 +75,7 @@ class ModelIndex:
             return b"\x40"
         if kind in SIZES:
             size = SIZES[kind]
-            return b"\x7f" + (value + (1 << 8 * size - 1 if kind in SIGNED else 0)).to_bytes(size, "big")
+            return b"\x7f" + int(value + (1 << 8 * size - 1 if kind in SIGNED else 0)).to_bytes(size, "big")
         if kind == Coltyp.IEEEDouble:
             bits = struct.pack(">d", value)
             return b"\x7f" + (bytes(255 - b for b in bits) if bits[0] & 0x80 else bytes([bits[0] ^ 0x80]) + bits[1:])

@@ -36,7 +36,8 @@ def run(*words: object) -> tuple[int, str]:
 
 @pytest.fixture
 def full_disk() -> Iterator[None]:
-    yield failpoints.arm("files.before_write", full)
+    failpoints.arm("files.before_write", full)
+    yield
     failpoints.disarm()
 
 
