@@ -9,6 +9,7 @@ COPY server server
 # Of the lock, which has the development tools too, only what the server needs. Compiled: the health check must start quickly.
 RUN python -m venv /opt/jetwire \
  && /opt/jetwire/bin/pip install --no-cache-dir --disable-pip-version-check --quiet --no-index --find-links /wheels '.[server]' \
+ && /opt/jetwire/bin/python -c 'import jetwire_server__mypyc' \
  && /opt/jetwire/bin/pip uninstall --yes --quiet pip setuptools
 
 FROM docker.io/library/python:3.11-slim-bookworm

@@ -29,6 +29,7 @@ native: $(NATIVE)/.built
 $(NATIVE)/.built: $(STAMP) hatch_build.py $(shell find client protocol server -name '*.py')
 	rm -rf $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target $(NATIVE) .
+	@PYTHONPATH=$(NATIVE) $(BIN)/python -c 'import jetwire_server__mypyc' 2>/dev/null || { echo "Nothing was compiled: gcc and Python's headers are needed (apt-get install gcc python3-dev)"; exit 1; }
 	@touch $@
 
 test: lint types unit
