@@ -74,7 +74,8 @@ def piece_at(row: bytes, text: int, index: int, count: int) -> bytes:
         return row[text:].split(b"%", index + 2)[index + 1][1:]
     for _ in range(index):
         text = row.index(b"%", text + 1)
-    return row[text + 2 : row.index(b"%", text + 1)]
+    begin, end = text + 2, row.index(b"%", text + 1)
+    return row[begin : max(begin, end)]  # compiled, a slice that ends before it begins is an error, and a damaged row may have one
 
 
 def encode_piece(column: CompiledColumn, value: Any) -> bytes:
