@@ -48,7 +48,7 @@ unit: $(STAMP)
 
 # The same tests against what a wheel holds.
 test-native: native
-	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m pytest -n 2 -m "not torture"
+	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m pytest -n 2 -m "not torture and not plain"
 
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture

@@ -92,6 +92,7 @@ def a_search_keeps_the_range(patch: Patch) -> None:
     patch.setattr(Cursor, "seek", wrong)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     "mutation",
     [

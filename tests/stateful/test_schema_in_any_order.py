@@ -30,6 +30,8 @@ from jetwire_server.engine.tables import TableCreate
 from jetwire_server.store.interface import Commit
 from tests.server.engine.on_files import engine_on, started
 
+pytestmark = pytest.mark.plain
+
 NEW_KEY, SEEK_EQ, FIRST = int(MakeKeyGrbit.NewKey), int(SeekGrbit.SeekEQ), -(2**31)
 KEYS, VALUES = 8, 5
 REFUSALS = {

@@ -194,6 +194,7 @@ async def test_through_the_engine(case: Case, kind: str, tmp_path: Path) -> None
         await holds_in_every_order(world, case, kind)
 
 
+@pytest.mark.plain
 async def test_the_tester_notices_a_lost_update(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The control: where nobody looks at newer versions, the second writer gets through."""
     monkeypatch.setattr(StoreTransaction, "check_unchanged", lambda *args: None)

@@ -234,6 +234,7 @@ def test_the_impossible_is_really_seen() -> None:
     assert all(out.winners == [0, 1, 2] and out.content == {1: -11, 2: 20} for out in found)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("name", ["lost update", "dirty write", "delete, replace, insert"])
 async def test_the_tester_notices(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The control: where nobody looks at newer versions, somebody gets through who must not."""

@@ -196,6 +196,7 @@ async def test_what_is_lazy_does_not_wait_for_the_next_file() -> None:
     await log.close()
 
 
+@pytest.mark.plain
 def test_how_long_the_writer_waits_is_known_although_the_loop_syncs_meanwhile() -> None:
     class Synced(writer.LogWriter):
         """What is lazy is synced by the other thread right after this one has looked."""
@@ -243,6 +244,7 @@ async def test_an_idle_log_is_sealed_after_records_written_here_too() -> None:
     await log.close()
 
 
+@pytest.mark.plain
 async def test_a_seal_that_comes_in_between_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer seals, lets go of the tail and sleeps for good just before the loop takes the tail."""
     files = Watched()

@@ -69,6 +69,7 @@ class Beside:
             self.append(self.dice.choice((0, 10, 500, 3000, 9000, 70_000 if chance > 0.97 else 100)), self.dice.random() < 0.8)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("seed", range(10))
 async def test_nothing_is_lost_beside_it(seed: int, fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -258,6 +258,7 @@ async def test_both_roads_say_and_write_the_same(peer: tuple[Peer, asyncio.Queue
         assert taken[road] > made[road] / 12, f"the straight road of {road} was hardly taken: nothing was compared"
 
 
+@pytest.mark.plain
 async def test_control_a_straight_road_that_forgets_an_index_is_found(
     peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -317,6 +317,7 @@ async def test_both_roads_read_the_same_bytes_the_same_way(
     assert min(taken[name] for name in ("get_record", "put_records", "scan")) > 20, "hardly anything was compared"
 
 
+@pytest.mark.plain
 async def test_control_a_road_that_takes_every_text_for_plain_is_found(
     peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -356,6 +356,7 @@ CONTROL = settings(
 )
 
 
+@pytest.mark.plain
 def test_the_model_notices_a_store_that_loses_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(StoreTransaction, "check_unchanged", lambda *_: None)
     with pytest.raises(AssertionError):

@@ -53,6 +53,7 @@ async def test_nobody_sees_a_part(tmp_path: Path) -> None:
     await store.stop()
 
 
+@pytest.mark.plain
 async def test_the_control_sees_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were the number told before the last slice, readers would see parts."""
     store, tree = await opened(tmp_path)
@@ -95,6 +96,7 @@ async def test_what_comes_behind_it_stays_behind_it(tmp_path: Path) -> None:
     await store.stop()
 
 
+@pytest.mark.plain
 async def test_one_that_cannot_be_published_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, tree = await opened(tmp_path)
     publish = store.timeline.publish
@@ -138,6 +140,7 @@ async def test_flush_and_stop_wait_for_it(tmp_path: Path) -> None:
     await store.stop()
 
 
+@pytest.mark.plain
 async def test_a_commit_that_is_not_large_is_published_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, tree = await opened(tmp_path)
     monkeypatch.setattr(journal, "LARGE_ROWS", 3)

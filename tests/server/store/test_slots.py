@@ -81,6 +81,7 @@ async def test_nor_does_an_old_snapshot_keep_anything(store: EmbeddedStore) -> N
     assert store.timeline.usage.used == store.timeline.bytes == 0
 
 
+@pytest.mark.plain
 async def test_what_was_to_be_freed_in_one_is_not_freed_in_the_next(store: EmbeddedStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dropped tree's space is given back when nothing else is to be done; its database goes before that, and another comes."""
     tree = await tree_in(store, "a.edb", ROWS)

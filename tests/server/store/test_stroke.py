@@ -175,6 +175,7 @@ async def test_one_that_is_not_handed_over_just_goes_away(rig: Rig, how: str) ->
     assert rig.store.locks_held() == 0
 
 
+@pytest.mark.plain
 async def test_the_first_to_end_does_not_let_go_of_what_the_second_holds(rig: Rig, how: str) -> None:
     """Both hold as many keys as they have written, which is when a transaction's letting go takes the short way."""
     first, second = rig.put(b"1", how), rig.append(b"2")
@@ -188,6 +189,7 @@ async def test_the_first_to_end_does_not_let_go_of_what_the_second_holds(rig: Ri
     assert rig.store.locks_held() == 0
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("first", ["lock", "shared lock", "both", "sum"])
 async def test_nor_does_a_transaction_that_had_the_key_before_it_wrote_it(rig: Rig, first: str) -> None:
     """As after PrepareUpdate, GetLock or an escrow update: it is remembered that the lock is older than the write."""

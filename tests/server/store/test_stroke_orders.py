@@ -26,6 +26,8 @@ from jetwire_server.store.transaction import StoreTransaction
 from jetwire_server.store.writeset import made_whole
 from tests.server.store.test_stroke import Rig
 
+pytestmark = pytest.mark.plain
+
 KEYS = [b"%d" % number for number in range(5)]  # few, so that they meet
 STEPS = 400
 
