@@ -15,10 +15,11 @@ from jetwire_server.limits import LOG_FILE_KB_DEFAULT, LOG_FILE_KB_MAX, LOG_FILE
 from jetwire_server.redo.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from jetwire_server.redo.generation import DATA_START, SIGNATURE_BYTES, GenerationHeader, blank, finished
 from jetwire_server.redo.names import LogNames
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import End, LogFile, LogReader, discover
 from jetwire_server.redo.records import Record
-from jetwire_server.redo.tail import Placed, Tail
+from jetwire_server.redo.tail import Tail
 from jetwire_server.redo.writer import LogWriter, Report, resolver
 
 

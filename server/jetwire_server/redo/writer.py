@@ -37,9 +37,10 @@ from jetwire_server.limits import (
     LOG_SEAL_SECONDS,
 )
 from jetwire_server.metrics import Histogram
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import HEADER_BYTES
-from jetwire_server.redo.tail import Placed, Tail
+from jetwire_server.redo.tail import Tail
 
 BATCH_RECORDS = Histogram("jetwire_log_batch_records", "Records a batch of the log writer.", (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024))
 BATCH_SECONDS = Histogram("jetwire_log_batch_seconds", "How long the log writer took for a batch, its sync included.")

@@ -16,8 +16,8 @@ from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.limits import LOG_GATHER_TURNS, LOG_HERE_BYTES_MAX, LOG_LAZY_SYNC_SECONDS_MAX, LOG_SEAL_SECONDS
 from jetwire_server.redo import writer
 from jetwire_server.redo.log import Log
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.records import Kind
-from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import _LOOK_EVERY
 from tests.server.redo.logs import NAMES, SIGNATURE, payloads, started
 

@@ -14,8 +14,9 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo import generation, writer
 from jetwire_server.redo.log import Log
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.records import Kind
-from jetwire_server.redo.tail import Placed, Tail
+from jetwire_server.redo.tail import Tail
 from tests.server.redo.logs import NAMES, payloads, started
 
 STEPS = 300

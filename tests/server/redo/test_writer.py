@@ -15,8 +15,8 @@ from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFile, MemoryFiles
 from jetwire_server.limits import LOG_HERE_BYTES_MAX, LOG_LAZY_SYNC_SECONDS_MAX
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.records import Kind
-from jetwire_server.redo.tail import Placed
 from tests.server.redo.logs import NAMES, payloads, started
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator
 
 from jetwire_server.redo.checkpoint import Checkpoint
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Record
-from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import Report
 
 START = Position(1, 0, 0)

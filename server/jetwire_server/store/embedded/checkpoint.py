@@ -65,8 +65,8 @@ class Placed(Protocol):
     def position(self) -> Position: ...
 
 
-class Published(msgspec.Struct, eq=False):
-    """What a checkpoint must know of one published log record."""
+class Published(msgspec.Struct, eq=False, gc=False):
+    """What a checkpoint must know of one published log record. Thousands wait for it: the collector need not look at them."""
 
     number: int
     place: Placed

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.errors import JetError
-from jetwire_server.redo.tail import Placed
+from jetwire_server.redo.placed import Placed
 from jetwire_server.store.embedded.journal import Awaited
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.redo.checkpoint import Checkpoint
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Record
-from jetwire_server.redo.tail import Placed
 from jetwire_server.redo.writer import Report, resolver
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
@@ -126,7 +126,7 @@ class PendingCommit(Pending):
         transaction = self.transaction
         for tree in transaction.adopted.values():
             tree.published()
-        return Published(self.number, placed, transaction.writes, list(transaction.adopted), transaction.dropped)
+        return Published(self.number, placed, transaction.writes, tuple(transaction.adopted), tuple(transaction.dropped))
 
     def publish(self, placed: Placed) -> None:
         self.store.publish(self.published(placed))

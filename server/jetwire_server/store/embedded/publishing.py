@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from jetwire_protocol.errors import JetError
-from jetwire_server.redo.tail import Placed
+from jetwire_server.redo.placed import Placed
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.journal import Pending, PendingCommit

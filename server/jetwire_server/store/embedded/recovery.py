@@ -16,9 +16,9 @@ import msgspec
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.metrics import Counter
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commit_number
-from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.contents import ATTACHED, DETACHED, CheckpointFile, Head

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.records import Kind
-from jetwire_server.redo.tail import Placed
 from jetwire_server.store.embedded.changes import CommitRecord
 from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.journal import Pending
