@@ -1,7 +1,8 @@
 """What a module must be like to be compiled when a wheel is built (`hatch_build.py`).
 
 mypyc 2.4 keeps an exception that went through `try` or `with` around an `await`, and may raise it again in the next coroutine
-of that kind; and it drops a class's keyword arguments, which tell msgspec what a struct is like.
+of that kind; it drops a class's keyword arguments, which tell msgspec what a struct is like; and a slice of bytes whose end lies
+before its begin, which is empty, is an error of the interpreter.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from jetwire_server.store.embedded.layout import value_of
 
 ROOT = Path(__file__).parents[2]
 MODULES = [
@@ -30,6 +33,8 @@ def faults(source: str) -> Iterator[str]:
             yield f"line {node.lineno}: waits in a {type(node).__name__}"
         elif isinstance(node, ast.ClassDef) and node.keywords:
             yield f"line {node.lineno}: class {node.name} has keyword arguments"
+        elif isinstance(node, ast.Slice) and node.lower is not None and isinstance(node.upper, ast.UnaryOp):
+            yield f"line {node.lineno}: a slice that ends a number from the end may end before it begins"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -46,7 +51,12 @@ def test_a_compiled_module_is_fit_for_it(module: str) -> None:
         "async def f():\n    async for g in h():\n        pass",
         "def f():\n    with g():\n        yield 1",
         "class A(Struct, frozen=True):\n    pass",
+        "value = sealed[8:-4]",
     ],
 )
 def test_control_what_is_unfit_is_noticed(source: str) -> None:
     assert list(faults(source))
+
+
+def test_a_damaged_value_that_is_too_short_is_no_error_of_the_interpreter() -> None:
+    assert [value_of(bytes(size)) for size in range(14)] == [b""] * 13 + [b"\0"]

@@ -62,7 +62,7 @@ def checksum_of(sealed: bytes) -> int:
 
 
 def value_of(sealed: bytes) -> bytes:
-    return sealed[NUMBER_BYTES:-CRC_BYTES]
+    return sealed[NUMBER_BYTES:][:-CRC_BYTES]  # in one slice, one too short were an error of the interpreter where this is compiled
 
 
 def damaged(path: str, full: bytes) -> JetError:
