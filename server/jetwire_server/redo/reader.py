@@ -16,7 +16,7 @@ from jetwire_server.files.interface import Files
 from jetwire_server.redo.generation import DATA_START, NO_RECORD, GenerationHeader, read_header
 from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import Position
-from jetwire_server.redo.records import Kind, Record, parse, was_durable
+from jetwire_server.redo.records import PIECE_RECORDS, Kind, Record, parse, was_durable
 
 _REPAIR = "restore the file, or the instance from its last backup; nothing was changed"
 
@@ -207,6 +207,9 @@ class LogReader:
             if header.chain != chain:
                 raise _corrupt(this, first)
             records, offset, chain = parse(data, first, stop, this.number, this.tag, chain)
+            while len(records) == PIECE_RECORDS:
+                yield records
+                records, offset, chain = parse(data, offset, stop, this.number, this.tag, chain)
             if records:
                 yield records
             if following is None:

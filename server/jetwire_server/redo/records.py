@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
@@ -24,6 +24,7 @@ HEADER_BYTES = HEADER.size
 TAG = struct.Struct("<I")
 CRC_FROM = 8  # the crc covers everything from here on
 UNSYNCED_MAX = 0xFFFF_FFFF
+PIECE_RECORDS: Final = 1_000
 _OUTER = struct.Struct("<II")
 _INNER = struct.Struct("<IIIB")
 
@@ -98,11 +99,17 @@ def frame(tag: int, previous: int, unsynced: int, kind: int, payload: bytes) -> 
 
 
 def parse(data: bytes, offset: int, end: int, generation: int, tag: int, previous: int) -> tuple[list[Record], int, int]:
-    """The good records of one generation's bytes from `offset`, where the first that is not good begins, and the chain."""
+    """The good records of one generation's bytes from `offset`, `PIECE_RECORDS` at most, where the next begins, and the chain.
+
+    Fewer, and where the next one begins is none that is good. In pieces, because compiled this does not hand the interpreter over,
+    and a backup reads on a thread while the server goes on: a whole file took 50 ms.
+    """
     records: list[Record] = []
     found, make, unpack, view = records.append, tuple.__new__, HEADER.unpack_from, memoryview(data)
     last = end - HEADER_BYTES
-    while offset <= last:
+    for _ in range(PIECE_RECORDS):
+        if offset > last:
+            break
         its_tag, crc, length, before, _, kind = unpack(data, offset)
         body = offset + HEADER_BYTES
         stop = body + length

@@ -19,7 +19,7 @@ from jetwire_server.redo.generation import DATA_START
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import LogFile, LogReader
-from jetwire_server.redo.records import HEADER_BYTES, CommitHeader, Kind, decode_commit, encode_commit
+from jetwire_server.redo.records import HEADER_BYTES, PIECE_RECORDS, CommitHeader, Kind, decode_commit, encode_commit
 from tests.server.redo.logs import NAMES, SIGNATURE, make_log, payloads, started, write_all
 
 ROOM = 64 * 1024 - DATA_START  # bytes for records in the smallest log file
@@ -254,3 +254,22 @@ async def test_what_open_has_read_is_not_read_again(monkeypatch: pytest.MonkeyPa
     assert log.open()
     assert len(list(log.records())) == 40
     assert len(read) == 3 * generations, "a large log is read twice, not held"
+
+
+async def test_a_file_of_many_records_is_read_in_pieces() -> None:
+    """Where the reading is compiled it does not hand the interpreter over before a piece is done; a backup reads beside the server."""
+    for count in (PIECE_RECORDS - 1, PIECE_RECORDS, 2 * PIECE_RECORDS + 1):
+        files = MemoryFiles()
+        wanted = [b"%d" % number for number in range(count)]
+        log = started(files)
+        places = [
+            placed.position for placed in await asyncio.gather(*(log.write(Kind.COMMIT, payload, durable=False) for payload in wanted))
+        ]
+        await log.close()
+        log = make_log(files)
+        assert log.open()
+        assert [record.payload for record in log.records()] == wanted
+        reader = LogReader(files, log._generations)
+        assert max(map(len, reader.batches())) <= PIECE_RECORDS
+        for start in (PIECE_RECORDS - 2, count // 2, count - 1):
+            assert [record.payload for record in reader.records(places[start])] == wanted[start:]
