@@ -396,6 +396,7 @@ def _entries_stay(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(room, "change_entries", _one_is_left)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("break_it", [_all_vary, _entries_stay])
 async def test_what_is_broken_is_seen(break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     break_it(monkeypatch)
