@@ -9,6 +9,7 @@ from jetwire_server.engine.lasting import Again
 from jetwire_server.engine.record_size import RecordSizes
 from jetwire_server.engine.zeroed import AT_ZERO, marking
 from jetwire_server.store.interface import Transaction
+from jetwire_server.store.writeset import wrapped
 
 
 class Escrow(RecordSizes):
@@ -76,9 +77,9 @@ class Escrow(RecordSizes):
             if self._acts_at_zero(columnid):
                 others_at_it = self._others_at_it()
             raw = await self._published(columnid, before - (mine - delta)) + mine - delta + others
-        if self._acts_at_zero(columnid) and (raw + delta == 0 or others_at_it):
+        if self._acts_at_zero(columnid) and (wrapped(raw + delta, size) == 0 or others_at_it):
             marking(self, columnid)(txn)
-        return _wrapped(raw, bits)
+        return wrapped(raw, size)
 
     async def _published(self, columnid: int, otherwise: int) -> int:
         """The sum as committed by now, whatever this transaction's snapshot."""
@@ -103,8 +104,3 @@ class Escrow(RecordSizes):
         tree, bookmark = self.plan.rows.tree, self.bookmark
         others = [s.txn for s in self.session.instance.sessions.values() if s is not self.session and s.txn is not None]
         return sum(txn.added(tree, bookmark, offset) or 0 for txn in others)
-
-
-def _wrapped(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value

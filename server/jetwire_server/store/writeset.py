@@ -14,10 +14,10 @@ class Deltas(tuple[tuple[int, int, int], ...]):
     __slots__ = ()
 
     def plus(self, offset: int, size: int, delta: int) -> Deltas:
-        """These and one more; a second add to the same place sums up."""
+        """These and one more; a second add to the same place sums up and wraps as the place does: the log takes no larger number."""
         for i, (o, s, d) in enumerate(self):
             if o == offset and s == size:
-                return Deltas((*self[:i], (o, s, d + delta), *self[i + 1 :]))
+                return Deltas((*self[:i], (o, s, wrapped(d + delta, size)), *self[i + 1 :]))
         return Deltas((*self, (offset, size, delta)))
 
 
@@ -38,6 +38,12 @@ def integer_at(value: bytes, offset: int, size: int) -> int:
     if offset < 0 or size not in (1, 2, 4, 8) or offset + size > len(value):
         raise JetError(Err.InvalidParameter, f"no integer of {size} bytes at {offset} in a value of {len(value)}")
     return int.from_bytes(value[offset : offset + size], "little", signed=True)
+
+
+def wrapped(number: int, size: int) -> int:
+    """As a signed integer of so many bytes keeps it."""
+    number &= (1 << size * 8) - 1
+    return number - (1 << size * 8) if number >> (size * 8 - 1) else number
 
 
 def made_whole(value: bytes | None, deltas: Deltas) -> bytes | None:

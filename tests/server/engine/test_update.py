@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from jetwire_server.engine.session import Session
 from jetwire_server.engine.setting import SetColumn, SetInfo
 from jetwire_server.engine.tables import TableCreate
 
+from .on_files import engine_on, started
 from .tables_for_tests import FIRST, LAST, all_of, get, ids, insert, key, make_table, refuses, replace
 
 COPY, FROM_INDEX = 1, 2
@@ -468,6 +470,38 @@ async def test_escrow(session: Session, other: Session, other_dbid: int, cursor:
     await cursor.prepare_update(Prep.Replace)
     with refuses(Err.AlreadyPrepared):
         await cursor.escrow_update(total, 1)
+
+
+@pytest.mark.parametrize(("coltyp", "bits"), [(Coltyp.Long, 32), (Coltyp.LongLong, 64)])
+async def test_escrow_sums_beyond_the_column_wrap(tmp_path: Path, coltyp: Coltyp, bits: int) -> None:
+    """And what is deleted at zero goes at the zero that is stored."""
+    instance = await started(engine_on(tmp_path))
+    session = await instance.begin_session()
+    dbid = await session.create_database("a.edb")
+    at_zero = AddColumnGrbit.ColumnFixed | AddColumnGrbit.ColumnEscrowUpdate | AddColumnGrbit.ColumnDeleteOnZero
+    columns = (ColumnCreate("id", Coltyp.Long), ColumnCreate("refs", coltyp, grbit=at_zero, default=0))
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=columns))).cursor
+    refs = ids(cursor)["refs"]
+    await insert(cursor, id=1, refs=4)
+    await insert(cursor, id=2, refs=4)
+    most = (1 << bits - 1) - 1
+    for where in (FIRST, LAST):
+        await cursor.move(where)
+        await session.begin_transaction()
+        told = [await cursor.escrow_update(refs, most) for _ in range(4)]
+        assert [value % (1 << bits) for value in told] == [(4 + i * most) % (1 << bits) for i in range(4)]
+        assert await get(cursor, "refs") == 0  # 4 + 4 * (2 ** (bits - 1) - 1)
+        if where == LAST:
+            await cursor.escrow_update(refs, 7)
+        await session.commit_transaction()
+    await session.idle()
+    await instance.term()
+    instance = await started(engine_on(tmp_path))
+    session = await instance.begin_session()
+    cursor = await session.open_table(await session.open_database("a.edb"), "t")
+    await cursor.move(FIRST)
+    assert (await get(cursor, "id"), await get(cursor, "refs")) == (2, 7)
+    await instance.term()
 
 
 async def test_delete_on_zero_acts_after_the_commit(session: Session, dbid: int) -> None:

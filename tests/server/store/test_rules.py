@@ -211,6 +211,20 @@ async def test_adds_wrap_at_their_size_and_need_a_value(store: Store, tree: Tree
         two.add(tree, b"k", 5, 4, 1)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+async def test_adds_that_sum_beyond_their_size_wrap_at_the_commit_too(store: Store, tree: Tree, size: int) -> None:
+    await fill(store, tree, k="12345678")
+    most = (1 << 8 * size - 1) - 1
+    one = await store.begin()
+    for _ in range(5):
+        one.add(tree, b"k", 0, size, most)
+    mine = await one.get(tree, b"k")
+    await one.commit()
+    assert await content_of(store, tree, b"k") == mine
+    wrapped = (int.from_bytes(b"12345678"[:size], "little") + 5 * most) % (1 << 8 * size)
+    assert mine == wrapped.to_bytes(size, "little") + b"12345678"[size:]
+
+
 async def test_an_add_becomes_a_put_when_alone(store: Store, tree: Tree) -> None:
     await escrow_row(store, tree)
     one, two = await store.begin(), await store.begin()
