@@ -230,7 +230,7 @@ async def test_what_nobody_named_is_freed_at_recovery(directory: str) -> None:
     await settled(store)
     assert await store.count(named.tree) == 2500
     view = store.files[1].view()
-    assert view.counted_trees() == [tree_number(named.tree)]
+    assert view.noted(contents.STATISTIC) == [tree_number(named.tree)]
     assert view.noted(contents.CONDEMNED) == []
     view.close()
     await store.checkpoint()
@@ -261,13 +261,13 @@ async def test_a_dropped_tree_gives_its_pages_back(directory: str) -> None:
     dropper.drop_tree(tree)
     await dropper.commit()
     store_view = store.files[1].view()
-    assert store_view.counted_trees() == [tree_number(tree)]
+    assert store_view.noted(contents.STATISTIC) == [tree_number(tree)]
     store_view.close()
     await store.checkpoint()
     await settled(store)
     assert len(await old.scan(tree, limit=5000)) == 3000
     view = store.files[1].view()
-    assert view.counted_trees() == []
+    assert view.noted(contents.STATISTIC) == []
     view.close()
     await old.rollback()
     store = await crash(store, directory, lazy_lost=True)
@@ -288,7 +288,7 @@ async def test_a_drop_is_finished_after_a_crash(directory: str) -> None:
     await store.checkpoint()
     await settled(store)
     view = store.files[1].view()
-    assert view.counted_trees() == []
+    assert view.noted(contents.STATISTIC) == []
     view.close()
     await store.stop()
 
@@ -672,6 +672,49 @@ async def test_rows_that_vanished_or_came_back_are_missed(directory: str, harm: 
     [fault] = await store.scrub()
     assert (fault.path, fault.tree) == ("a.edb", 1)
     assert what in str(fault)
+    await store.stop()
+
+
+def flip_in_the_statistic(place: int) -> Any:
+    def harm(path: str, tree: Tree) -> None:
+        import lmdb
+
+        key = contents.STATISTIC + tree_prefix(tree_number(tree))
+        with lmdb.open(path, subdir=False, lib_version=1, map_size=1 << 40) as env, env.begin(write=True) as txn:
+            sealed = bytearray(txn.get(key) or b"")
+            sealed[place] ^= 1
+            txn.put(key, bytes(sealed))
+
+    return harm
+
+
+@pytest.mark.parametrize("place", [0, 8, 10, -5, -1])  # number, the list's head, the count, the digest, the checksum
+async def test_a_damaged_statistic_is_reported_and_never_used(directory: str, place: int) -> None:
+    """The rows can be read and written; how many they are, nobody says until the tree is made anew."""
+    store, tree = await damaged_store(directory, flip_in_the_statistic(place))
+    for _ in range(2):
+        with pytest.raises(JetError) as caught:
+            await store.count(tree)
+        assert caught.value.code == Err.ReadVerifyFailure
+        assert [(fault.tree, fault.what) for fault in await store.scrub()] == [(0, "the checksum does not match")]
+        await write(store, tree, more="1")
+        await store.checkpoint()
+        assert len(await content(store, tree)) == 501
+        await store.stop()
+        store = await embedded(directory, store.journal)
+    dropper = await store.begin()
+    dropper.drop_tree(tree)
+    await dropper.commit()
+    await store.checkpoint()
+    await settled(store)
+    assert await store.scrub() == []
+    await store.stop()
+
+
+async def test_the_control_a_statistic_that_nobody_verifies_is_used(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "intact", lambda *_: True)
+    store, tree = await damaged_store(directory, flip_in_the_statistic(11))
+    assert await store.count(tree) not in (500, 0)
     await store.stop()
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
-from jetwire_server.store.embedded.contents import DIGEST_MASK, Statistic
-from jetwire_server.store.embedded.layout import checksum_of, intact, split_key
+from jetwire_server.store.embedded.contents import DIGEST_MASK, STATISTIC, Statistic, decode_statistic
+from jetwire_server.store.embedded.layout import checksum_of, intact, split_key, value_of
 from jetwire_server.store.embedded.pages import PageFile, View
 
 SLICE_ROWS = 1_000
@@ -80,16 +80,20 @@ def check_file(file: PageFile) -> Generator[Fault | None, None, None]:
 
 def _check_rows(path: str, view: View) -> Iterator[Fault | None]:
     counted: dict[int, Statistic] = {}
+    kept: dict[int, Statistic | None] = {}
     start = last = b""
     while rows := view.raw(start, SLICE_ROWS):
         for full, sealed in rows:
             if full <= last and last:
                 yield _fault(path, full, "keys are out of order")
             last = full
-            if not intact(full, sealed):
+            whole = intact(full, sealed)
+            if not whole:
                 yield _fault(path, full, "the checksum does not match")
             try:
                 number, _ = split_key(full)
+                if full.startswith(STATISTIC):
+                    kept[split_key(full[len(STATISTIC) :])[0]] = decode_statistic(value_of(sealed)) if whole else None
             except ValueError as error:
                 yield Fault(path, -1, full, str(error))
                 continue
@@ -101,15 +105,17 @@ def _check_rows(path: str, view: View) -> Iterator[Fault | None]:
         start = last + b"\0"
         ROWS_CHECKED.value += len(rows)
         yield None
-    yield from _compare(path, view, counted)
+    yield from _compare(path, kept, counted)
 
 
-def _compare(path: str, view: View, counted: dict[int, Statistic]) -> Iterator[Fault]:
-    for number in sorted({*counted, *view.counted_trees()} - {0}):
-        kept, found = view.statistic(number), counted.get(number, Statistic())
-        if kept.count != found.count:
-            yield Fault(path, number, b"", f"{found.count} rows can be reached, {kept.count} were written")
-        elif kept.digest != found.digest:
+def _compare(path: str, kept: dict[int, Statistic | None], counted: dict[int, Statistic]) -> Iterator[Fault]:
+    for number in sorted({*counted, *kept} - {0}):
+        written, found = kept.get(number, Statistic()), counted.get(number, Statistic())
+        if written is None:
+            continue  # damaged, which was said
+        if written.count != found.count:
+            yield Fault(path, number, b"", f"{found.count} rows can be reached, {written.count} were written")
+        elif written.digest != found.digest:
             yield Fault(path, number, b"", "the rows are not those that were written")
 
 

@@ -149,8 +149,8 @@ class View:
             raise page_error(self.path, error) from error
 
     def statistic(self, number: int) -> Statistic:
-        sealed = self._read(STATISTIC + tree_prefix(number))
-        return decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
+        found = self.newest(STATISTIC, tree_prefix(number))
+        return decode_statistic(found[1]) if found is not None else Statistic()
 
     def _read(self, full: bytes) -> bytes | None:
         try:
@@ -168,9 +168,6 @@ class View:
         """LMDB's number of the state that is read."""
         return self._txn.id()
 
-    def counted_trees(self) -> list[int]:
-        return self.noted(STATISTIC)
-
     def close(self) -> None:
         self._txn.abort()
 
@@ -184,7 +181,7 @@ class PageFile:
         self.path = path
         self.head = head
         self.read_only = read_only
-        self._statistics: dict[int, Statistic] = {}
+        self._statistics: dict[int, Statistic | None] = {}
 
     # -- opening ----------------------------------------------------------------------------------------------
     @classmethod
@@ -302,7 +299,7 @@ class PageFile:
         """
         groups = list(groups)
         self._make_room(groups)
-        changed: dict[int, Statistic] = {}
+        changed: dict[int, Statistic | None] = {}
         try:
             txn = self._env.begin(write=True)
             try:
@@ -310,6 +307,8 @@ class PageFile:
                     changed[group.number] = self._apply_group(txn, group)
                 for number, statistic in changed.items():
                     key = STATISTIC + tree_prefix(number)
+                    if statistic is None:
+                        continue  # damaged: it stays as it is, for `check` to name
                     if statistic.count or statistic.digest:
                         txn.put(key, seal(key, 0, encode(statistic)))
                     else:
@@ -340,12 +339,10 @@ class PageFile:
         """The head that says that a round up to this commit has begun; None if it says so."""
         return structs.replace(self.head, ahead=number) if self.head.ahead < number else None
 
-    def _apply_group(self, txn: lmdb.Transaction, group: Group) -> Statistic:
-        before = self._statistics.get(group.number)
-        if before is None:
-            sealed: Any = txn.get(STATISTIC + tree_prefix(group.number))
-            before = decode_statistic(value_of(sealed)) if sealed is not None else Statistic()
-        count, digest = before.count, before.digest
+    def _apply_group(self, txn: lmdb.Transaction, group: Group) -> Statistic | None:
+        """The tree's statistic with this group in it; None if what was kept of the tree is damaged."""
+        before = self._statistics[group.number] if group.number in self._statistics else _kept_statistic(txn, group.number)
+        count, digest = (before.count, before.digest) if before is not None else (0, 0)
         keys = group.keys
         if keys:
             cursor = txn.cursor()
@@ -366,7 +363,7 @@ class PageFile:
             if old is not None:
                 count -= 1
                 digest -= checksum_of(old)
-        return Statistic(count, digest & DIGEST_MASK)
+        return Statistic(count, digest & DIGEST_MASK) if before is not None else None
 
     def clear_some(self, number: int, limit: int, note_gone: Iterable[bytes]) -> bool:
         """Frees up to `limit` rows of a condemned tree; True when none is left and its notes are gone too."""
@@ -379,7 +376,7 @@ class PageFile:
         done = len(deletes) < limit
         group = Group(number)
         group.deletes = deletes
-        self.apply([group], unnote=note_gone if done else ())
+        self.apply([group], unnote=(*note_gone, STATISTIC + prefix) if done else ())
         if done:
             self._statistics.pop(number, None)
         return done
@@ -410,6 +407,14 @@ class PageFile:
             self._env.copyfd(fd, compact=True)
         except (lmdb.Error, OSError) as error:
             raise page_error(self.path, error) from error
+
+
+def _kept_statistic(txn: lmdb.Transaction, number: int) -> Statistic | None:
+    key = STATISTIC + tree_prefix(number)
+    sealed = cast("bytes | None", txn.get(key))
+    if sealed is None:
+        return Statistic()
+    return decode_statistic(value_of(sealed)) if intact(key, sealed) else None
 
 
 def _open(files: Files, path: str, *, read_only: bool, sync: bool = True) -> lmdb.Environment:
