@@ -24,12 +24,13 @@ from jetwire_server.redo import checkpoint, generation
 from jetwire_server.redo.names import LogNames
 from jetwire_server.redo.position import SECTOR_BYTES
 from jetwire_server.store.embedded import contents, structure
-from jetwire_server.store.embedded.layout import seal
+from jetwire_server.store.embedded.layout import seal, tree_prefix
 from jetwire_server.store.interface import tree_id
 from tests.crash.rig import abandon, started
 
 ROOT = Path(__file__).parents[2]
 ROWS = 40
+WIDE = b"-" * 1_000  # ends each key: the rows need more than one leaf
 
 
 async def make(root: Path, *, path: str = "a.edb") -> None:
@@ -39,7 +40,7 @@ async def make(root: Path, *, path: str = "a.edb") -> None:
     tree = tree_id(await store.create_database(path), 1)
     for number in range(ROWS):
         writer = await store.begin()
-        writer.put(tree, b"%03d" % number, bytes(5_000))
+        writer.put(tree, b"%03d" % number + WIDE, bytes(5_000))
         await writer.commit()
         if number == 4:
             await store.checkpoint()
@@ -138,11 +139,13 @@ def flip(name: str) -> Callable[[Path, Path], None]:
 
 
 def leaf_out_of_order(root: Path, _: Path) -> None:
-    """A page that neither LMDB's opening nor recovery reads: met later, it could end the process."""
+    """A page of rows that neither LMDB's opening nor recovery reads: met later, it could end the process."""
     data = bytearray((root / "a.edb").read_bytes())
     for page in range(2, len(data) // 4096):
         number, _, _, flags, lower, upper = structure._PAGE.unpack_from(data, page * 4096)
-        if number == page and flags & 2 and lower >= 4 and b"head" not in data[page * 4096 : page * 4096 + 4096]:
+        nodes = page * 4096 + structure.HEAD
+        first = nodes + int.from_bytes(data[nodes : nodes + 2], "little") + structure._NODE.size
+        if number == page and flags & 2 and data[first : first + 2] == tree_prefix(1) + b"0":  # the head lies on another
             struct.pack_into("<HH", data, page * 4096 + 20, upper, lower)
     (root / "a.edb").write_bytes(data)
 
