@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
+from typing import Any
 
-from jetwire_protocol.data.parameters import Param
+import msgspec
+
+from jetwire_protocol.data.parameters import PARAMETERS, Param
+from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.backup.external import ExternalRestore
 from jetwire_server.backup.restore import settle_unfinished
 from jetwire_server.backup.service import BackupService
 from jetwire_server.clock import Clock
+from jetwire_server.engine.catalog import fold
 from jetwire_server.engine.engine import Engine
+from jetwire_server.engine.indexes import UnicodeIndex
 from jetwire_server.engine.instance import Instance, State
 from jetwire_server.engine.parameters import Parameters
 from jetwire_server.event_table import EventTable
 from jetwire_server.events import EventLog
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.paths import plain
+from jetwire_server.files.whole import read_if_there
 from jetwire_server.redo.names import LogNames
 from jetwire_server.snapshot.instance import InstanceParticipant
 from jetwire_server.snapshot.memo import FreezeMemo
@@ -27,8 +35,10 @@ from jetwire_server.store.embedded.assemble import Storage, assemble
 from jetwire_server.store.interface import Store
 
 DEFAULT_INSTANCE = "default"
-RUNNING_FILE = "running"  # in the directory of an instance that a client initialised and did not terminate
+RUNNING_FILE = "running"  # in the directory of an instance that a client initialised and did not terminate: with which parameters
 SERVER_DIRECTORY = ".server"  # the event table and the snapshot memo: of the server, not of an instance
+
+log = logging.getLogger(__name__)
 
 
 class Hosting:
@@ -37,7 +47,8 @@ class Hosting:
     def __init__(self, files: LocalFiles, clock: Clock, events: EventLog) -> None:
         self._files = files
         self._clock = clock
-        self._marked: set[str] = set()
+        self.not_started: dict[str, Exception] = {}  # the instances that should run and do not, and why
+        self._marked: dict[str, tuple[Instance, bytes]] = {}  # those with a mark in their directories, and what it says
         self._remembering = asyncio.Lock()  # one at a time: instances begin and end beside each other
         self._storages: dict[int, Storage] = {}
         self._participants: dict[int, InstanceParticipant] = {}
@@ -57,17 +68,41 @@ class Hosting:
 
     # -- life ---------------------------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Brings up `default`, and every instance that ran when the server last stopped or crashed."""
+        """Brings up `default`, and every instance that ran when the server last stopped or crashed.
+
+        One that cannot be brought up does not keep the others from it; it keeps its mark. An error only if none can.
+        """
         self._own_files.make_directory("")
         await self.event_table.start()
         await self.snapshots.sessions.start()
-        names = self._remembered()
-        self._marked = set(names)
-        for name in dict.fromkeys([DEFAULT_INSTANCE, *names]):
-            instance = await self.engine.create_instance(name)
-            await instance.init()
+        marked = self._remembered()
+        names = marked if DEFAULT_INSTANCE in map(fold, marked) else [DEFAULT_INSTANCE, *marked]
+        self._make_room(len(names))
+        for name in names:
+            try:
+                await self._bring_up(name, marked=name in marked)
+            except Exception as error:
+                if not isinstance(error, JetError):
+                    log.exception("the instance %s", name)
+                self.not_started[name] = error
+        if len(self.not_started) == len(names):
+            raise self.not_started[names[0]]
         self.engine.created_any = False  # EnableMultiInstance counts only those that a client made
         await self.remember()
+
+    def _make_room(self, instances: int) -> None:
+        """They ran beside each other, so whoever made them had raised the limit."""
+        parameters = self.engine.parameters
+        most = PARAMETERS[Param.MaxInstances][3] or instances
+        parameters.set(Param.MaxInstances, min(max(parameters.number(Param.MaxInstances), instances), most))
+
+    async def _bring_up(self, name: str, *, marked: bool) -> None:
+        instance = await self.engine.create_instance(name)
+        if marked:
+            mark = read_if_there(self._files, f"{name}/{RUNNING_FILE}") or b""
+            self._marked[name] = instance, mark
+            instance.parameters.take(_parameters_in(mark))
+        await instance.init()
 
     async def stop(self) -> list[BaseException]:
         """Ends every instance, whatever the others do; the errors there were. What is frozen stays frozen."""
@@ -90,12 +125,20 @@ class Hosting:
 
     async def _remember(self) -> None:
         async with self._remembering:
-            running = {one.name for one in self.engine.instances.values() if one.state in (State.RUNNING, State.STOPPED)}
-            for name in running - self._marked:
-                await asyncio.to_thread(self._files.replace, f"{name}/{RUNNING_FILE}", b"")
-            for name in self._marked - running:
-                await asyncio.to_thread(self._files.remove, f"{name}/{RUNNING_FILE}")
-            self._marked = running
+            # Those that ended first: their names may have gone to others.
+            for name, (one, _) in list(self._marked.items()):
+                if one.state is State.ENDED:
+                    await asyncio.to_thread(self._unmark, f"{name}/{RUNNING_FILE}")
+                    del self._marked[name]
+            for one in list(self.engine.instances.values()):
+                mark = one, _written(one.parameters)
+                if one.state in (State.RUNNING, State.STOPPED) and self._marked.get(one.name) != mark:
+                    await asyncio.to_thread(self._files.replace, f"{one.name}/{RUNNING_FILE}", mark[1])
+                    self._marked[one.name] = mark
+
+    def _unmark(self, path: str) -> None:
+        if self._files.exists(path):
+            self._files.remove(path)
 
     def _storage_of(self, instance: Instance) -> Storage:
         return self._storages[instance.handle]
@@ -131,3 +174,16 @@ def _version_bytes_max(parameters: Parameters) -> int:
     if pages is None:
         return limits.VERSION_BYTES_MAX
     return max(limits.VERSION_BYTES_MIN, pages * max(limits.VERSION_PAGE_BYTES, parameters.number(Param.VerPageSize)))
+
+
+def _written(parameters: Parameters) -> bytes:
+    """What was set for an instance, but for what only its clients' programs know: where its log is, above all."""
+    return msgspec.json.encode({k: v for k, v in parameters.given().items() if PARAMETERS[k][0] != "callback"})
+
+
+def _parameters_in(data: bytes) -> dict[int, Any]:
+    try:
+        values = msgspec.json.decode(data or b"{}", type=dict[int, Any])  # empty: written by a server that did not keep them
+        return {k: msgspec.convert(v, UnicodeIndex) if PARAMETERS[k][0].startswith("object") else v for k, v in values.items()}
+    except (msgspec.MsgspecError, KeyError) as error:
+        raise JetError(Err.InvalidParameter, f"{RUNNING_FILE} is damaged, the parameters in it are lost: {error}") from error

@@ -135,6 +135,9 @@ class Server:
         self._lock.acquire()
         try:
             await self.hosting.start()
+            for name, why in self.hosting.not_started.items():
+                self._say(f"the instance {name} does not run: {why}")
+                log.error("the instance %s does not run: %s", name, why)
             await self._listen()
         except BaseException:
             await self.stop()

@@ -95,6 +95,14 @@ class Parameters:
     def text(self, paramid: int) -> str:
         return str(self.get(paramid) or "")
 
+    def given(self) -> Mapping[int, Any]:
+        """What was set here, or before at the server for those who come later."""
+        return self._values
+
+    def take(self, values: Mapping[int, Any]) -> None:
+        """What `given` answered once, for a scope that is to be as that one was."""
+        self._values = dict(values)
+
     def error_text(self, error: int) -> str:
         """JET_paramErrorToString: a name and a text for an error number."""
         name = NAMES.get(error)
