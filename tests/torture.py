@@ -200,8 +200,8 @@ PARTS: dict[str, Part] = {
         2_000,
         _corruption,
         {
-            "value checksums off": lambda seed: _control(corruption.run(seed, harms=60, kinds=("value",), checksums=False)),
-            "log checksums off": lambda seed: _control(corruption.run(seed, harms=60, kinds=("log",), checksums=False)),
+            "damage in values that no checksum sees": lambda seed: _control(corruption.run(seed, harms=60, kinds=("value, unseen",))),
+            "damage in the log that no checksum sees": lambda seed: _control(corruption.run(seed, harms=60, kinds=("log, unseen",))),
         },
     ),
     "faults": Part(

@@ -24,10 +24,11 @@ from typing import Any
 from jetwire_protocol.errors import JetError
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.files.memory import MemoryFiles
-from jetwire_server.redo import records as records_module
+from jetwire_server.redo.generation import DATA_START, decode_header
+from jetwire_server.redo.records import COMMIT_HEADER_BYTES, HEADER_BYTES, Kind, parse
 from jetwire_server.store.embedded import check as check_module
 from jetwire_server.store.embedded import pages as pages_module
-from jetwire_server.store.embedded.layout import RESIDUE
+from jetwire_server.store.embedded.layout import CRC_BYTES, NUMBER_BYTES
 from jetwire_server.store.embedded.structure import read_metas
 from jetwire_server.store.interface import tree_id
 from tests.crash.history import History, same
@@ -37,6 +38,7 @@ PAGE = 4096
 PAGE_HEAD = 24  # of LMDB: number, transaction, flags at 18, bytes of offsets at 20
 BLOCKS = (512, 4096)
 READ_SECONDS_MAX = 20.0
+POLYNOMIAL = 0x1_05EC_76F1  # of CRC32C, the first bit the lowest
 
 HARMLESS = "changed nothing"
 REFUSED = "recovery refused"
@@ -240,6 +242,39 @@ HARMS: dict[str, Callable[[Specimen, Random], Harmed]] = {
 }
 
 
+# -- the controls: damage that no checksum sees; what is read must give it away ---------------------------------------------
+def _unseen(data: bytes, at: int, rng: Random) -> bytes:
+    """Bits of five bytes changed in the one pattern that leaves every CRC32C as it is: that of its polynomial."""
+    changed = int.from_bytes(data[at : at + 5], "little") ^ POLYNOMIAL << rng.randrange(8)
+    return data[:at] + changed.to_bytes(5, "little") + data[at + 5 :]
+
+
+def unseen_in_a_value(specimen: Specimen, rng: Random) -> Harmed:
+    path, at, length = rng.choice(specimen.values)
+    place = rng.randrange(at + NUMBER_BYTES, at + length - CRC_BYTES - 4)
+    return {path: _unseen(specimen.files[path], place, rng)}, f"{path}: bits at {place}, in a value"
+
+
+def unseen_in_the_log(specimen: Specimen, rng: Random) -> Harmed:
+    places = [(path, place) for path in specimen.files if path.endswith(".log") for place in _commits(specimen.files[path], path)]
+    path, (start, end) = rng.choice(places)
+    place = rng.randrange(start, end - 4)
+    return {path: _unseen(specimen.files[path], place, rng)}, f"{path}: bits at {place}, in a commit"
+
+
+def _commits(data: bytes, path: str) -> list[tuple[int, int]]:
+    """Where the changes of commits lie in a log file."""
+    if not any(data[:DATA_START]):
+        return []  # prepared, and not used yet
+    header = decode_header(data[:DATA_START], path)
+    found, _, _ = parse(data, header.first_record or len(data), len(data), header.number, header.tag, header.chain)
+    starts = [(record.offset + HEADER_BYTES + COMMIT_HEADER_BYTES, record) for record in found if record.kind == Kind.COMMIT]
+    return [(start, record.end_offset) for start, record in starts if record.end_offset - start >= 5]
+
+
+UNSEEN: dict[str, Callable[[Specimen, Random], Harmed]] = {"value, unseen": unseen_in_a_value, "log, unseen": unseen_in_the_log}
+
+
 # -- reading what was harmed --------------------------------------------------------------------------------------------
 class Reader:
     """Recovers a harmed store in a directory of its own and says what came of it."""
@@ -307,27 +342,7 @@ class Reader:
         return wrong, raised
 
 
-class _Equal(int):
-    """A checksum that is always right: for the control."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    __hash__ = int.__hash__
-
-
-def switch_checksums_off() -> None:
-    """The control: in this process (a forked one) nothing is verified any more."""
-    for module in (pages_module, check_module):
-        vars(module).update(intact=lambda full, sealed: True)
-    vars(pages_module).update(crc32c=lambda *_: RESIDUE)
-    vars(records_module).update(crc32c=lambda *_: _Equal())
-
-
-def run(seed: int, *, harms: int, kinds: tuple[str, ...] = tuple(HARMS), checksums: bool = True, seconds: float = 1e9) -> Result:
+def run(seed: int, *, harms: int, kinds: tuple[str, ...] = tuple(HARMS), seconds: float = 1e9) -> Result:
     """Harm number i is of kind i modulo their number, and follows from the seed. The caller has one thread only."""
     result = Result()
     until = time.monotonic() + seconds
@@ -335,11 +350,11 @@ def run(seed: int, *, harms: int, kinds: tuple[str, ...] = tuple(HARMS), checksu
         specimen = asyncio.run(make_specimen(Path(directory, "specimen"), Random(f"{seed}/specimen")))
         number = 0
         while number < harms and time.monotonic() < until:
-            number = _batch(specimen, Path(directory, "harmed"), seed, number, min(harms, number + 500), kinds, checksums, result)
+            number = _batch(specimen, Path(directory, "harmed"), seed, number, min(harms, number + 500), kinds, result)
     return result
 
 
-def _batch(specimen: Specimen, root: Path, seed: int, first: int, end: int, kinds: tuple[str, ...], checksums: bool, result: Result) -> int:
+def _batch(specimen: Specimen, root: Path, seed: int, first: int, end: int, kinds: tuple[str, ...], result: Result) -> int:
     """Forks a process that reads harms `first` to `end`; answers where to go on when it has ended, or died."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -348,8 +363,6 @@ def _batch(specimen: Specimen, root: Path, seed: int, first: int, end: int, kind
         try:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 2)  # LMDB speaks before it dies
-            if not checksums:
-                switch_checksums_off()
             asyncio.run(_read_all_harms(specimen, root, seed, range(first, end), kinds, writing))
         finally:
             os._exit(0)
@@ -395,7 +408,7 @@ def _check_names(root: Path) -> bool:
 
 
 def _harm(specimen: Specimen, seed: int, number: int, kinds: tuple[str, ...]) -> Harmed:
-    return HARMS[kinds[number % len(kinds)]](specimen, Random(f"{seed}/{number}"))
+    return (HARMS | UNSEEN)[kinds[number % len(kinds)]](specimen, Random(f"{seed}/{number}"))
 
 
 async def _read_all_harms(specimen: Specimen, root: Path, seed: int, numbers: range, kinds: tuple[str, ...], writing: int) -> None:

@@ -41,7 +41,6 @@ SLOW = {"pages before the log"}
 CONTROLS = [(name, control) for name in DOSES for control in PARTS[name].controls if control not in SLOW]
 
 
-@pytest.mark.plain
 @pytest.mark.parametrize(("part", "control"), CONTROLS)
 def test_a_broken_promise_is_noticed(part: str, control: str) -> None:
     if part == "faults" and faults.strace() is None:
