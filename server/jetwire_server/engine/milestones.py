@@ -1,8 +1,10 @@
 """How far along an index an entry is, without counting all that come before it.
 
 A short index is counted. Of a longer one every so many-th key is remembered, with how many entries were found from it to the next:
-a position then costs the reading of one stretch, and is an estimate where the index has changed since, as ESE's are. Whoever reads a
-stretch corrects what is remembered of it, so nothing is ever counted whole a second time.
+a position then costs the reading of a few stretches, and is an estimate where the index has changed since, as ESE's are. Whoever reads
+a stretch corrects what is remembered of it, so nothing is counted whole a second time without need. Each call also looks at stretches
+that nobody asked for, each as far as can be from those before, and goes on to the neighbours of one that has changed much: of what was
+deleted, the n-th part of the index in one piece, all is seen within some n calls.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from jetwire_server.store.interface import Row, Transaction, Tree
 
 _ENTRIES = 1_000  # from a milestone to the next
 _MILESTONES_MAX = 5_000  # of one index: in a longer one they stand further apart
+_LOOKS = 2  # at stretches that nobody asked for, a call
+_FAR = 0.6180339887498949  # steps of the golden ratio, round and round, keep as far as can be from all steps before
 
 
 class Milestones:
@@ -26,6 +30,7 @@ class Milestones:
         self._lock = asyncio.Lock()  # whoever looks also corrects what is remembered
         self._keys: list[bytes] = []  # the first one is empty: the index's beginning
         self._counts: list[int] = []
+        self._turn = 0.0
 
     @classmethod
     async def along(cls, txn: Transaction, tree: Tree) -> Milestones:
@@ -46,6 +51,7 @@ class Milestones:
     async def position(self, txn: Transaction, tree: Tree, key: bytes) -> tuple[int, int]:
         """About how many entries come before the key, and about how many there are."""
         async with self._lock:
+            await self._look_around(txn, tree)
             number = bisect_right(self._keys, key) - 1
             number, rows = await self._read(txn, tree, number, key)
             before = sum(self._counts[:number]) + sum(1 for found, _ in rows if found < key)
@@ -60,6 +66,7 @@ class Milestones:
             ends = await txn.scan(tree, reverse=bool(part), limit=1)
             return ends[0] if ends else None
         async with self._lock:
+            await self._look_around(txn, tree)
             await self._read(txn, tree, len(self._keys) - 1, None)
             total = sum(self._counts)
             wanted = min(part * total // max(of, 1), total - 1)
@@ -75,6 +82,25 @@ class Milestones:
             )
             return found[0] if found else None
 
+    async def _look_around(self, txn: Transaction, tree: Tree) -> None:
+        for _ in range(_LOOKS):
+            self._turn = (self._turn + _FAR) % 1.0
+            number = int(self._turn * len(self._keys))
+            behind = len(self._keys) - number - 1  # counted from the end: a stretch that is read may become several
+            if await self._much_changed(txn, tree, number):
+                while behind and await self._much_changed(txn, tree, len(self._keys) - behind):
+                    behind -= 1
+                while number and await self._much_changed(txn, tree, number - 1):
+                    number -= 1
+
+    async def _much_changed(self, txn: Transaction, tree: Tree, number: int) -> bool:
+        """Reads a stretch; whether it has a tenth more or less than was remembered."""
+        remembered, milestones = self._counts[number], len(self._keys)
+        await self._read(txn, tree, number, None)
+        found = sum(self._counts[number : number + 1 + len(self._keys) - milestones])
+        await asyncio.sleep(0)
+        return 10 * abs(found - remembered) > max(remembered, self._apart)
+
     async def _read(self, txn: Transaction, tree: Tree, number: int, key: bytes | None) -> tuple[int, list[Row]]:
         """The entries from one milestone to the next, and its number, once it was seen that they are not too many.
 
@@ -89,7 +115,7 @@ class Milestones:
             counts.append(len(rows))
             if key is None or low <= key:
                 kept, place = rows, len(keys) - 1
-            if len(rows) < 2 * self._apart:
+            if len(rows) < 2 * self._apart or rows[-1][0] + b"\0" == high:
                 break
             low = rows[-1][0] + b"\0"
         self._keys[number : number + 1] = keys
