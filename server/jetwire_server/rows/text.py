@@ -45,7 +45,7 @@ def join_plain(values: Sequence[Any], percent: bool) -> bytes:
 
     Raises UnicodeEncodeError for a lone surrogate.
     """
-    lines = _encode_lines(values)
+    lines = _encode_lines([*values])  # of all but a list it keeps the iterator for ever: 64 bytes a row
     if percent:
         lines = lines.replace(b"%", PERCENT)
     return HOLE + lines.replace(b"\n", HOLE)
