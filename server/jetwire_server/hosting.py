@@ -124,6 +124,7 @@ class Hosting:
         await asyncio.shield(self._remember())
 
     async def _remember(self) -> None:
+        self._forget_ended()
         async with self._remembering:
             # Those that ended first: their names may have gone to others.
             for name, (one, _) in list(self._marked.items()):
@@ -162,10 +163,14 @@ class Hosting:
         return storage.store
 
     def _running(self) -> list[InstanceParticipant]:
+        self._forget_ended()
+        instances = self.engine.instances
+        return [one for handle, one in self._participants.items() if instances[handle].state in (State.RUNNING, State.STOPPED)]
+
+    def _forget_ended(self) -> None:
         instances = self.engine.instances
         self._storages = {handle: one for handle, one in self._storages.items() if handle in instances}
         self._participants = {handle: one for handle, one in self._participants.items() if handle in instances}
-        return [one for handle, one in self._participants.items() if instances[handle].state in (State.RUNNING, State.STOPPED)]
 
 
 def _version_bytes_max(parameters: Parameters) -> int:

@@ -82,6 +82,7 @@ EVENTS_RETRY_SECONDS = 1.0  # how soon events are written again that the disk di
 EVENTS_BYTES_MAX = 8 << 20  # the event table's file is written anew, without what is forgotten, beyond this
 
 SUBSCRIPTIONS_PER_CONNECTION_MAX = 64
+SESSIONS_LEFT_KEPT = 64  # of a connection, whose instances have ended: the last so many are told what became of them
 # -- cursors ----------------------------------------------------------------------------------------------------------
 READ_AHEAD_ROWS_MAX = 1_000  # entries a cursor takes from the store at once when it moves on and on
 BULK_READ_ROWS = 4_000  # the same for GetRecords, counts and index builds
@@ -98,6 +99,7 @@ DEFRAGMENT_PAUSE_SECONDS = 5.0  # between the passes of an online defragmentatio
 COUNTED_ENTRIES_MAX = 2_000  # positions in an index up to this long are counted, in longer ones estimated
 MILESTONE_INDEXES_MAX = 64  # of a database: the indexes whose milestones are remembered
 INTERSECT_INDEXES_MAX = 64
+INTERSECT_BYTES_IN_MEMORY_MAX = 16 << 20  # of bookmarks that are compared at once; of more, the ranges are read several times
 CALLBACKS_PER_TABLE_MAX = 64  # each of them is told of each change
 
 # -- backup -----------------------------------------------------------------------------------------------------------

@@ -175,6 +175,7 @@ class BackupService:
 
     async def _ended(self, instance: Instance) -> None:
         """The instance ends: what the backup holds of it is given back."""
+        self._known.discard(instance.handle)
         backup = self._running.pop(instance.handle, None)
         if backup is not None and not backup.finished:
             await backup.finish()

@@ -102,6 +102,7 @@ class Engine:
         """The instance has ended. Callers that still hold a session of it are told what becomes of its data."""
         self.instances.pop(instance.handle, None)
         self._left.setdefault(instance.name.lower(), WeakSet()).update(sessions)
+        self._left = {name: left for name, left in self._left.items() if left}  # there may be any number of names in time
         self.tell_left(instance.name, Err.NotInitialized)
 
     def tell_left(self, name: str, refusal: Err) -> None:

@@ -25,7 +25,6 @@ class _Followed:
         self._newest: CommitId | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._telling: set[asyncio.Task[None]] = set()
-        peer.at_close(f"durable {instance.handle}", self._end)
 
     def follow(self, commit: CommitId, seconds: float) -> None:
         self._newest = commit
@@ -51,8 +50,10 @@ class _Followed:
             grbit = int(Pfndurablecommitcallback.DurableCommitCallbackLogUnavailable)
         seen = {"signLog": signature(commit.sign_log), "commitId": commit.commit_id}
         self._peer.notify("durableCommit", {"instance": self._instance.handle, "commitIdSeen": seen, "grbit": grbit})
+        if self._newest is None and len(self._telling) == 1:  # nobody else: instances come and go, the connection stays
+            _followed(self._peer).pop(self._instance.handle, None)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         self._stop()
         for task in self._telling:
             task.cancel()
@@ -67,8 +68,20 @@ def follow(peer: Peer, instance: Instance, commit: CommitId, within_ms: int) -> 
     """Tells the connection when this commit is durable: after `within_ms`, or when the log syncs by itself (0)."""
     if not peer.stateful:
         return
-    followed: dict[int, _Followed] = peer.state.setdefault("durable", {})
+    followed = _followed(peer)
+    peer.at_close("durable", lambda: _end_all(followed))
     if instance.handle not in followed:
         followed[instance.handle] = _Followed(peer, instance)
     seconds = limits.LOG_LAZY_SYNC_SECONDS_MAX
     followed[instance.handle].follow(commit, min(within_ms / 1000, seconds) if within_ms > 0 else seconds)
+
+
+def _followed(peer: Peer) -> dict[int, _Followed]:
+    """By the handles of their instances."""
+    followed: dict[int, _Followed] = peer.state.setdefault("durable", {})
+    return followed
+
+
+def _end_all(followed: dict[int, _Followed]) -> None:
+    for one in followed.values():
+        one.end()

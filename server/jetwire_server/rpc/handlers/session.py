@@ -8,6 +8,7 @@ from typing import Any
 from jetwire_protocol.data.flags import CommitTransactionGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_protocol.validate import Params
+from jetwire_server import limits
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.transaction import CommitId, ThreadStats
 from jetwire_server.rpc.dispatch import handles
@@ -22,6 +23,15 @@ def _own(peer: Peer, session: Session) -> None:
     peer.at_close("sessions", lambda: _end_all(peer))
     session.owner = peer
     peer.sessions[session.id] = session
+    if not len(peer.sessions) % limits.SESSIONS_LEFT_KEPT:
+        _forget_left(peer)
+
+
+def _forget_left(peer: Peer) -> None:
+    """A connection may go on for days, and its instances come and go."""
+    left = [one.id for one in peer.sessions.values() if one.id not in one.instance.sessions]
+    for sesid in left[: -limits.SESSIONS_LEFT_KEPT]:
+        del peer.sessions[sesid]
 
 
 async def _end_all(peer: Peer) -> None:

@@ -217,6 +217,12 @@ class Checkpoint:
         if self._retained:
             asyncio.get_running_loop().create_task(self._trim_retained())
 
+    def let_go(self) -> None:
+        """Its store has ended."""
+        self._unsaved.clear()
+        self._untrimmed.clear()
+        self._retained.clear()
+
     async def stop(self) -> None:
         if self._running is not None:
             await asyncio.wait({self._running})

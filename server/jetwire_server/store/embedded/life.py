@@ -56,6 +56,7 @@ async def _close(store: EmbeddedStore) -> None:
         store.generations.close()
         await asyncio.to_thread(store.attached.close)  # waits for a backup's copy under way, and nobody else is to wait with it
         store.scratch.close()
+        store.let_go()
 
 
 def _truncate_log(store: EmbeddedStore) -> None:

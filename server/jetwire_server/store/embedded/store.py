@@ -86,6 +86,11 @@ class EmbeddedStore:
     async def stop(self, *, checkpoint: bool = True) -> None:
         await life.stop(self, checkpoint)
 
+    def let_go(self) -> None:
+        """It has ended. Whoever still holds it, by a session of then perhaps, is not to hold what was above the pages."""
+        self.timeline.trees.clear()
+        self.checkpointer.let_go()
+
     @property
     def signature(self) -> bytes:
         return self.journal.signature
