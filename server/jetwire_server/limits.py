@@ -99,7 +99,7 @@ DEFRAGMENT_PAUSE_SECONDS = 5.0  # between the passes of an online defragmentatio
 COUNTED_ENTRIES_MAX = 2_000  # positions in an index up to this long are counted, in longer ones estimated
 MILESTONE_INDEXES_MAX = 64  # of a database: the indexes whose milestones are remembered
 INTERSECT_INDEXES_MAX = 64
-INTERSECT_BYTES_IN_MEMORY_MAX = 16 << 20  # of bookmarks that are compared at once; of more, the ranges are read several times
+INTERSECT_BYTES_IN_MEMORY_MAX = 32 << 20  # of bookmarks that are compared at once; of more, the ranges are read several times
 CALLBACKS_PER_TABLE_MAX = 64  # each of them is told of each change
 
 # -- backup -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jetwire_protocol.data.flags import PrereadKeysGrbit, SetIndexRangeGrbit
@@ -21,6 +22,7 @@ _INCLUSIVE, _UPPER = int(SetIndexRangeGrbit.RangeInclusive), int(SetIndexRangeGr
 _INSTANT, _REMOVE = int(SetIndexRangeGrbit.RangeInstantDuration), int(SetIndexRangeGrbit.RangeRemove)
 _FORWARD, _BACKWARD = int(PrereadKeysGrbit.PrereadForward), int(PrereadKeysGrbit.PrereadBackward)
 RECORD_IN_INDEX = 1
+_SAMPLE = 101  # bookmarks that tell about where the middle is
 
 
 class Ranges(Seeking):
@@ -124,26 +126,56 @@ class Ranges(Seeking):
                 raise JetError(Err.ColumnNotFound, f"columnid {columnid}")
         return len(ranges)
 
-    async def bookmarks_in_range(self) -> list[bytes]:
-        """The bookmarks from the current entry to the end of the range, for intersections."""
-        return await self._read(self._bookmarks)
+    async def bookmarks_in_range(self, take: Callable[[list[bytes]], None]) -> None:
+        """Hands on the bookmarks from the current entry to the end of the range, some at a time: for intersections."""
+        await self._read(self._bookmarks, take)
 
-    async def _bookmarks(self, txn: Transaction) -> list[bytes]:
+    async def _bookmarks(self, txn: Transaction, take: Callable[[list[bytes]], None]) -> None:
         if self.state == FRESH:
             await self._settle(txn)
         if self.state != ON:
-            return []
+            return
         low, high = self.key, self.range_high
-        out: list[bytes] = []
         of = self.at.bookmark_of
         while high is None or low < high:
             rows = await txn.scan(self.at.tree, low, high, limit=limits.BULK_READ_ROWS)
-            out += [of(key, value) for key, value in rows]
+            take([of(key, value) for key, value in rows])
             if len(rows) < limits.BULK_READ_ROWS:
                 break
             low = rows[-1][0] + b"\0"
             await asyncio.sleep(0)
-        return out
+
+
+class _Lowest:
+    """The lowest bookmarks from `low` on, as many as may be held at once; the others, from `high` on, must wait for their turn."""
+
+    def __init__(self, low: bytes) -> None:
+        self.low = low
+        self.high: bytes | None = None
+        self.held: set[bytes] = set()
+        self._bytes = 0
+
+    def take(self, bookmarks: list[bytes]) -> None:
+        low, high = self.low, self.high
+        new = {one for one in bookmarks if low <= one and (high is None or one < high)} - self.held
+        self.held |= new
+        self._bytes += _weight(new)
+        while self._bytes > limits.INTERSECT_BYTES_IN_MEMORY_MAX:
+            some = sorted(islice(self.held, _SAMPLE))
+            self.high = high = some[len(some) // 2]
+            self.held = {one for one in self.held if one < high}
+            self._bytes = _weight(self.held)
+
+    async def also_in(self, cursor: Cursor) -> None:
+        """Lets go of what is not in that cursor's range."""
+        found: set[bytes] = set()
+        await cursor.bookmarks_in_range(lambda bookmarks: found.update(self.held.intersection(bookmarks)))
+        self.held = found
+
+
+def _weight(bookmarks: set[bytes]) -> int:
+    """Bytes of memory, about."""
+    return 100 * len(bookmarks) + sum(map(len, bookmarks))
 
 
 async def intersect_indexes(cursors: Sequence[tuple[Cursor, int]], grbit: int = 0) -> list[bytes]:
@@ -161,8 +193,16 @@ async def intersect_indexes(cursors: Sequence[tuple[Cursor, int]], grbit: int = 
         if not same or cursor.at.kind == PRIMARY or cursor.at.name.lower() in seen:
             raise JetError(Err.InvalidParameter, "each range is on a secondary index of its own of the same table")
         seen.add(cursor.at.name.lower())
-    common: set[bytes] | None = None
-    for cursor, _ in cursors:
-        found = set(await cursor.bookmarks_in_range())
-        common = found if common is None else common & found
-    return sorted(common or ())
+    common: list[bytes] = []
+    most = first.session.instance.engine.answer_bytes_max
+    low: bytes | None = b""
+    while low is not None:
+        lowest = _Lowest(low)
+        await first.bookmarks_in_range(lowest.take)
+        for cursor, _ in cursors[1:]:
+            await lowest.also_in(cursor)
+        common += sorted(lowest.held)
+        if sum(map(len, common)) > most:
+            raise JetError(Err.OutOfMemory, f"more bookmarks than an answer can have, which are {most} bytes: take smaller ranges")
+        low = lowest.high
+    return common

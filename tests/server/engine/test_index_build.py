@@ -12,7 +12,7 @@ import pytest
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit, Prep
 from jetwire_protocol.errors import Err
 from jetwire_server import limits
-from jetwire_server.engine import info
+from jetwire_server.engine import info, ranges
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.indexes import IndexCreate
@@ -22,7 +22,7 @@ from jetwire_server.engine.tables import TableCreate
 from jetwire_server.engine.values import plan_of
 from tests.server.engine.on_files import engine_on, started
 from tests.server.engine.refusals import refused
-from tests.server.engine.tables_for_tests import FIRST, all_of, ids, insert
+from tests.server.engine.tables_for_tests import FIRST, all_of, ids, insert, key
 
 ROWS = 2500
 UNIQUE = int(CreateIndexGrbit.IndexUnique)
@@ -170,6 +170,42 @@ async def test_entries_of_a_new_index_change_in_the_transaction_that_built_it(tm
         await cursor.set_current_index(name)
         assert await all_of(cursor, "n") == [9]
     await instance.term()
+
+
+@pytest.mark.parametrize("at_once", [None, 0, 1])
+async def test_an_intersection_holds_no_more_than_it_may(
+    session: Session, cursor: Cursor, monkeypatch: pytest.MonkeyPatch, at_once: int | None
+) -> None:
+    """Two thirds of the records are in both ranges. The control may hold all of them at once, and does."""
+    count = 4 * ROWS
+    monkeypatch.setitem(globals(), "ROWS", count)
+    await fill(session, cursor, lambda n: n * 7919 % count)
+    maker = cursor.plan.rows.maker
+    assert maker is not None
+    await session.create_index(cursor, [IndexCreate("byN", ("+n",)), IndexCreate("downN", ("-n",))])
+    bound = (limits.INTERSECT_BYTES_IN_MEMORY_MAX, 400_000, 80_000)[0 if at_once is None else at_once + 1]
+    monkeypatch.setattr(limits, "INTERSECT_BYTES_IN_MEMORY_MAX", bound)
+    held = []
+    take = ranges._Lowest.take
+
+    def watched(self: ranges._Lowest, bookmarks: list[bytes]) -> None:
+        take(self, bookmarks)
+        held.append(ranges._weight(self.held))
+
+    monkeypatch.setattr(ranges._Lowest, "take", watched)
+    beside = await cursor.dup_cursor()
+    await cursor.set_current_index("byN")
+    await beside.set_current_index("downN")
+    key(cursor, count // 6)
+    await cursor.seek(1)
+    key(beside, count * 5 // 6 - 1)
+    await beside.seek(1)
+    found = await intersect_indexes([(cursor, 1), (beside, 1)])
+    assert found == [maker.key((n,)) for n in range(count) if count // 6 <= n * 7919 % count < count * 5 // 6]
+    assert max(held) <= bound
+    monkeypatch.setattr(session.instance.engine, "answer_bytes_max", 5 * len(found) - 1)
+    await refused(intersect_indexes([(cursor, 1), (beside, 1)]), Err.OutOfMemory)
+    assert (max(held) > 800_000) == (at_once is None)
 
 
 async def test_whoever_reads_a_whole_index_gives_way_to_the_others(
