@@ -80,10 +80,18 @@ def decode(data: bytes | str) -> list[Answer]:
     """One message: an answer, a notification, or a batch of answers."""
     try:
         return _decode_batch(data) if data[:1] in (b"[", "[") else [_decode(data)]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if data[:5] in (b"HTTP/", "HTTP/"):
             raise JetwireError("what answers there is an HTTP server: its address begins with http:// or ws://") from error
         raise JetwireError(f"the server sent what is no JSON-RPC: {error}") from error
+
+
+def decode_one(data: bytes) -> Answer:
+    """The one answer that a body of HTTP is."""
+    answers = decode(data)
+    if len(answers) != 1:
+        raise JetwireError(f"the server sent {len(answers)} answers to one call")
+    return answers[0]
 
 
 # What HTTP says before JSON-RPC is reached, as the protocol says it.

@@ -207,7 +207,7 @@ async def test_a_message_that_is_too_large_fails_its_own_call_only(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", LASTING)
-@pytest.mark.parametrize("rubbish", ["{]", '{"id": "x', "[]x"])
+@pytest.mark.parametrize("rubbish", ["{]", '{"id": "x', "[]x", '{"id":1,"result":' + "[" * 100_000], ids=lambda text: text[:10])
 async def test_what_is_no_json_rpc_ends_the_connection(kind: str, rubbish: str) -> None:
     async def talk_rubbish(call: dict[str, Any], peer: Peer) -> Any:
         await peer.send(rubbish)
@@ -222,6 +222,33 @@ async def test_what_is_no_json_rpc_ends_the_connection(kind: str, rubbish: str) 
             with pytest.raises(jetwire.JetwireError, match="JSON-RPC"):
                 await asyncio.to_thread(blocking.call, "M")
             assert not blocking.alive
+
+
+async def test_an_answer_that_is_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    async def talk_rubbish(call: dict[str, Any], peer: Peer) -> Any:
+        await peer.send(b'{"jsonrpc":"2.0","id":1,"result":"\xff"}\n')
+        return SILENCE
+
+    with FakeServer(talk_rubbish) as server:
+        async with jetwire.Connection(server.tcp) as c:
+            with pytest.raises(ConnectionLost, match="JSON-RPC"):
+                await c.call("M")
+        with jetwire.sync.Connection(server.tcp) as blocking, pytest.raises(jetwire.JetwireError, match="JSON-RPC"):
+            await asyncio.to_thread(blocking.call, "M")
+    assert caplog.text == "", "nothing fails but the call"
+
+
+async def test_a_body_without_an_answer() -> None:
+    async def send_nothing(call: dict[str, Any], peer: Peer) -> Any:
+        await peer.send("[]")
+        return SILENCE
+
+    with FakeServer(send_nothing) as server:
+        async with jetwire.Connection(server.http) as c:
+            with pytest.raises(jetwire.JetwireError, match="0 answers"):
+                await c.call("M")
+        with jetwire.sync.Connection(server.http) as blocking, pytest.raises(jetwire.JetwireError, match="0 answers"):
+            await asyncio.to_thread(blocking.call, "M")
 
 
 @pytest.mark.parametrize("kind", LASTING)

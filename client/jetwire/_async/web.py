@@ -11,7 +11,7 @@ import aiohttp
 from jetwire._async.transport import Notify, Pending
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
-from jetwire.wire import decode, encode_call, http_refusal, no_http, unreachable
+from jetwire.wire import decode_one, encode_call, http_refusal, no_http, unreachable
 
 
 class WebSocketTransport:
@@ -90,7 +90,7 @@ class HttpTransport:
             raise _failed(url, error) from error
         if response.status != 200:
             raise http_refusal(url, response.status, answer.decode(errors="replace").strip() or response.reason or "")
-        return decode(answer)[0].value()
+        return decode_one(answer).value()
 
     async def close(self) -> None:
         self.alive = False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
-from jetwire.wire import Answer, decode, encode_call, http_refusal, no_http, unreachable
+from jetwire.wire import Answer, decode, decode_one, encode_call, http_refusal, no_http, unreachable
 
 if TYPE_CHECKING:
     from jetwire._async.web import WebSocketTransport
@@ -135,7 +135,7 @@ class HttpTransport:
             raise ConnectionLost(f"{self._address.url}: {error}") from error
         if response.status != 200:
             raise http_refusal(self._address.url, response.status, body.decode(errors="replace").strip() or response.reason)
-        return decode(body)[0].value()
+        return decode_one(body).value()
 
     def close(self) -> None:
         self.alive = False
