@@ -68,7 +68,7 @@ DRAIN_SECONDS = 30.0  # SIGTERM waits this long for the calls that run
 # -- engine -----------------------------------------------------------------------------------------------------------
 NAME_BYTES_MAX = 64  # JET_cbNameMost: of tables, columns and indexes
 PATH_BYTES_MAX = 246  # of a database, below its instance's directory
-CATALOG_DESCRIPTIONS_MAX = 4_096  # decoded table descriptions remembered for each database
+CATALOG_COLUMNS_MAX = 1 << 16  # of the table descriptions remembered for each database; what is made of one takes about 1.5 KB
 FIXED_COLUMNS_BYTES_MAX = 32_000  # the fixed columns of a record together
 INDEX_SEGMENTS_MAX = 16  # JET_ccolKeyMost
 TERM_LOOK_SECONDS = 0.05  # Term waits for a snapshot to end, and looks this often
@@ -93,6 +93,7 @@ LONG_VALUE_CHUNK_BYTES = 8_000  # two to a sixteen KB write; an overwrite of a f
 LONG_VALUE_STREAM_BYTES = 1 << 20  # a value that grows beyond this inside one update goes round memory
 LONG_VALUE_OVERWRITTEN_BYTES_MAX = 16 << 20  # a stored value that one update overwrites further than this is written anew
 COUNTER_BLOCK = 1_000  # auto-increment values reserved at once: as many are lost in a crash
+COUNTER_BLOCK_FROZEN = 100_000  # the same while frozen: the next block could only be had after the thaw
 TEMPORARY_BYTES_IN_MEMORY_MAX = 8 << 20  # of one sort or temporary table; beyond it spills
 TEMPORARY_UNDO_BYTES_MAX = 64 << 20  # what a transaction can change of one of them and still roll back
 DEFRAGMENT_PAUSE_SECONDS = 5.0  # between the passes of an online defragmentation

@@ -27,6 +27,7 @@ from jetwire_server.engine.misc import database_pages
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.store.embedded.bulk import BulkTree
+from jetwire_server.store.embedded.checkpoint import Checkpoint
 from jetwire_server.store.interface import Row
 from tests.server.engine.on_files import crash_image, engine_on, started
 from tests.server.engine.refusals import refused
@@ -187,8 +188,11 @@ async def insert_and_tell(cursor: Cursor) -> Any:
     return (await cursor.retrieve_column(ids(cursor)["number"])).value
 
 
-async def test_numbers_that_are_given_once(instance: Instance, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("crowded", [False, True])
+async def test_numbers_that_are_given_once(instance: Instance, session: Session, monkeypatch: pytest.MonkeyPatch, crowded: bool) -> None:
+    """Where the store is crowded, reservations are waited for."""
     monkeypatch.setattr(limits, "COUNTER_BLOCK", 3)
+    monkeypatch.setattr(Checkpoint, "crowded", lambda *_: crowded)
     await _check_numbers(instance, session)
 
 
@@ -235,7 +239,7 @@ async def test_term(tmp_path: Path) -> None:
 
 
 # -- the controls: with nothing carried through each of these fails -----------------------------------------------------------
-@pytest.mark.parametrize("what", ["init", "size", "compact", "numbers"])
+@pytest.mark.parametrize("what", ["init", "size", "compact"])
 async def test_the_control_what_is_not_carried_through_is_left_half_way(
     instance: Instance, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -243,12 +247,10 @@ async def test_the_control_what_is_not_carried_through_is_left_half_way(
         return await work
 
     monkeypatch.setattr(Instance, "carry_through", carries_nothing)
-    monkeypatch.setattr(limits, "COUNTER_BLOCK", 3)
     checks = {
         "init": lambda: _check_init(instance, tmp_path),
         "size": lambda: _check_set_size(instance, session),
         "compact": lambda: _check_compact(instance, session),
-        "numbers": lambda: _check_numbers(instance, session),
     }
     with pytest.raises((AssertionError, JetError)):
         await checks[what]()

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
-from jetwire_protocol.data.flags import BeginTransactionGrbit, Coltyp, CommitTransactionGrbit, EscrowUpdateGrbit, Prep, RollbackGrbit
+from jetwire_protocol.data.flags import (
+    AddColumnGrbit,
+    BeginTransactionGrbit,
+    Coltyp,
+    CommitTransactionGrbit,
+    EscrowUpdateGrbit,
+    Prep,
+    RollbackGrbit,
+)
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.clock import ManualClock
+from jetwire_server.engine import autoincrement
 from jetwire_server.engine.bookmarks import RecordPosition
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.instance import Instance
 from jetwire_server.engine.session import Session
+from jetwire_server.engine.tables import TableCreate
 from jetwire_server.engine.whole_records import Wanted, records_from
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Commit, Transaction
-from tests.server.engine.on_files import engine_on, started
+from tests.server.engine.on_files import crash_image, engine_on, started
 from tests.server.engine.refusals import refused
 from tests.server.engine.tables_for_tests import FIRST, LAST, get, ids, insert, key, make_table, replace
 
@@ -312,4 +325,94 @@ async def test_a_rollback_waits_for_no_thaw_though_a_sum_outlasts_it(tmp_path: P
     await cursor.escrow_update(ids(cursor)["sum"], 1, NO_ROLLBACK)
     await session.rollback()
     assert await get(cursor, "sum") == 8  # where nothing is frozen it is seen at once
+    await instance.term()
+
+
+async def test_numbers_are_given_while_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many blocks of them, in a table that gave some before and in one that gave none; none twice, after a crash neither."""
+    monkeypatch.setattr(limits, "COUNTER_BLOCK", 3)
+    clock = ManualClock()
+    instance = await started(engine_on(tmp_path / "live", clock))
+    store = instance.store
+    assert isinstance(store, EmbeddedStore)
+    session = await instance.begin_session()
+    dbid = await session.create_database("a.edb")
+    columns = (ColumnCreate("number", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnAutoincrement)), ColumnCreate("long", Coltyp.LongText))
+    cursors = [(await session.create_table_column_index(dbid, TableCreate(name, columns=columns))).cursor for name in ("a", "b")]
+    await insert(cursors[0], long="x" * 3_000)
+    await session.begin_transaction()
+    now = clock.boot()
+    await store.gate.freeze(now + 1e6, drain_until=now + 1e6)
+    async with asyncio.timeout(20):
+        for cursor in cursors:
+            for _ in range(50):
+                await insert(cursor, long="x" * 3_000)
+    committing = asyncio.create_task(session.commit_transaction())
+    await asyncio.sleep(0.05)
+    assert not committing.done()
+    frozen = shutil.copytree(tmp_path / "live", tmp_path / "frozen", ignore=shutil.ignore_patterns("scratch", "*-lock"))
+    assert store.gate.thaw().held
+    await committing
+    crashed = await crash_image(instance, tmp_path / "live", tmp_path / "crashed")
+    for cursor, count in zip(cursors, (51, 50), strict=True):
+        await insert(cursor, long="x" * 3_000)
+        assert len(set(await numbers_of(cursor))) == count + 1
+    await instance.term()
+    for image, counts in ((frozen, (1, 0)), (crashed, (51, 50))):
+        again = await started(engine_on(image))
+        session = await again.begin_session()
+        dbid = await session.open_database("a.edb")
+        for name, count in zip("ab", counts, strict=True):
+            cursor = await session.open_table(dbid, name)
+            for _ in range(5):
+                await insert(cursor, long="x" * 3_000)
+            assert len(set(await numbers_of(cursor))) == count + 5
+        await again.term()
+
+
+async def numbers_of(cursor: Cursor) -> list[object]:
+    found = []
+    await cursor.move(FIRST)
+    with suppress(JetError):
+        while True:
+            found.append(await get(cursor, "number"))
+            await cursor.move(1)
+    return found
+
+
+class NothingIsWaitedFor(asyncio.Event):
+    async def wait(self) -> Literal[True]:
+        return True
+
+
+@pytest.mark.parametrize("waited_for", [True, False], ids=["", "control"])
+async def test_the_block_after_the_one_that_was_taken_while_frozen_waits_for_the_thaw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited_for: bool
+) -> None:
+    monkeypatch.setattr(limits, "COUNTER_BLOCK_FROZEN", 3)
+    if not waited_for:
+        monkeypatch.setattr(autoincrement, "Event", NothingIsWaitedFor)
+    clock = ManualClock()
+    instance = await started(engine_on(tmp_path, clock))
+    store = instance.store
+    assert isinstance(store, EmbeddedStore)
+    session = await instance.begin_session()
+    columns = (ColumnCreate("number", Coltyp.Long, grbit=int(AddColumnGrbit.ColumnAutoincrement)),)
+    dbid = await session.create_database("a.edb")
+    cursor = (await session.create_table_column_index(dbid, TableCreate("t", columns=columns))).cursor
+    await session.begin_transaction()
+    now = clock.boot()
+    await store.gate.freeze(now + 1e6, drain_until=now + 1e6)
+    for _ in range(3):
+        await insert(cursor)
+    fourth = asyncio.create_task(insert(cursor))
+    await asyncio.wait({fourth}, timeout=0.05)
+    assert fourth.done() == (not waited_for)
+    assert store.gate.thaw().held
+    if waited_for:
+        await fourth
+        await session.commit_transaction()
+        assert await numbers_of(cursor) == [1, 2, 3, 4]
+    else:
+        await refused(fourth, Err.WriteConflict)
     await instance.term()
