@@ -2,7 +2,8 @@
 
 One row a name (`N` and the folded name, to the table's object id) and one row a table (`T` and the object id, to its
 description). A lookup reads both through the session's own transaction, so it is exact for its snapshot and for the
-session's uncommitted DDL; descriptions are remembered by their bytes, so that only the first reader decodes them.
+session's uncommitted DDL; a table's last two descriptions are remembered with their bytes, so that only the first reader
+decodes them.
 
 A cursor keeps the `Table` it resolved and compares `stamp`: see `Catalog.fresh`.
 """
@@ -10,6 +11,7 @@ A cursor keeps the `Table` it resolved and compares `stamp`: see `Catalog.fresh`
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ import msgspec
 from jetwire_protocol.data.flags import AddColumnGrbit, Coltyp, CreateIndexGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
+from jetwire_server.engine.autoincrement import AUTO_INCREMENT, LONG_VALUE, SEQUENCE
 from jetwire_server.engine.schema import Column, Condition, Index, Segment, Table, TupleLimits
 from jetwire_server.engine.systables import rows_of, system_table, system_table_of
 from jetwire_server.store.interface import FIRST_NEW_TREE, Transaction, Tree, tree_id, tree_number
@@ -26,6 +29,8 @@ CATALOG_TREE = 1
 _NAME, _TABLE, _STATS = b"N", b"T", b"S"
 _COUNTERS, _COUNTERS_END = b"C", b"D"  # see `autoincrement`
 _FORMAT = 1
+_VERSIONS = 2  # descriptions of a table that are remembered: while one transaction changes it, others see the one before
+_TABLE_WEIGHT, _INDEX_WEIGHT = 8, 3  # what is made of them takes as much as so many columns
 
 
 def name_key(name: str) -> bytes:
@@ -68,7 +73,8 @@ class Catalog:
         self.stamp = 0  # moves with every change of any description, committed or not
         self.newest = 0  # the number of the newest commit with DDL in it
         self._committing = 0
-        self._decoded: OrderedDict[bytes, Table] = OrderedDict()
+        self._decoded: OrderedDict[int, list[tuple[bytes, Table]]] = OrderedDict()  # by object id, the newest first
+        self._weight = 0
 
     # -- is a remembered description still right? ---------------------------------------------------------------
     def fresh(self, snapshot: int) -> int:
@@ -111,14 +117,14 @@ class Catalog:
         if objid < FIRST_NEW_TREE:
             return system_table_of(self.slot, objid)
         row = await txn.get(self.tree, table_key(objid))
-        return None if row is None else self._decode(row)
+        return None if row is None else self._decode(objid, row)
 
     async def tables(self, txn: Transaction) -> list[Table]:
         """All tables, by object id."""
         out: list[Table] = []
         low = _TABLE
         while rows := await txn.scan(self.tree, low, _TABLE + b"\xff" * 7):
-            out += [self._decode(value) for _, value in rows]
+            out += [self._decode(int.from_bytes(key[len(_TABLE) :], "big"), value) for key, value in rows]
             low = rows[-1][0] + b"\0"
         return out
 
@@ -170,7 +176,11 @@ class Catalog:
         txn.delete(self.tree, name_key(table.name))
         txn.delete(self.tree, table_key(table.objid))
         self._mirror(txn, table, None)
-        txn.delete(self.tree, _STATS + table.objid.to_bytes(6, "big"))
+        objid = table.objid.to_bytes(6, "big")
+        txn.delete(self.tree, _STATS + objid)
+        for kind in (SEQUENCE, AUTO_INCREMENT, LONG_VALUE):
+            with suppress(JetError):  # numbers that were reserved since the transaction began: nobody will ask for them
+                txn.delete(self.tree, _COUNTERS + objid + kind)
 
     async def copy_counters(self, reader: Transaction, target: Catalog, writer: Transaction, objids: dict[int, int]) -> None:
         """The numbers that must never be given twice go along when tables are copied, under their new object ids."""
@@ -183,14 +193,26 @@ class Catalog:
             low = rows[-1][0] + b"\0"
 
     # -- inside -------------------------------------------------------------------------------------------------
-    def _decode(self, row: bytes) -> Table:
-        known = self._decoded
-        table = known.get(row)
-        if table is None:
-            table = known[row] = decode(row, self.slot)
-            if len(known) > limits.CATALOG_DESCRIPTIONS_MAX:
-                known.popitem(last=False)
+    def _decode(self, objid: int, row: bytes) -> Table:
+        known = self._decoded.get(objid, [])
+        for text, table in known:
+            if text == row:
+                return table
+        self.forget(objid)
+        table = decode(row, self.slot)
+        self._decoded[objid] = kept = [(row, table), *known[: _VERSIONS - 1]]
+        self._weight += _weight(kept)
+        while self._weight > limits.CATALOG_COLUMNS_MAX and len(self._decoded) > 1:
+            self.forget(next(iter(self._decoded)))
         return table
+
+    def forget(self, objid: int) -> None:
+        """What was remembered of a table."""
+        self._weight -= _weight(self._decoded.pop(objid, []))
+
+
+def _weight(descriptions: list[tuple[bytes, Table]]) -> int:
+    return sum(_TABLE_WEIGHT + len(table.columns) + _INDEX_WEIGHT * len(table.indexes) for _, table in descriptions)
 
 
 # -- the stored form: plain lists, tree numbers without their slot (a database may be attached in another one) ------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from jetwire_protocol.data.flags import CreateIndexGrbit, CreateTableColumnIndex
 from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.engine import autoincrement
-from jetwire_server.engine.catalog import check_name, fold
+from jetwire_server.engine.catalog import check_name, fold, table_key
 from jetwire_server.engine.columns import ColumnCreate, with_column
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.hints import DENSITIES, check_hints
@@ -139,6 +139,7 @@ class TableCalls(IndexCalls):
                 catalog.add(txn, table)
                 txn.lock_schema(table.tree, exclusive=True)
                 self.schema_changed(handle.database.slot)
+                self._forget_if_gone(handle, table)
                 cursor = self._open_cursor(handle, table, CREATED)  # before others see the table: it has it to itself
                 unless_made.callback(cursor.close)
             unless_made.pop_all()
@@ -272,12 +273,19 @@ class TableCalls(IndexCalls):
             for tree in {table.tree, table.long_values, *big, *(i.tree for i in table.indexes)}:
                 txn.drop_tree(tree)
             self.schema_changed(handle.database.slot)
+            self._forget_if_gone(handle, table)
 
-            def gone(committed: bool) -> None:
-                if committed:
-                    handle.database.counters(self.instance).forget(table.objid)
+    def _forget_if_gone(self, handle: OpenDatabase, table: Table) -> None:
+        """At the transaction's end, whichever that is: what is remembered of a table that is not there."""
+        database, instance = handle.database, self.instance
 
-            self.at_end.append(gone)
+        def ended(committed: bool) -> None:
+            with suppress(JetError):  # the storage failed, and nothing is remembered for long
+                if instance.store.newest(database.catalog.tree, table_key(table.objid))[0] is None:
+                    database.counters(instance).forget(table.objid)
+                    database.catalog.forget(table.objid)
+
+        self.at_end.append(ended)
 
     # -- what all DDL does ----------------------------------------------------------------------------------------
     async def ddl_table(self, txn: Transaction, cursor: Cursor, *, fixed_ddl: bool = True) -> Table:
