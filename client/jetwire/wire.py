@@ -119,4 +119,4 @@ def unreachable(where: str, error: Exception) -> ConnectionLost:
         )
     if isinstance(error, ssl.SSLError):
         return ConnectionLost(f"{where} does not speak TLS: {error.reason or error}")
-    return ConnectionLost(f"no server at {where}: {error}")
+    return ConnectionLost(f"no server at {where}: {str(error) or 'nobody answers'}")

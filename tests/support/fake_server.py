@@ -68,6 +68,16 @@ class FakeServer:
     def do(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
+    def drop_http(self) -> None:
+        """Ends the connections of HTTP, as a server does with idle ones."""
+
+        async def drop() -> None:
+            for one in list(self._runner.server.connections if self._runner.server else []):
+                if one.transport is not None:
+                    one.transport.close()
+
+        self.do(drop())
+
     @property
     def methods(self) -> list[str]:
         return [call["method"] for call in self.calls]

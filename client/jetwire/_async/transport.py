@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost, JetwireError
+from jetwire.sockets import CONNECT_SECONDS, keep_alive
 from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call, unreachable
 
 Notify = Callable[[str, Any], None]
@@ -98,10 +99,12 @@ class StreamTransport(asyncio.Protocol):
     async def open(cls, address: Address, notify: Notify, tls: ssl.SSLContext | None) -> StreamTransport:
         loop = asyncio.get_running_loop()
         try:
-            if address.scheme == "unix":
-                _, protocol = await loop.create_unix_connection(lambda: cls(notify), address.path)
-            else:
-                _, protocol = await loop.create_connection(lambda: cls(notify), address.host, address.port, ssl=tls)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                if address.scheme == "unix":
+                    transport, protocol = await loop.create_unix_connection(lambda: cls(notify), address.path)
+                else:
+                    transport, protocol = await loop.create_connection(lambda: cls(notify), address.host, address.port, ssl=tls)
+            keep_alive(transport.get_extra_info("socket"))
         except OSError as error:
             raise unreachable(address.path or f"{address.host}:{address.port}", error) from error
         return protocol

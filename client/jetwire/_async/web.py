@@ -11,6 +11,7 @@ import aiohttp
 from jetwire._async.transport import Notify, Pending
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
+from jetwire.sockets import CONNECT_SECONDS, keep_alive
 from jetwire.wire import decode_one, encode_call, http_refusal, no_http, unreachable
 
 
@@ -27,7 +28,9 @@ class WebSocketTransport:
     async def open(cls, address: Address, notify: Notify, tls: ssl.SSLContext | None, token: str | None) -> WebSocketTransport:
         http = aiohttp.ClientSession(headers=_bearer(token))
         try:
-            socket = await http.ws_connect(address.url, ssl=tls or True, max_msg_size=0)
+            async with asyncio.timeout(CONNECT_SECONDS):
+                socket = await http.ws_connect(address.url, ssl=tls or True, max_msg_size=0)
+            keep_alive(socket.get_extra_info("socket"))
         except BaseException as error:
             await http.close()
             if isinstance(error, aiohttp.WSServerHandshakeError):
