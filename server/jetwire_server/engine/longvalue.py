@@ -153,7 +153,7 @@ async def _cut(txn: Transaction, stored: Stored, first: int) -> None:
 class Draft:
     """A long value being set: what is stored (`base`), and what was written over it."""
 
-    __slots__ = ("_base_bytes", "_held", "_overlay", "_spill_first", "_store", "_table", "base", "size", "spill")
+    __slots__ = ("_base_bytes", "_held", "_overlay", "_seen", "_spill_first", "_store", "_table", "base", "size", "spill")
 
     def __init__(self, store: Store, table: Table, base: LongRef | None = None) -> None:
         self._store = store
@@ -162,6 +162,7 @@ class Draft:
         self.size = base.size if base else 0
         self._base_bytes = self.size  # of the base, so much still counts
         self._overlay: dict[int, bytes] = {}
+        self._seen: dict[int, tuple[int, int]] = {}  # of the base's chunks that are overwritten in part: so many bytes, and their hash
         self._held = 0
         self.spill: UnpublishedTree | None = None
         self._spill_first = 0  # chunks before this one are never in it
@@ -174,6 +175,20 @@ class Draft:
             found = await txn.get(*stored.place(number)) or b""
             found = found[: self._base_bytes - number * CHUNK]
         return found or b""
+
+    async def _under(self, txn: Transaction, stored: Stored | None, number: int) -> bytes:
+        """What there is of a chunk that is being overwritten in part."""
+        chunk = await self._chunk(txn, stored, number)
+        if stored is not None and number * CHUNK < self._base_bytes and number not in self._overlay:
+            self._seen.setdefault(number, (len(chunk), hash(chunk)))
+        return chunk
+
+    async def _check_unchanged(self, txn: Transaction, stored: Stored) -> None:
+        """A value of the same size leaves the row as it was, so without a lock on it (at level 0) only the chunks can tell."""
+        for number, (size, hashed) in self._seen.items():
+            now = await txn.get(*stored.place(number)) or b""
+            if number in self._overlay and hash(now[:size]) != hashed:
+                raise JetError(Err.WriteConflict, "the long value was changed since it was set in part")
 
     async def _stored(self, txn: Transaction) -> Stored | None:
         return await load(txn, self._table, self.base) if self.base else None
@@ -197,7 +212,7 @@ class Draft:
             if len(piece) == CHUNK:
                 chunk = piece
             else:
-                old = await self._chunk(txn, stored, number)
+                old = await self._under(txn, stored, number)
                 chunk = old[:start].ljust(start, b"\0") + piece + old[start + len(piece) :]
             self._held += len(chunk) - len(self._overlay.get(number, b""))
             self._overlay[number] = chunk
@@ -231,6 +246,7 @@ class Draft:
             raise
         await self.free()
         self.base, self._base_bytes = None, 0
+        self._seen.clear()
         self._overlay, self._held, self.spill, self._spill_first = copy._overlay, copy._held, copy.spill, 0
 
     async def resize(self, txn: Transaction, size: int) -> None:
@@ -243,7 +259,7 @@ class Draft:
             first_gone = edge + (1 if keep else 0)
             if keep:
                 stored = await self._stored(txn)
-                self._overlay[edge] = (await self._chunk(txn, stored, edge))[:keep]
+                self._overlay[edge] = (await self._under(txn, stored, edge))[:keep]
             for number in [n for n in self._overlay if n >= first_gone]:
                 del self._overlay[number]
             if self.spill is not None:
@@ -276,6 +292,7 @@ class Draft:
         return LongRef(lid, self.size)
 
     async def _save_in_place(self, txn: Transaction, stored: Stored) -> LongRef:
+        await self._check_unchanged(txn, stored)
         if self._base_bytes < stored.size:
             await _cut(txn, stored, -(-self._base_bytes // CHUNK))
         if self.spill is not None:

@@ -16,6 +16,7 @@ from jetwire_protocol.data.flags import Coltyp, CreateIndexGrbit, Prep, Retrieve
 from jetwire_protocol.errors import Err, Wrn
 from jetwire_server import limits
 from jetwire_server.clock import ManualClock
+from jetwire_server.engine import longvalue
 from jetwire_server.engine.columns import ColumnCreate
 from jetwire_server.engine.cursor import Cursor
 from jetwire_server.engine.engine import Engine
@@ -406,3 +407,34 @@ async def test_no_call_reads_more_than_an_answer_can_have(session: Session, dbid
     with refuses(Err.OutOfMemory):
         await records_from(cursor, 1, Wanted())
     assert (await records_from(cursor, 1, Wanted((y,))))[1] is False
+
+
+# -- two who overwrite at level 0 ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("whole_chunks", [False, True])
+async def test_two_overwrites_in_place_prepared_at_level_0_do_not_undo_each_other(
+    session: Session, other: Session, dbid: int, other_dbid: int, whole_chunks: bool
+) -> None:
+    """The row stays as it is, byte for byte: what tells is the chunk that both have changed in part."""
+    cursor = await table_in(session, dbid)
+    theirs = await other.open_table(other_dbid, "t")
+    size, apart = 4 * longvalue.CHUNK, longvalue.CHUNK if whole_chunks else 2_000
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    await cursor.set_column(ids(cursor)["data"], bytes(size))
+    await cursor.update()
+    for one, place, what in ((cursor, 0, b"a"), (theirs, apart, b"b")):
+        await at(one, 1)
+        await one.prepare_update(Prep.Replace)
+        await one.set_column(ids(one)["data"], what * apart, OVERWRITE, SetInfo(offset=place))
+    await cursor.update()
+    if whole_chunks:
+        await theirs.update()
+        assert (await theirs.retrieve_column(ids(theirs)["data"])).value == b"a" * apart + b"b" * apart + bytes(size - 2 * apart)
+        return
+    with refuses(Err.WriteConflict):
+        await theirs.update()
+    theirs.cancel_update()
+    await theirs.prepare_update(Prep.Replace)
+    await theirs.set_column(ids(theirs)["data"], b"b" * apart, OVERWRITE, SetInfo(offset=apart))
+    await theirs.update()
+    assert (await theirs.retrieve_column(ids(theirs)["data"])).value == b"a" * apart + b"b" * apart + bytes(size - 2 * apart)
