@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import jetwire
+from jetwire import Table
 from jetwire.errors import EngineError, HandleDead, KeyDuplicate, WriteConflict
 from tests.support.fake_server import SILENCE, FakeServer, Peer
 
@@ -155,3 +156,55 @@ async def test_an_error_at_the_end_does_not_hide_the_one_before() -> None:
             with pytest.raises(EngineError):
                 async with server.session():
                     pass
+
+
+@pytest.mark.parametrize("within", [0.1, None], ids=["within the session", "around it"])
+async def test_a_time_out_ends_also_where_nobody_answers(monkeypatch: pytest.MonkeyPatch, within: float | None) -> None:
+    """The rollback and the ends of table and session are sent; they do not hold up for long who was cancelled."""
+    monkeypatch.setattr("jetwire._async.transport._CLOSE_SECONDS", 0.1)
+    engine = Engine()
+    with FakeServer(engine) as fake:
+
+        async def work() -> None:
+            async with asyncio.timeout(None if within else 0.3), jetwire.connect(fake.tcp) as server, server.session() as session:
+                table = Table(session, 7, "t", {})
+                engine.silent |= {"M", "Rollback", "CloseTable", "EndSession"}
+                async with asyncio.timeout(within), table, session.transaction():
+                    await session.connection.call("M")
+
+        task = asyncio.create_task(work())
+        await asyncio.wait([task], timeout=5)
+        assert task.done()
+        assert isinstance(task.exception(), TimeoutError)
+        assert fake.methods[-3:] == ["Rollback", "CloseTable", "EndSession"]
+
+
+async def test_a_time_out_where_the_server_answers_leaves_the_session_as_it_was() -> None:
+    engine = Engine()
+    engine.silent.add("M")
+    with FakeServer(engine) as fake:
+        async with jetwire.connect(fake.tcp) as server, server.session() as session:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05), session.transaction():
+                    await session.connection.call("M")
+            assert engine.level == 0
+            async with session.transaction():
+                pass
+            assert engine.level == 0
+
+
+async def test_a_session_does_not_come_alive_with_the_next_connection() -> None:
+    """Its number may be another session's there."""
+    with FakeServer(Engine()) as fake:
+        server = jetwire.connect(fake.tcp)
+        async with server:
+            old = await server.begin_session()
+        async with server:
+            other = await server.begin_session()
+            assert other.id == old.id
+            assert not old.alive
+            with pytest.raises(HandleDead, match="ended with its connection"):
+                old.use()
+            await old.close()
+            assert "EndSession" not in fake.methods
+            assert other.alive

@@ -31,10 +31,12 @@ class Connection(Methods):
         self._tls = tls
         self._transport: Transport | None = None
         self._listeners: list[Listener] = []
+        self.opened = 0  # how often: what was begun before the last time is over
 
     async def open(self) -> Self:
         await self.close()
         self._transport = await open_transport(self._address, self._notified, self._tls, self._token)
+        self.opened += 1
         return self
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from jetwire._async.connection import Connection
 from jetwire._async.table import ColumnSpec, Table, column_create, index_create
 from jetwire._async.transaction import Transaction
+from jetwire._async.transport import leaving
 from jetwire.errors import DatabaseDuplicate, EngineError, HandleDead, JetwireError
 from jetwire_protocol.errors import Err
 
@@ -74,13 +75,14 @@ class Session:
         self.connection = connection
         self.id = sesid
         self.depth = 0  # of open transactions
+        self._opened = connection.opened
         self._dead = ""  # why it is of no use any more
 
     def use(self) -> int:
         """The session's id, if it is alive."""
         if self._dead:
             raise HandleDead(self._dead)
-        if not self.connection.alive:
+        if not self._connected:
             raise HandleDead("the session ended with its connection")
         return self.id
 
@@ -90,13 +92,18 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        return not self._dead and self.connection.alive
+        return not self._dead and self._connected
+
+    @property
+    def _connected(self) -> bool:
+        """Whether its connection is still there; one that was opened again is another, on which its number may be another's."""
+        return self.connection.alive and self.connection.opened == self._opened
 
     async def close(self) -> None:
         """Ends the session: what is not committed is rolled back."""
         if self._dead != _CLOSED:
             self._dead = _CLOSED
-            if self.connection.alive:
+            if self._connected:
                 await self.connection.EndSession(self.id)
 
     async def __aenter__(self) -> Self:
@@ -104,8 +111,9 @@ class Session:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         try:
-            await self.close()
-        except JetwireError:
+            async with leaving(error):
+                await self.close()
+        except (JetwireError, TimeoutError):
             if error is None:
                 raise
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from jetwire._async.transport import leaving
 from jetwire.convert import RecordReader, binary_columns, refuse_texts, to_wire
-from jetwire.errors import EngineError, HandleDead, ValueCut
+from jetwire.errors import EngineError, HandleDead, JetwireError, ValueCut
 from jetwire_protocol.errors import Err, Wrn
 
 if TYPE_CHECKING:
@@ -106,8 +107,13 @@ class Table:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            async with leaving(error):
+                await self.close()
+        except (JetwireError, TimeoutError):
+            if error is None:
+                raise
 
     # -- reading ----------------------------------------------------------------------------------------------
     async def get(self, key: Key, *, index: str | None = None, columns: Sequence[str] | None = None) -> Record | None:

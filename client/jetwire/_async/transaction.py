@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from jetwire._async.transport import leaving
 from jetwire.errors import JetwireError
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ class Transaction:
             await self.commit()
             return
         try:
-            await self.rollback()
-        except JetwireError as failed:
+            async with leaving(error):
+                await self.rollback()
+        except (JetwireError, TimeoutError) as failed:
             error.add_note(f"and the rollback failed: {failed}")
 
     async def commit(self) -> None:

@@ -15,7 +15,12 @@ from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call, unreachable
 
 Notify = Callable[[str, Any], None]
 _log = logging.getLogger("jetwire")
-_CLOSE_SECONDS = 2.0  # for what is still to be sent, before the connection is cut
+_CLOSE_SECONDS = 2.0  # for what is still to be sent and answered, before the connection is cut
+
+
+def leaving(error: BaseException | None) -> asyncio.Timeout:
+    """What a block says on its way out is sent and done in its turn; one whose time is up does not wait long to hear of it."""
+    return asyncio.timeout(_CLOSE_SECONDS if isinstance(error, asyncio.CancelledError | TimeoutError) else None)
 
 
 class Transport(Protocol):

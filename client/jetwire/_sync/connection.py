@@ -32,10 +32,12 @@ class Connection(Methods):
         self._tls = tls
         self._transport: Transport | None = None
         self._listeners: list[Listener] = []
+        self.opened = 0  # how often: what was begun before the last time is over
 
     def open(self) -> Self:
         self.close()
         self._transport = open_transport(self._address, self._notified, self._tls, self._token)
+        self.opened += 1
         return self
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from jetwire._sync.connection import Connection
 from jetwire._sync.table import ColumnSpec, Table, column_create, index_create
 from jetwire._sync.transaction import Transaction
+from jetwire._sync.transport import leaving
 from jetwire.errors import DatabaseDuplicate, EngineError, HandleDead, JetwireError
 from jetwire_protocol.errors import Err
 
@@ -75,13 +76,14 @@ class Session:
         self.connection = connection
         self.id = sesid
         self.depth = 0  # of open transactions
+        self._opened = connection.opened
         self._dead = ""  # why it is of no use any more
 
     def use(self) -> int:
         """The session's id, if it is alive."""
         if self._dead:
             raise HandleDead(self._dead)
-        if not self.connection.alive:
+        if not self._connected:
             raise HandleDead("the session ended with its connection")
         return self.id
 
@@ -91,13 +93,18 @@ class Session:
 
     @property
     def alive(self) -> bool:
-        return not self._dead and self.connection.alive
+        return not self._dead and self._connected
+
+    @property
+    def _connected(self) -> bool:
+        """Whether its connection is still there; one that was opened again is another, on which its number may be another's."""
+        return self.connection.alive and self.connection.opened == self._opened
 
     def close(self) -> None:
         """Ends the session: what is not committed is rolled back."""
         if self._dead != _CLOSED:
             self._dead = _CLOSED
-            if self.connection.alive:
+            if self._connected:
                 self.connection.EndSession(self.id)
 
     def __enter__(self) -> Self:
@@ -105,8 +112,9 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         try:
-            self.close()
-        except JetwireError:
+            with leaving(error):
+                self.close()
+        except (JetwireError, TimeoutError):
             if error is None:
                 raise
 

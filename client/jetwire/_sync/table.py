@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from jetwire._sync.transport import leaving
 from jetwire.convert import RecordReader, binary_columns, refuse_texts, to_wire
-from jetwire.errors import EngineError, HandleDead, ValueCut
+from jetwire.errors import EngineError, HandleDead, JetwireError, ValueCut
 from jetwire_protocol.errors import Err, Wrn
 
 if TYPE_CHECKING:
@@ -107,8 +108,13 @@ class Table:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            with leaving(error):
+                self.close()
+        except (JetwireError, TimeoutError):
+            if error is None:
+                raise
 
     # -- reading ----------------------------------------------------------------------------------------------
     def get(self, key: Key, *, index: str | None = None, columns: Sequence[str] | None = None) -> Record | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from jetwire._sync.transport import leaving
 from jetwire.errors import JetwireError
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ class Transaction:
             self.commit()
             return
         try:
-            self.rollback()
-        except JetwireError as failed:
+            with leaving(error):
+                self.rollback()
+        except (JetwireError, TimeoutError) as failed:
             error.add_note(f"and the rollback failed: {failed}")
 
     def commit(self) -> None:

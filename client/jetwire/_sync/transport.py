@@ -11,7 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jetwire.address import Address
@@ -38,6 +38,11 @@ def _refuse_within(caller: int) -> None:
     """A listener or a signal handler that makes a call within a call of its own thread would wait for itself."""
     if caller == threading.get_ident():
         raise JetwireError("a call of this thread is under way on this connection: listeners and signal handlers need one of their own")
+
+
+def leaving(error: BaseException | None) -> AbstractContextManager[None]:
+    """For the asynchronous twin's sake: here whoever interrupts a call has closed its connection."""
+    return nullcontext()
 
 
 class Transport(Protocol):
