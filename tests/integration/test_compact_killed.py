@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import jetwire.sync
+from jetwire_protocol.errors import Wrn
 from jetwire_server.__main__ import app
 from tests.support.server_process import Lines, ServerProcess
 
@@ -60,19 +61,34 @@ def rows(server: ServerProcess, database: str) -> dict[str, list[dict[str, Any]]
         return {name: list(db.table(name).range(index="byText")) for name in TABLES}
 
 
-def test_the_source_is_not_left_attached_read_only(data: Path, tmp_path: Path) -> None:
-    """One that was not attached had been attached for the copy; nobody could write to it until he detached it."""
+@pytest.mark.parametrize(
+    ("place", "recovered"), [("compact.attached=kill", False), ("compact.table_copied=kill", True), ("compact.whole=kill", False)]
+)
+def test_the_source_is_not_left_attached_read_only(data: Path, tmp_path: Path, place: str, recovered: bool) -> None:
+    """One that was not attached had been attached for the copy; nobody could write to it until he detached it. Others stay attached.
+
+    `recovered`: offline before the start, which then knows it from the checkpoint file and not from the log.
+    """
     shutil.copytree(data, tmp_path / "detached")
     with ServerProcess(tmp_path / "detached") as server, server.connect() as lines:
-        lines.call("DetachDatabase", sesid=begun(lines), database="a.edb")
+        sesid = begun(lines)
+        lines.call("CreateDatabase", sesid=sesid, database="other.edb")
+        lines.call("EndSession", sesid=sesid)
+        sesid = begun(lines)
+        for database in ("a.edb", "other.edb"):
+            lines.call("DetachDatabase", sesid=sesid, database=database)
+        lines.call("AttachDatabase", sesid=sesid, database="other.edb", grbit=["DbReadOnly"])
         assert server.stop() == 0
-    left = killed(tmp_path / "detached", tmp_path / "left", "compact.table_copied=kill")
+    left = killed(tmp_path / "detached", tmp_path / "left", place)
+    if recovered:
+        assert run("recover", left)[0] == 0
     with ServerProcess(left) as server, server.connect() as lines:
         sesid = begun(lines)
         assert lines.error("OpenDatabase", sesid=sesid, database="a.edb") == "JET_errDatabaseNotFound"
         assert "wrn" not in lines.call("AttachDatabase", sesid=sesid, database="a.edb")
         dbid = lines.call("OpenDatabase", sesid=sesid, database="a.edb")["dbid"]
         lines.call("DeleteTable", sesid=sesid, dbid=dbid, tablename="u")
+        assert lines.call("AttachDatabase", sesid=sesid, database="other.edb")["wrn"] == Wrn.DatabaseAttached
 
 
 @pytest.mark.parametrize(

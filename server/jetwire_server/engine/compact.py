@@ -40,8 +40,9 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
     if len(instance.databases) + (1 if attached else 2) > limits.DATABASES_PER_INSTANCE_MAX:
         raise JetError(Err.TooManyAttachedDatabases)
     store = instance.store
-    from_slot = attached.slot if attached else await store.attach_database(source, read_only=True)
+    from_slot = attached.slot if attached else await store.attach_database(source, read_only=True, borrowed=True)
     try:
+        hit("compact.attached")
         to_slot = await store.create_database(destination, unfinished=True)
         try:
             hit("compact.begun")
@@ -52,6 +53,7 @@ async def copy_database(instance: Instance, source: str, destination: str, grbit
                 await store.detach_database(to_slot, remove=True)
             raise
         await store.detach_database(to_slot)
+        hit("compact.whole")
     finally:
         if attached is None:
             await store.detach_database(from_slot)

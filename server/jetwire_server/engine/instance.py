@@ -116,16 +116,11 @@ class Instance:
         return Wrn.CommittedLogFilesLost if lost else 0
 
     async def _remove_unfinished(self) -> None:
-        """What a Compact was making when a crash ended it, and what it may have attached to read from.
-
-        Nobody can tell that from a database that somebody else had attached read-only, who only has to attach it again; whoever
-        finds one attached so that he did not attach cannot write to it.
-        """
+        """What a Compact was making when a crash ended it, and what it or SetDatabaseSize had attached for itself."""
         try:
-            unfinished = self.store.unfinished()
-            for slot in unfinished:
+            for slot in self.store.unfinished():
                 await self.store.detach_database(slot, remove=True)
-            for slot in self.store.read_only() if unfinished else ():
+            for slot in self.store.borrowed():
                 await self.store.detach_database(slot)
         except BaseException:
             await self.store.stop(checkpoint=False)

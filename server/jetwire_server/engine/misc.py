@@ -116,7 +116,7 @@ class MiscCalls(InfoCalls):
         async with self.instance.changing_databases():
             if self._attached(path) is not None:
                 raise JetError(Err.DatabaseInUse, path)
-            slot = await self.instance.store.attach_database(path)
+            slot = await self.instance.store.attach_database(path, borrowed=True)
             try:
                 database = Database(slot, path)
                 if pages > database_pages(self.instance, database):

@@ -244,7 +244,10 @@ class Store(Protocol):
         """
         ...
 
-    async def attach_database(self, path: str, *, read_only: bool = False) -> int: ...
+    async def attach_database(self, path: str, *, read_only: bool = False, borrowed: bool = False) -> int:
+        """One that is `borrowed` is to be detached by the same call: a start that finds it attached tells of it."""
+        ...
+
     async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         """Checkpoints the database whole and lets go of its file, or removes it."""
         ...
@@ -256,6 +259,10 @@ class Store(Protocol):
 
     def unfinished(self) -> list[int]:
         """The slots of those that were to be detached when they are whole, and are not yet."""
+        ...
+
+    def borrowed(self) -> list[int]:
+        """The slots of those that were attached for one call."""
         ...
 
     # -- transactions -----------------------------------------------------------------------------------------

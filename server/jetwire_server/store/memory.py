@@ -59,7 +59,7 @@ class MemoryStore:
         self._next_tree[slot] = FIRST_NEW_TREE
         return slot
 
-    async def attach_database(self, path: str, *, read_only: bool = False) -> int:
+    async def attach_database(self, path: str, *, read_only: bool = False, borrowed: bool = False) -> int:
         if path in self._databases.values():
             return next(slot for slot, other in self._databases.items() if other == path)
         if path not in self._detached:
@@ -94,6 +94,8 @@ class MemoryStore:
 
     def unfinished(self) -> list[int]:
         return []  # nothing outlasts a crash here
+
+    borrowed = unfinished
 
     def _free_slot(self) -> int:
         if len(self._databases) >= limits.DATABASES_PER_INSTANCE_MAX:

@@ -603,7 +603,12 @@ async def test_a_page_file_whose_head_lacks_what_came_later_is_opened(directory:
 
 
 def test_a_log_record_that_lacks_what_came_later_is_understood() -> None:
-    """`remove` was added to the record of a database that goes."""
+    """`remove` was added to the record of a database that goes, `borrowed` to those that come and to the checkpoint file."""
+    assert changes.decode(msgspec.msgpack.encode([3, 1, "a.edb", b"", 5, True])) == changes.AttachRecord(1, "a.edb", b"", 5, True)
+    attached = [(1, "a.edb", b"", True)]
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode([attached, 7]), type=contents.CheckpointFile) == contents.CheckpointFile(
+        attached, 7
+    )
     assert changes.decode(msgspec.msgpack.encode([4, 1])) == changes.DetachRecord(1, remove=False)
     with pytest.raises(msgspec.ValidationError):  # control: the slot was always there
         changes.decode(msgspec.msgpack.encode([4]))

@@ -38,13 +38,14 @@ class ChunkRecord(msgspec.Struct, tag=2, array_like=True):
 
 
 class AttachRecord(msgspec.Struct, tag=3, array_like=True):
-    """A database was created or attached. `base`: the newest commit its pages held then."""
+    """A database was created or attached. `base`: the newest commit its pages held then. `borrowed`: for one call; a start lets go."""
 
     slot: int
     path: str
     signature: bytes
     base: int = 0
     read_only: bool = False
+    borrowed: bool = False
 
 
 class DetachRecord(msgspec.Struct, tag=4, array_like=True):

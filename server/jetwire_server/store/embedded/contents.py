@@ -50,11 +50,12 @@ class Statistic(msgspec.Struct, array_like=True):
 
 
 class CheckpointFile(msgspec.Struct, array_like=True):
-    """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, and the
-    number of the last commit before recovery's first record."""
+    """What the checkpoint file says beside the position: (slot, path, signature, read-only) of each database, the number of
+    the last commit before recovery's first record, and the slots of what is borrowed."""
 
     attached: list[tuple[int, str, bytes, bool]] = []
     number: int = 0
+    borrowed: list[int] = []
 
 
 class Group:

@@ -57,7 +57,7 @@ class Databases:
             del self._coming[slot]
         return slot
 
-    async def attach(self, path: str, read_only: bool) -> int:
+    async def attach(self, path: str, read_only: bool, borrowed: bool) -> int:
         for slot, file in self.files.items():
             if file.path == path:
                 return slot
@@ -70,6 +70,7 @@ class Databases:
                 file.close()
                 what = f"{path} was not detached: start the instance it belongs to, or restore it from a backup"
                 raise JetError(Err.DatabaseDirtyShutdown, what, path=path)
+            file.borrowed = borrowed
             await self._enter(slot, file)
         finally:
             del self._coming[slot]
@@ -80,7 +81,7 @@ class Databases:
         """Logs the coming, durably; from its publishing on everybody sees the database."""
         store = self._store
         store.next_number = max(store.next_number, file.head.number + 1)
-        record = changes.AttachRecord(slot, file.path, file.head.signature, file.head.number, file.read_only)
+        record = changes.AttachRecord(slot, file.path, file.head.signature, file.head.number, file.read_only, file.borrowed)
         pending = Coming(store, store.next_number, store.clock.now(), slot, file)
         try:
             store.hand_over(Kind.ATTACH_DATABASE, record, pending, durable=True)
@@ -162,7 +163,8 @@ class Databases:
             for slot, file in sorted(self.files.items())
             if slot in self._next_tree and (file.read_only or file.head.number >= number)  # who came later comes by the log
         ]
-        return partial(self._write_checkpoint_file, position, msgspec.msgpack.encode(CheckpointFile(attached, number)))
+        content = CheckpointFile(attached, number, [slot for slot, *_ in attached if self.files[slot].borrowed])
+        return partial(self._write_checkpoint_file, position, msgspec.msgpack.encode(content))
 
     def _write_checkpoint_file(self, position: Position, content: bytes) -> None:
         with self._store.gate.permit("checkpoint file"):

@@ -181,6 +181,7 @@ class PageFile:
         self.path = path
         self.head = head
         self.read_only = read_only
+        self.borrowed = False  # attached for one call, and let go by the next start if that never ended
         self._statistics: dict[int, Statistic | None] = {}
 
     # -- opening ----------------------------------------------------------------------------------------------

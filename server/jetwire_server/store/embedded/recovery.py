@@ -90,7 +90,8 @@ class _Recovery:
         store.published = self.begun_number = begun.number
         for slot, path, signature, read_only in begun.attached:
             await asyncio.to_thread(self._look, slot, path)
-            self._attach(slot, path, signature, read_only, None)
+            if self._attach(slot, path, signature, read_only, None):
+                self.databases.files[slot].borrowed = slot in begun.borrowed
         count = 0
         for count, record in enumerate(journal.records(start), 1):
             if record.kind == Kind.DETACH_DATABASE:
@@ -225,6 +226,7 @@ class _Recovery:
             known = record.slot in self.databases.files
             if not known and self._attach(record.slot, record.path, record.signature, record.read_only, record.base):
                 self.base.setdefault(record.slot, number)
+                self.databases.files[record.slot].borrowed = record.borrowed
         else:
             self._detach(record, number, read)
         self.store.published = number

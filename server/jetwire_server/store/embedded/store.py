@@ -147,9 +147,9 @@ class EmbeddedStore:
         self.check_available()
         return await self.attached.create(path, overwrite, unfinished)
 
-    async def attach_database(self, path: str, *, read_only: bool = False) -> int:
+    async def attach_database(self, path: str, *, read_only: bool = False, borrowed: bool = False) -> int:
         self.check_available()
-        return await self.attached.attach(path, read_only)
+        return await self.attached.attach(path, read_only, borrowed)
 
     async def detach_database(self, slot: int, *, remove: bool = False) -> None:
         self.check_available()
@@ -163,6 +163,9 @@ class EmbeddedStore:
 
     def unfinished(self) -> list[int]:
         return [slot for slot, file in self.files.items() if file.head.state == UNFINISHED]
+
+    def borrowed(self) -> list[int]:
+        return [slot for slot, file in self.files.items() if file.borrowed]
 
     # -- transactions -----------------------------------------------------------------------------------------
     @property
