@@ -22,3 +22,8 @@ def connections_that_fit(descriptors: int, wanted: int) -> tuple[int, int]:
     files = min(limits.FILES_RESERVED, descriptors // 4)
     backlog = min(limits.BACKLOG, descriptors // 16)
     return max(1, min(wanted, (descriptors - files - _ADDRESSES * backlog) // 2)), max(1, backlog)
+
+
+def left_for_data(descriptors: int, connections: int, backlog: int) -> int:
+    """What no connection can take from databases and logs."""
+    return descriptors - 2 * connections - _ADDRESSES * backlog - limits.FILES_OF_THE_SERVER

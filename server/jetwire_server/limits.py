@@ -46,7 +46,10 @@ LOG_FILE_KB_MIN, LOG_FILE_KB_MAX, LOG_FILE_KB_DEFAULT = 64, 32_768, 5_120  # JET
 
 # -- rpc: Hello tells clients the first four; see jetwire_protocol.jsonrpc.WireLimits for what one message may weigh ---
 CONNECTIONS_MAX = 8_192  # TCP, Unix and WebSocket together; one more is told so and closed
-FILES_RESERVED = 1_024  # descriptors that connections leave to databases, logs and backups; a quarter, where there are few
+FILES_RESERVED = 2_560  # descriptors that connections leave to databases, logs and backups; a quarter, where there are few
+FILES_OF_THE_SERVER = 16  # of those: its own lock, event table, standard streams
+FILES_OF_AN_INSTANCE = 12  # log, scratch, backup, Compact; more instances are made only while there are so many left for each
+FILES_OF_A_DATABASE = 4  # LMDB has three, a backup's copy one
 FILES_UNLIMITED = 1 << 20  # descriptors, where the system has no limit
 CALLS_IN_FLIGHT_MAX = 1_024  # a connection's calls that wait; more are refused
 RESULT_BYTES_MAX = 64 << 20

@@ -19,7 +19,7 @@ from jetwire_server import limits
 from jetwire_server.clock import Clock, SystemClock
 from jetwire_server.config import Address, Settings
 from jetwire_server.console.page import console_page
-from jetwire_server.descriptors import connections_that_fit
+from jetwire_server.descriptors import connections_that_fit, left_for_data
 from jetwire_server.events import EventLog
 from jetwire_server.files.directory_lock import DirectoryLock
 from jetwire_server.files.local import LocalFiles
@@ -134,7 +134,8 @@ class Server:
         self._tls = self._make_tls()
         self._lock.acquire()
         try:
-            await self.hosting.start()
+            await self.hosting.start()  # what ran runs again, whatever may be open by now
+            self.hosting.engine.files_max = left_for_data(self._descriptors, self.service.connections_max, self.service.backlog)
             for name, why in self.hosting.not_started.items():
                 self._say(f"the instance {name} does not run: {why}")
                 log.error("the instance %s does not run: %s", name, why)

@@ -199,9 +199,45 @@ def test_how_many_connections_fit() -> None:
     for descriptors, wanted, connections in (
         (1 << 20, 8_192, 8_192),
         (1 << 20, 5, 5),
-        (20_000, 8_192, 7_952),
+        (20_000, 8_192, 7_184),
         (1_024, 8_192, 288),
         (16, 8, 4),
     ):
         fit, backlog = connections_that_fit(descriptors, wanted)
         assert (fit, 2 * fit + 3 * backlog < descriptors) == (connections, True)
+
+
+def test_more_databases_than_files_may_be_open_do_not_end_an_instance(tmp_path: Path) -> None:
+    """Whoever made instances and databases until there were no descriptors left made those of others unavailable."""
+    line = [*JETWIRED, "serve", *EASY, "--unix", "s", "--data", "data"]
+    few = (256, 256)
+    process = subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, few)
+    )
+    assert process.stdout is not None
+    said = [process.stdout.readline()]
+    while "ready" not in said[-1]:
+        said.append(process.stdout.readline())
+        assert said[-1], said
+    address = next(line.split()[-1] for line in said if line.startswith("listening tcp"))
+    refused = set()
+    try:
+        with jetwire.sync.connect(address) as connected, connected.session() as session:
+            table = session.open("a.edb", create=True).create_table("t", {"id": "Long", "text": "LongText"}, primary="id")
+            for number in range(40):
+                try:
+                    instance = connected.connection.call("CreateInstance", name=f"i{number}")["instance"]
+                    connected.connection.call("Init", instance=instance)
+                    sesid = connected.connection.call("BeginSession", instance=instance)["sesid"]
+                    for place in range(6):
+                        connected.connection.call("CreateDatabase", sesid=sesid, database=f"{place}.edb")
+                except jetwire.errors.EngineError as error:
+                    refused.add(error.name)
+            for number in range(8):
+                table.insert(*({"id": number * 5_000 + n, "text": "x" * 200} for n in range(5_000)))
+        assert len(list((tmp_path / "data/default").glob("edb*.log"))) > 1, "control: the log went on to its next file"
+        assert refused == {"JET_errOutOfFileHandles"}
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.stdout.close()

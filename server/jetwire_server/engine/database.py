@@ -304,6 +304,7 @@ class DatabaseCalls(TransactionLevels):
     def _room_for_database(self) -> None:
         if len(self.instance.databases) >= limits.DATABASES_PER_INSTANCE_MAX:
             raise JetError(Err.TooManyAttachedDatabases)
+        self.instance.engine.check_files(limits.FILES_OF_A_DATABASE)
 
     def _outside_transaction(self) -> None:
         if self.level:

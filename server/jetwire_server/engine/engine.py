@@ -30,6 +30,7 @@ class Engine:
         self.root = root
         self.parameters = Parameters()
         self.answer_bytes_max = limits.RESULT_BYTES_MAX  # of long values read by one call: no answer could have more
+        self.files_max = limits.FILES_UNLIMITED  # descriptors for all instances and databases together
         self.instances: dict[int, Instance] = {}
         self.sessions: dict[int, Session] = {}
         self.created_any = False  # EnableMultiInstance comes too late then
@@ -55,10 +56,20 @@ class Engine:
             raise JetError(Err.InstanceNameInUse, name)
         if len(self.instances) >= self.parameters.number(Param.MaxInstances):
             raise JetError(Err.TooManyInstances)
+        self.check_files(limits.FILES_OF_AN_INSTANCE)
         self.created_any = True
         instance = Instance(self, self.new_handle(), name, display_name or name, self.clock, self.events)
         self.instances[instance.handle] = instance
         return instance
+
+    def check_files(self, more: int) -> None:
+        """Refuses what would leave the logs of those that run without descriptors: a log that cannot open its next file has ended."""
+        databases = sum(len(one.databases) for one in self.instances.values())
+        taken = limits.FILES_OF_AN_INSTANCE * len(self.instances) + limits.FILES_OF_A_DATABASE * databases
+        if taken + more > self.files_max:
+            raise JetError(
+                Err.OutOfFileHandles, f"{databases} databases in {len(self.instances)} instances are what ulimit -n has room for"
+            )
 
     def instance(self, handle: int) -> Instance:
         found = self.instances.get(handle)
