@@ -19,9 +19,9 @@ BUILT = "build/compiled"
 COMPILED = {
     "redo": ("names", "position", "records", "tail", "writer"),
     "store": ("claims", "layers", "locks", "snapshots", "sortedkeys", "timeline", "transaction", "watchers"),
-    "store/embedded": ("comings", "generations", "journal", "layout", "publishing", "store", "stroke"),
+    "store/embedded": ("backlog", "comings", "generations", "journal", "layout", "publishing", "store", "stroke", "view"),
     "rows": ("codec", "columns", "json_view", "plans", "shape", "text", "write"),
-    "keys": ("binary", "fixed", "maker", "text"),
+    "keys": ("binary", "fixed", "maker", "search", "text"),
     "engine": ("row_writes", "straight", "values"),
     "rpc": ("lanes", "record_reader", "straight"),
 }

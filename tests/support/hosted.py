@@ -65,8 +65,8 @@ class Hosted:
         commit = await txn.commit(lazy=lazy)
         self.history[commit.number] = dict(self.model)
         self.times[commit.number] = commit.time
-        if isinstance(commit.position, Position):
-            self.places[commit.number] = commit.position
+        if commit.place is not None:
+            self.places[commit.number] = commit.place.position
         return commit.number
 
     async def stop(self) -> None:

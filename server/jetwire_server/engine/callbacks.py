@@ -42,35 +42,35 @@ class Callbacks:
     """Those of one database, by table."""
 
     def __init__(self) -> None:
-        self._by_table: dict[int, list[Callback]] = {}
+        self.by_table: dict[int, list[Callback]] = {}
         self.table_storage: dict[int, Any] = {}  # what SetLS with LSTable put there; FreeTableLS tells of its end
 
     def __bool__(self) -> bool:
-        return bool(self._by_table)
+        return bool(self.by_table)
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_table.values()))
+        return sum(map(len, self.by_table.values()))
 
     def register(self, cursor: Updates, mask: int, tell: Tell) -> int:
         """`mask` has the bits of what is to be told; answers the callback's id."""
         cursor.session.check()
         if not mask or mask & ~_TOLD:
             raise JetError(Err.InvalidParameter, f"cbtyp {mask}")
-        mine = [one for one in self._by_table.get(cursor.table.objid, ()) if one.alive]
+        mine = [one for one in self.by_table.get(cursor.table.objid, ()) if one.alive]
         if len(mine) >= limits.CALLBACKS_PER_TABLE_MAX:
             raise JetError(Err.OutOfMemory, f"{limits.CALLBACKS_PER_TABLE_MAX} callbacks on the table")
         instance = cursor.session.instance
         callback = Callback(instance.engine.new_handle(), cursor, mask, tell)
         if instance.parameters.get(Param.DisableCallbacks):
             return callback.id  # nobody is ever told
-        self._by_table[cursor.table.objid] = [*mine, callback]
+        self.by_table[cursor.table.objid] = [*mine, callback]
         return callback.id
 
     def unregister(self, cursor: Updates, mask: int, callback_id: int) -> None:
         """The warning CallbackNotRegistered if this session has no such callback on the table."""
         session = cursor.session
         session.check()
-        there = self._by_table.get(cursor.table.objid, [])
+        there = self.by_table.get(cursor.table.objid, [])
         kept = [one for one in there if not (one.id == callback_id and one.mask == mask and one.cursor.session is session)]
         if len(kept) == len(there):
             session.warning = Wrn.CallbackNotRegistered
@@ -78,7 +78,7 @@ class Callbacks:
 
     def tell(self, cursor: Updates, what: int, arg: Any = None) -> None:
         """Something happens to a record under `cursor`, or to the cursor."""
-        there = self._by_table.get(cursor.table.objid)
+        there = self.by_table.get(cursor.table.objid)
         if there is None:
             return
         alive = [one for one in there if one.alive]
@@ -90,13 +90,13 @@ class Callbacks:
 
     def tell_all(self, what: int) -> None:
         """Something happened to the whole database."""
-        for there in list(self._by_table.values()):
+        for there in list(self.by_table.values()):
             for one in there:
                 if one.alive and one.mask & what:
                     one.tell(one.id, one.cursor, what, None)
 
     def _keep(self, objid: int, callbacks: list[Callback]) -> None:
         if callbacks:
-            self._by_table[objid] = callbacks
+            self.by_table[objid] = callbacks
         else:
-            self._by_table.pop(objid, None)
+            self.by_table.pop(objid, None)

@@ -76,7 +76,7 @@ class Instance:
         self._in_a_hurry = False  # the server ends: nobody is waited for any more
         self.commit_default = 0
         self.log_signature = b""
-        self._transactions = 0
+        self.transactions = 0  # begun at level 0, strokes too
         self._events = events
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -306,10 +306,6 @@ class Instance:
         self.parameters.set(paramid, value, running=self.state is not State.CREATED)
         if paramid == Param.CommitDefault:
             self.commit_default = self.parameters.number(Param.CommitDefault)
-
-    def count_transaction(self) -> int:
-        self._transactions += 1
-        return self._transactions
 
     def emit(self, event_id: int, **args: Any) -> None:
         """Into the event log, unless the instance's parameters say that nobody wants to read it there."""

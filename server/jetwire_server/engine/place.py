@@ -159,6 +159,44 @@ class Place:
         catalog = self.database.catalog
         return txn if self.stamp == catalog.stamp and txn.snapshot >= catalog.newest else None
 
+    @property
+    def takes_strokes(self) -> bool:
+        """`ordinary`, and a write asks for nothing but the record and its index entries, and tells nobody."""
+        session, database = self.session, self.database
+        return (
+            session.txn is None
+            and session.refusal is None
+            and self.stamp == database.catalog.stamp
+            and self.stored
+            and self.plan.straight
+            and not session.at_end
+            and not self.grbit & _READ_ONLY
+            and not database.callbacks.by_table
+        )
+
+    def ordinary_row(self, bookmark: bytes) -> bytes | None:
+        """The record of that bookmark, if there is one and the call is an ordinary one."""
+        session = self.session
+        if session.txn is not None or session.refusal is not None or self.stamp != self.database.catalog.stamp or not self.stored:
+            return None
+        row, from_pages = session.instance.store.newest(self.plan.rows.tree, bookmark)
+        session.count_reads(1, from_pages)
+        return row
+
+    def arrive(self, bookmark: bytes, row: bytes) -> None:
+        """An ordinary call has found this record by its primary key: the cursor is on it as after a Seek, and the call went well."""
+        session = self.session
+        session.warning = 0
+        self.cancel_update()
+        self.search.reset()
+        self.range_low = self.range_high = None
+        self._chunk = []
+        self.state = ON
+        self.key = self.bookmark = bookmark
+        self._row = row
+        self._began = -1
+        self._writes = session.writes
+
     def _newest(self, tree: Tree, key: bytes) -> bytes | None:
         """What an ordinary call finds."""
         session = self.session
@@ -172,10 +210,6 @@ class Place:
         if bookmark is self.bookmark and self.store.unchanged(number):
             return row
         return self._newest(self.plan.rows.tree, self.bookmark)
-
-    @property
-    def updatable(self) -> bool:
-        return not self.grbit & _READ_ONLY
 
     def check_updatable(self) -> None:
         if self.grbit & _READ_ONLY:

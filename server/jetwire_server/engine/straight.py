@@ -24,27 +24,22 @@ _LAZY = int(CommitTransactionGrbit.CommitLazyFlush)
 # -- reading ----------------------------------------------------------------------------------------------------------
 def read_by_key(cursor: Cursor, key: Sequence[Any], int64_strings: bool) -> tuple[bytes, bytes] | None:
     """`record_by_key` on the primary index, all columns: the record as JSON and its bookmark. The cursor moves there."""
-    at = cursor.at
-    if at.kind != PRIMARY or not cursor.ordinary or not _is_whole(at, key):
+    at, plan = cursor.at, cursor.plan
+    if at.kind != PRIMARY or not _is_whole(at, key):
         return None
     assert at.maker is not None
-    session, plan = cursor.session, cursor.plan
     bookmark = at.maker.key(key)
-    row = cursor._newest(at.tree, bookmark)
+    row = cursor.ordinary_row(bookmark)
     if row is None or (plan.has_long and plan.codec.references(row)):
         return None
-    session.warning = 0
-    cursor.cancel_update()
-    cursor.search.reset()
-    cursor._drop_range()
-    cursor._chunk = []
-    cursor._put_on(bookmark, row)
+    cursor.arrive(bookmark, row)
     return plan.codec.to_json(row, int64_strings=int64_strings), bookmark
 
 
 def _is_whole(at: IndexPlan, key: Sequence[Any]) -> bool:
     """Whether these values make a whole key just as a search key is made of them: each has a value, and none is padded or cut short."""
-    return at.whole == len(key) and None not in key and "" not in key and b"" not in key
+    missing = [value for value in key if not value and (value is None or isinstance(value, (str, bytes)))]
+    return at.whole == len(key) and not missing
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -71,7 +66,7 @@ class Put:
         """Writes, and hands the commit in. False: nothing was done."""
         cursor = self._cursor
         session, plan = cursor.session, cursor.plan
-        if not cursor.ordinary or session.at_end or cursor.database.callbacks or not plan.straight or not cursor.updatable:
+        if not cursor.takes_strokes:
             return False
         try:
             stroke = session.instance.store.stroke()
@@ -115,6 +110,9 @@ class Put:
             self.told(JetError(refusal))
 
     def _committed(self, answer: Commit | JetError) -> None:
-        self._cursor.session.stroke_ends(answer)
+        session = self._cursor.session
+        session.waiter = None
+        if isinstance(answer, Commit):
+            session.committed(answer)
         if not self._stopped:
             self.told(answer)

@@ -120,7 +120,7 @@ class TransactionLevels:
         self._marks: list[Savepoint] = []  # of levels 2 and up
         self._ddl: set[int] = set()  # slots whose catalog this transaction changed
         self._stats = ThreadStats()  # of the transactions that have ended
-        self._waiter: Waiter | None = None  # whoever waits for a commit
+        self.waiter: Waiter | None = None  # whoever waits for a commit
         self.adopted: list[UnpublishedTree] = []  # long values of this transaction: freed if it, or their level, is rolled back
         self.unused: list[UnpublishedTree] = []  # and those that no record will ever have
         self.lasting = LastingUpdates(instance.store)
@@ -189,7 +189,8 @@ class TransactionLevels:
             read_only = bool(grbit & BeginTransactionGrbit.TransactionReadOnly)
             self.txn = await self.instance.store.begin(read_only=read_only)
             self.read_only = read_only
-            self.began = self.instance.count_transaction()
+            self.instance.transactions += 1
+            self.began = self.instance.transactions
         else:
             assert self.txn is not None
             self._marks.append(self.txn.savepoint())
@@ -289,13 +290,13 @@ class TransactionLevels:
 
     def stop_waiting(self) -> None:
         """StopService: a commit that waits (for a thaw, say) is answered now. It has been queued, and still commits."""
-        if self._waiter is not None:
-            self._waiter.cancel()
+        if self.waiter is not None:
+            self.waiter.cancel()
 
     async def _commit_store(self, txn: Transaction, bits: int) -> Commit:
         self.last_commit = None
         self._count_reads(txn)
-        self._waiter = answer = asyncio.get_running_loop().create_future()
+        self.waiter = answer = asyncio.get_running_loop().create_future()
         try:
             commit = await (self._commit_with_ddl(txn, bits, answer) if self._ddl else _commit(txn, bits, answer))
         except asyncio.CancelledError:
@@ -303,7 +304,7 @@ class TransactionLevels:
                 raise JetError(self.refusal) from None
             raise
         finally:
-            self._waiter = None
+            self.waiter = None
         self.committed(commit)
         return commit
 
@@ -319,14 +320,13 @@ class TransactionLevels:
     def stroke_begins(self, stroke: Stroke, waiter: Waiter) -> None:
         """A call's writes are on their way to the log; `waiter` is to be told if the service is stopped meanwhile."""
         self.writes += 1
-        self.began = self.instance.count_transaction()
-        self._waiter = waiter
-        self.count_reads(stroke.looked_at, stroke.from_pages)
-
-    def stroke_ends(self, answer: Commit | JetError) -> None:
-        self._waiter = None
-        if not isinstance(answer, JetError):
-            self.committed(answer)
+        instance = self.instance
+        instance.transactions += 1
+        self.began = instance.transactions
+        self.waiter = waiter
+        stats = self._stats
+        stats.rows_referenced += stroke.looked_at
+        stats.rows_read += stroke.from_pages
 
     def count_reads(self, rows: int, from_pages: int) -> None:
         self._stats.rows_referenced += rows

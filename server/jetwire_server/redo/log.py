@@ -20,7 +20,7 @@ from jetwire_server.redo.position import Position
 from jetwire_server.redo.reader import End, LogFile, LogReader, discover
 from jetwire_server.redo.records import Record
 from jetwire_server.redo.tail import Tail
-from jetwire_server.redo.writer import LogWriter, Report, resolver
+from jetwire_server.redo.writer import Append, LogWriter, Report, resolver
 
 
 class Log:
@@ -57,8 +57,10 @@ class Log:
         self._position: Position | None = None
         self._writer: LogWriter | None = None
         self._pins: list[Position] = []
-        self._incarnation = 0
+        self.incarnation = 0
         self._kept: tuple[Position | None, deque[list[Record]]] | None = None  # what `open` has read, and from where
+        self.append: Append = self._refuse
+        """Takes a record. `report` (the last) is called on the event loop, in log order, with its place or the error."""
 
     # -- reading ----------------------------------------------------------------------------------------------
     def open(self, start: Position | None = None, *, signature: bytes | None = None, end_is_lost: bool = False) -> bool:
@@ -79,7 +81,7 @@ class Log:
         self._kept = (start, kept) if small else None
         assert reader.end is not None
         self._end, self._position = reader.end, reader.end.position
-        self._incarnation = self._generations[-1].header.incarnation
+        self.incarnation = self._generations[-1].header.incarnation
         return True
 
     def records(self, start: Position | None = None) -> Iterator[Record]:
@@ -115,10 +117,6 @@ class Log:
         return last.path == self.names.archived(last.number)
 
     @property
-    def incarnation(self) -> int:
-        return self._incarnation
-
-    @property
     def end(self) -> Position:
         """Where the log ends: as it was found, and once it is written, as it was last reported."""
         if self._writer is not None:
@@ -143,17 +141,14 @@ class Log:
         except BaseException:
             tail.close()
             raise
-        self._incarnation = tail.header.incarnation
+        self.incarnation = tail.header.incarnation
         self._writer = LogWriter(tail, self._gate, loop)
-
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
-        """Takes a record. `report` is called on the event loop, in log order, with its place or the error."""
-        (self._writer or self._running()).append(kind, payload, durable, report)
+        self.append = self._writer.append  # every commit comes this way: nothing stands between
 
     async def write(self, kind: int, payload: bytes, *, durable: bool = True) -> Placed:
         """`append`, awaited. Cancelling the wait does not take the record back."""
         future: asyncio.Future[Placed] = asyncio.get_running_loop().create_future()
-        self._running().append(kind, payload, durable, resolver(future))
+        self.append(kind, payload, durable, resolver(future))
         return await future
 
     async def flush(self) -> Position:
@@ -170,7 +165,7 @@ class Log:
 
     async def close(self) -> None:
         """Writes what waits and ends. With a latched gate (an end while frozen) it writes nothing and is an error."""
-        writer, self._writer = self._writer, None
+        writer, self._writer, self.append = self._writer, None, self._refuse
         if writer is not None:
             try:
                 await writer.stop()
@@ -219,6 +214,9 @@ class Log:
         if self._writer is None:
             raise JetError(Err.InstanceUnavailable, "the log is not being written")
         return self._writer
+
+    def _refuse(self, kind: int, payload: bytes, durable: bool, report: Report) -> None:
+        self._running()
 
     def _cut(self, end: End) -> Tail:
         """Makes `end` the end on disk too, so that nothing beyond can ever be mistaken for a record."""

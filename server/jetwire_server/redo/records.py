@@ -91,11 +91,11 @@ def commit_number(payload: bytes) -> int:
     return int.from_bytes(payload[:8], "little")
 
 
-def frame(tag: int, previous: int, unsynced: int, kind: int, payload: bytes) -> tuple[bytes, int]:
-    """The head to put before `payload`, and the record's crc."""
-    inner = _INNER.pack(len(payload), previous, unsynced, kind)
-    crc = crc32c(payload, crc32c(inner, previous))
-    return _OUTER.pack(tag, crc) + inner, crc
+def frame(tag: int, previous: int, unsynced: int, kind: int, payload: bytes) -> tuple[bytes, bytes, int]:
+    """A record in two pieces, and its crc."""
+    covered = _INNER.pack(len(payload), previous, unsynced, kind) + payload  # a copy costs less than a second call for the crc
+    crc = crc32c(covered, previous)
+    return _OUTER.pack(tag, crc), covered, crc
 
 
 def parse(data: bytes, offset: int, end: int, generation: int, tag: int, previous: int) -> tuple[list[Record], int, int]:

@@ -55,8 +55,8 @@ class Tail:
     def add(self, kind: int, payload: bytes) -> Placed:
         """Frames a record; `write` writes it, but for what a roll had to write before."""
         generation, offset = self._header.number, self._offset
-        head, self._chain = frame(self._tag, self._chain, min(self._appended - self._synced, UNSYNCED_MAX), kind, payload)
-        self._parts += (head, payload)
+        head, covered, self._chain = frame(self._tag, self._chain, min(self._appended - self._synced, UNSYNCED_MAX), kind, payload)
+        self._parts += (head, covered)
         size = HEADER_BYTES + len(payload)
         self._offset += size
         self._appended += size

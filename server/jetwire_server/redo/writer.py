@@ -47,6 +47,7 @@ BATCH_SECONDS = Histogram("jetwire_log_batch_seconds", "How long the log writer 
 
 T = TypeVar("T")
 Report = Callable[[Placed | JetError], None]
+Append = Callable[[int, bytes, bool, Report], None]
 
 # What is in the queue besides records: requests with a kind no record has.
 _FLUSH = 0

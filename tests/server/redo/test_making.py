@@ -43,7 +43,7 @@ class Beside:
 
     def append(self, size: int, durable: bool) -> None:
         payload = len(self.wanted).to_bytes(4, "big") + bytes(size)
-        self.log.append(Kind.COMMIT, payload, durable=durable, report=self.told.append)
+        self.log.append(Kind.COMMIT, payload, durable, self.told.append)
         self.wanted.append(payload)
 
     async def freeze(self) -> None:

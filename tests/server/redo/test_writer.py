@@ -65,7 +65,7 @@ async def test_reports_come_in_log_order_durable_and_lazy_mixed() -> None:
         return report
 
     for number in range(500):
-        log.append(Kind.COMMIT, b"x" * number, durable=number % 7 == 0, report=reporter(number))
+        log.append(Kind.COMMIT, b"x" * number, number % 7 == 0, reporter(number))
         if number % 50 == 0:
             await asyncio.sleep(0.001)
     end = await log.flush()

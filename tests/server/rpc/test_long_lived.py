@@ -69,8 +69,8 @@ async def test_instances_that_came_and_went(tmp_path: Path) -> None:
     caller, other = Caller(hosting), Caller(hosting)
     lives = [await a_life(caller, name) for name in "abc"]
     assert (await caller.ask("GetSessionParameter", sesid=lives[0][0], sesparamid=4096))["error"]["message"] == "JET_errNotInitialized"
-    store = lives[0][1]().store  # type: ignore[union-attr]
-    assert not store.timeline.trees  # type: ignore[attr-defined]  # the session is told why it is dead, and holds no more than that
+    store: Any = lives[0][1]().store  # type: ignore[union-attr]
+    assert not store.timeline.trees  # the session is told why it is dead, and holds no more than that
     assert len(hosting._storages) == len(hosting._participants) == 1
     for _ in range(500):
         if caller.peer.state["durable"]:

@@ -24,6 +24,7 @@ from jetwire_server.rpc import handlers as handlers  # registers them
 from jetwire_server.rpc import straight, straight_scan
 from jetwire_server.rpc.answers import PENDING
 from jetwire_server.rpc.peer import Peer
+from jetwire_server.rpc.record_reader import RecordReader
 from jetwire_server.rpc.security import Gatekeeper
 from jetwire_server.rpc.service import Service
 from tests.support.hosted import Hosted, rows_of
@@ -321,7 +322,8 @@ async def test_both_roads_read_the_same_bytes_the_same_way(
 async def test_control_a_road_that_takes_every_text_for_plain_is_found(
     peer: tuple[Peer, asyncio.Queue[bytes], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(straight, "is_plain", lambda data: True)
+    read = RecordReader.read
+    monkeypatch.setattr(RecordReader, "read", lambda self, records, *, plain: read(self, records, plain=True))
     with pytest.raises(AssertionError):
         await drive(*peer, range(20), monkeypatch)
 

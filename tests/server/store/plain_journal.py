@@ -48,7 +48,7 @@ class PlainJournal:
     def begin(self, *, incarnation: int | None = None) -> None:
         self.durable = len(self.log)
 
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None:
+    def append(self, kind: int, payload: bytes, durable: bool, report: Report) -> None:
         self.log.append((kind, payload))
         self._waiting.append((report, durable))
         if not self._scheduled:

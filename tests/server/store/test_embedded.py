@@ -17,7 +17,8 @@ import pytest
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints, limits
 from jetwire_server.files.local import LocalFiles
-from jetwire_server.store.embedded import changes, checkpoint, contents, pages
+from jetwire_server.store.embedded import changes, checkpoint, contents, pages, view
+from jetwire_server.store.embedded.backlog import BULK_ROWS
 from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.layout import seal, tree_prefix
@@ -356,7 +357,7 @@ async def test_back_pressure_bounds_the_timeline(directory: str, monkeypatch: py
     await store.stop()
 
 
-@pytest.mark.parametrize(("rows", "least", "most"), [(2 * checkpoint.BULK_ROWS, 0, 3_000_000), (50, 7_000_000, 10_000_000)])
+@pytest.mark.parametrize(("rows", "least", "most"), [(2 * BULK_ROWS, 0, 3_000_000), (50, 7_000_000, 10_000_000)])
 async def test_large_commits_wait_for_the_checkpoint_sooner(
     directory: str, monkeypatch: pytest.MonkeyPatch, rows: int, least: int, most: int
 ) -> None:
@@ -716,8 +717,9 @@ async def test_a_damaged_statistic_is_reported_and_never_used(directory: str, pl
     await store.stop()
 
 
+@pytest.mark.plain
 async def test_the_control_a_statistic_that_nobody_verifies_is_used(directory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "intact", lambda *_: True)
+    monkeypatch.setattr(view, "intact", lambda *_: True)
     store, tree = await damaged_store(directory, flip_in_the_statistic(11))
     assert await store.count(tree) not in (500, 0)
     await store.stop()

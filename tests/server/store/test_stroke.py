@@ -14,7 +14,7 @@ from jetwire_server.clock import SystemClock
 from jetwire_server.files.gate import Gate
 from jetwire_server.files.memory import MemoryFiles
 from jetwire_server.redo.log import Log
-from jetwire_server.store.embedded.checkpoint import Published
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.embedded.stroke import Stroke

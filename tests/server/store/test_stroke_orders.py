@@ -18,7 +18,7 @@ from jetwire_protocol.errors import JetError
 from jetwire_server import failpoints
 from jetwire_server.store.claims import Claims
 from jetwire_server.store.embedded import journal, publishing
-from jetwire_server.store.embedded.checkpoint import Published
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.stroke import Stroke
 from jetwire_server.store.interface import Commit
 from jetwire_server.store.locks import Sharing

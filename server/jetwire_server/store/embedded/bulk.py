@@ -12,7 +12,8 @@ from typing import Protocol
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.store.embedded.layout import tree_prefix
-from jetwire_server.store.embedded.pages import PageFile, View
+from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.view import View
 from jetwire_server.store.interface import Row, Tree, tree_number, tree_slot
 from jetwire_server.store.transaction import StoreTransaction
 

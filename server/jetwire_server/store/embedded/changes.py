@@ -7,12 +7,17 @@ MessagePack by a compiled codec: a write set goes to the log as it is, without a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from jetwire_server.redo.records import Kind
-from jetwire_server.store.interface import Tree
 from jetwire_server.store.writeset import Deltas, Entry
+
+if TYPE_CHECKING:
+    from jetwire_server.store.interface import Tree
+else:
+    Tree = int  # what it is, for msgspec
 
 ABOUT_DATABASES = (Kind.ATTACH_DATABASE, Kind.DETACH_DATABASE)
 """The kinds of records that say which databases are attached."""

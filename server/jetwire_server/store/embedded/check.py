@@ -16,7 +16,8 @@ from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
 from jetwire_server.store.embedded.contents import DIGEST_MASK, STATISTIC, Statistic, decode_statistic
 from jetwire_server.store.embedded.layout import checksum_of, intact, split_key, value_of
-from jetwire_server.store.embedded.pages import PageFile, View
+from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.view import View
 
 SLICE_ROWS = 1_000
 _TRIES = 1_000  # a view is taken again this often before its meta page counts as damaged

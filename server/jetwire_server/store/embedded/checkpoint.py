@@ -12,7 +12,6 @@ committing turns back when somebody wants to freeze.
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,19 +20,19 @@ from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
-
 from jetwire_server import limits
 from jetwire_server.files.gate import Gate
 from jetwire_server.metrics import Counter, Histogram
 from jetwire_server.redo.position import Position
+from jetwire_server.store.embedded.backlog import Backlog
 from jetwire_server.store.embedded.contents import CONDEMNED, OPEN, Group, Head
 from jetwire_server.store.embedded.generations import Generations
 from jetwire_server.store.embedded.layout import NUMBER_BYTES, tree_prefix
 from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.interface import Tree, tree_number, tree_slot
 from jetwire_server.store.locks import SchemaLocks
-from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Timeline, TreeVersions, Version, shared_by_all, value_in
+from jetwire_server.store.timeline import Timeline, TreeVersions, Version, shared_by_all, value_in
 from jetwire_server.store.writeset import Entry
 
 if TYPE_CHECKING:
@@ -48,32 +47,12 @@ ROUND_KEYS = 10_000
 SORT_KEYS = 5_000  # sorting more at once would hold the interpreter too long; what is sorted in pieces is soon merged
 MARK_ROUNDS = 4  # the checkpoint file is written after so many rounds, not after each, and when the last is over
 TRIM_KEYS = 2_500  # a turn; fewer, and a bulk load comes faster than it goes: its dictionary grows
-BULK_ROWS = 200  # a commit that brings so many is one of a bulk load
 HURRIED_ROUNDS = 3  # after somebody had to wait for one
-COLLECT_BYTES = 4 << 20  # of versions: about 10,000 small ones
 MAKE_WAY = 3.0  # so many times as long as a chunk took, its rows' sealing included
 
 ROUND_SECONDS = Histogram("jetwire_checkpoint_round_seconds", "How long checkpoint rounds took.")
 ROWS_WRITTEN = Counter("jetwire_checkpoint_rows_total", "Rows that checkpoints wrote into pages.")
 CHUNKS_TURNED_BACK = Counter("jetwire_checkpoint_chunks_turned_back_total", "Checkpoint chunks given up for a freeze.")
-
-
-class Placed(Protocol):
-    """Where a record is in the log: as it was reported, or as it was read."""
-
-    @property
-    def position(self) -> Position: ...
-
-
-class Published(msgspec.Struct, eq=False, gc=False):
-    """What a checkpoint must know of one published log record. Thousands wait for it: the collector need not look at them."""
-
-    number: int
-    place: Placed
-    writes: dict[Tree, dict[bytes, Entry]]
-    adopted: Sequence[Tree] = ()
-    dropped: Sequence[Tree] = ()
-    weight: int = 0
 
 
 @dataclass(slots=True)
@@ -121,9 +100,7 @@ class Checkpoint:
         self._owner = owner
         self._gate = gate
         self._thread = ThreadPoolExecutor(1, "pages")
-        self._unsaved: deque[Published] = deque()
-        self.unsaved_bytes = 0  # published changes that are not in the pages yet
-        self._uncollected = 0  # bytes of versions since the collector looked at the youngest objects
+        self.backlog = Backlog(owner.timeline, self._due)
         self._untrimmed: dict[Tree, set[bytes]] = {}  # in the pages, but no generation is new enough to show them
         self._retained: dict[Tree, dict[bytes, None]] = {}  # older versions are kept for old snapshots
         self._condemned: deque[Tree] = deque()
@@ -137,50 +114,35 @@ class Checkpoint:
         self.paused = False  # while recovery reads a log that is not known to be whole yet
         self._round = asyncio.Event()  # set and replaced at the end of each round
 
-    # -- publishing -------------------------------------------------------------------------------------------
-    def note(self, published: Published) -> None:
-        self._unsaved.append(published)
-        self.unsaved_bytes += published.weight
-        self._uncollected += published.weight
-        if self._uncollected > COLLECT_BYTES:
-            # The collector counts what is made less what goes. Where versions come and go at one pace it waits until all of
-            # them are its youngest, and then looks at them in one go: for a tenth of a second.
-            self._uncollected = 0
-            gc.collect(0)
-        usage = self._owner.timeline.usage
-        if published.weight >= BULK_ROWS * VERSION_OVERHEAD_BYTES and self.unsaved_bytes > usage.bulk:
-            self._hurried = HURRIED_ROUNDS
-            self.start()
-        elif self.unsaved_bytes > usage.due:
-            self.start()
-
+    # -- when ---------------------------------------------------------------------------------------------------
     @property
     def busy(self) -> bool:
         return self._running is not None and not self._running.done()
 
+    def _due(self, hurried: bool) -> None:
+        """The backlog is long."""
+        if hurried:
+            self._hurried = HURRIED_ROUNDS
+        self.start()
+
     def start(self) -> None:
         """Begins to move what is there now; if it is moving already, goes on to what is newest now."""
-        if self._unsaved:
-            self._goal = self._unsaved[-1].number
+        if self.backlog.waiting:
+            self._goal = self.backlog.waiting[-1].number
         if not self.paused and not self.busy:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
-    def crowded(self, rows: int) -> bool:
-        """Whether a commit of so many rows should wait for relief: those of bulk loads sooner than others."""
-        timeline = self._owner.timeline
-        return timeline.bytes > timeline.usage.slow or (rows >= BULK_ROWS and self.unsaved_bytes > timeline.usage.bulk)
-
     async def relief(self, rows: int = 0) -> None:
         """Back-pressure: waits while too much is above the pages and a checkpoint can change that."""
-        while self.crowded(rows) and self._unsaved and not self._owner.problems():
-            self._hurried = HURRIED_ROUNDS
-            self.start()
+        while self.backlog.crowded(rows) and self.backlog.waiting and not self._owner.problems():
+            self._due(True)
             await self._round.wait()
 
     async def save(self) -> None:
         """Moves all that is published now."""
-        last = self._unsaved[-1].number if self._unsaved else 0
-        while self._unsaved and self._unsaved[0].number <= last and not self._owner.problems():
+        waiting = self.backlog.waiting
+        last = waiting[-1].number if waiting else 0
+        while waiting and waiting[0].number <= last and not self._owner.problems():
             self.start()
             await self._round.wait()
 
@@ -219,7 +181,7 @@ class Checkpoint:
 
     def let_go(self) -> None:
         """Its store has ended."""
-        self._unsaved.clear()
+        self.backlog.waiting.clear()
         self._untrimmed.clear()
         self._retained.clear()
 
@@ -250,29 +212,29 @@ class Checkpoint:
 
     @property
     def _behind(self) -> bool:
-        return bool(self._unsaved) and self._unsaved[0].number <= self._goal
+        waiting = self.backlog.waiting
+        return bool(waiting) and waiting[0].number <= self._goal
 
     async def _one_round(self) -> None:
         owner = self._owner
         taken: list[Published] = []
         keys = 0
-        for published in self._unsaved:
+        for published in self.backlog.waiting:
             taken.append(published)
             keys += sum(map(len, published.writes.values()))
             if keys >= ROUND_KEYS:
                 break
         number, position = taken[-1].number, taken[-1].place.position
-        before = self.unsaved_bytes
+        before = self.backlog.bytes
         await owner.make_durable()
         touched = self._touched(taken)
         parts = self._parts(taken, touched, number, position)
         await self.on_thread(partial(self._write, parts, number))
         for published in taken:
-            self._unsaved.popleft()
-            self.unsaved_bytes -= published.weight
+            self.backlog.saved()
             for tree in published.dropped:
                 self.condemn(tree)
-        self._losing_ground = self.unsaved_bytes > before
+        self._losing_ground = self.backlog.bytes > before
         self._hurried = max(0, self._hurried - 1)
         room = len(owner.generations.alive) < limits.GENERATIONS_MAX
         if self._untrimmed or not room:
@@ -345,7 +307,7 @@ class Checkpoint:
     @property
     def _in_a_hurry(self) -> bool:
         """Memory is short, or will be."""
-        return self._losing_ground or self._hurried > 0 or self.unsaved_bytes > 2 * self._owner.timeline.usage.due
+        return self._losing_ground or self._hurried > 0 or self.backlog.bytes > 2 * self._owner.timeline.usage.due
 
     def _make_way(self, took_seconds: float) -> None:
         """Leaves disk and interpreter to others for a while if somebody commits, unless memory is what is short."""

@@ -24,7 +24,7 @@ from jetwire_server.store.embedded import changes
 from jetwire_server.store.embedded.comings import Coming, Going
 from jetwire_server.store.embedded.contents import ATTACHED, CONDEMNED, CREATING, DETACHED, FORMAT, OPEN, UNFINISHED, CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
-from jetwire_server.store.interface import FIRST_NEW_TREE, SLOT_SHIFT, Tree, tree_id, tree_number, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, Tree, tree_id, tree_number, tree_slot
 
 if TYPE_CHECKING:
     from jetwire_server.store.embedded.store import EmbeddedStore
@@ -38,7 +38,7 @@ class Databases:
         self.page_files = files
         self.files: dict[int, PageFile] = {}
         self._next_tree: dict[int, int] = {}
-        self._leaving: set[int] = set()
+        self.leaving: set[int] = set()
         self._coming: dict[int, str] = {}  # slot and path of what is not logged yet
 
     # -- coming and going -------------------------------------------------------------------------------------
@@ -100,10 +100,10 @@ class Databases:
 
     async def detach(self, slot: int, *, remove: bool = False) -> None:
         file = self.files.get(slot)
-        if file is None or slot in self._leaving:
+        if file is None or slot in self.leaving:
             raise JetError(Err.InvalidDatabaseId, f"slot {slot}")
         store = self._store
-        self._leaving.add(slot)
+        self.leaving.add(slot)
         try:
             await store.flush()
             await store.checkpoint()
@@ -113,7 +113,7 @@ class Databases:
             if pending.closing is not None:
                 await asyncio.shield(pending.closing)
         finally:
-            self._leaving.discard(slot)
+            self.leaving.discard(slot)
 
     def left(self, slot: int) -> PageFile | None:
         """The database is no part of the instance any more. Its file is closed by whoever knows that nobody uses it."""
@@ -196,14 +196,6 @@ class Databases:
             if file.head.state not in (state, UNFINISHED) and not file.read_only:
                 await self._store.checkpointer.on_thread(partial(self._mark, slot, state))
 
-    def check_writable(self, tree: Tree) -> None:
-        slot = tree >> SLOT_SHIFT
-        file = self.files.get(slot)
-        if file is None or slot in self._leaving:
-            raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")
-        if file.read_only:
-            raise JetError(Err.DatabaseFileReadOnly, file.path)
-
     def allocate_tree(self, slot: int) -> Tree:
         number = self._next_tree.get(slot)
         if number is None:
@@ -243,7 +235,7 @@ class Databases:
         if path in self._coming.values() or any(file.path == path for file in self.files.values()):
             raise JetError(Err.DatabaseDuplicate, f"{path} is attached", path=path)
         for slot in range(1, limits.DATABASES_PER_INSTANCE_MAX + 1):
-            if slot not in self.files and slot not in self._coming and slot not in self._leaving:
+            if slot not in self.files and slot not in self._coming and slot not in self.leaving:
                 return slot
         raise JetError(Err.TooManyAttachedDatabases, f"an instance takes {limits.DATABASES_PER_INSTANCE_MAX}")
 

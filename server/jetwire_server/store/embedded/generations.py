@@ -9,7 +9,8 @@ from __future__ import annotations
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.metrics import Gauge
 from jetwire_server.store.embedded.layout import tree_prefix
-from jetwire_server.store.embedded.pages import PageFile, View
+from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.view import View
 from jetwire_server.store.interface import SLOT_SHIFT, Row, Tree, tree_number
 from jetwire_server.store.snapshots import Snapshots
 

@@ -11,8 +11,8 @@ from jetwire_server.redo.checkpoint import Checkpoint
 from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import Record
-from jetwire_server.redo.writer import Report, resolver
-from jetwire_server.store.embedded.checkpoint import Published
+from jetwire_server.redo.writer import Append, resolver
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.interface import Commit, Tree
 from jetwire_server.store.interface import Report as Told
@@ -40,7 +40,8 @@ class Journal(Protocol):
     def open(self, start: Position | None = None, *, signature: bytes | None = None, end_is_lost: bool = False) -> bool: ...
     def records(self, start: Position | None = None) -> Iterator[Record]: ...
     def begin(self, *, incarnation: int | None = None) -> None: ...
-    def append(self, kind: int, payload: bytes, *, durable: bool, report: Report) -> None: ...
+    @property
+    def append(self) -> Append: ...
     async def flush(self) -> Position: ...
     def truncate_before(self, position: Position) -> list[int]: ...
     async def close(self) -> None: ...
@@ -83,12 +84,12 @@ class Pending:
         self.fail(JetError(Err.InstanceUnavailable, str(error)))
 
     def visible(self, placed: Placed) -> None:
-        self.told(_make_commit(Commit, (self.number, placed.position, self.time, self.written, self.bytes)))
+        self.told(_make_commit(Commit, (self.number, placed, self.time, self.written, self.bytes)))
 
     def publish(self, placed: Placed) -> None:
         """What the record says becomes visible."""
         self.store.published = self.number
-        self.store.checkpointer.note(Published(self.number, placed, {}))
+        self.store.backlog.note(Published(self.number, placed, {}))
 
     def fail(self, error: JetError) -> None:
         """The log could not promise the record: what became of it is known after the next start."""
@@ -153,4 +154,4 @@ class PendingChunk(Awaited):
         self.writing = store.write_to_pages(self.number, self.tree, self.rows)
         store.published = self.number
         weight = sum(len(key) + len(value or b"") for key, value in self.rows.items())  # of the log that recovery would read again
-        store.checkpointer.note(Published(self.number, placed, {}, weight=weight))
+        store.backlog.note(Published(self.number, placed, {}, weight=weight))

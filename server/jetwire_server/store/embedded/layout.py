@@ -62,7 +62,8 @@ def checksum_of(sealed: bytes) -> int:
 
 
 def value_of(sealed: bytes) -> bytes:
-    return sealed[NUMBER_BYTES:][:-CRC_BYTES]  # in one slice, one too short were an error of the interpreter where this is compiled
+    end = len(sealed) - CRC_BYTES
+    return sealed[NUMBER_BYTES : end if end > NUMBER_BYTES else NUMBER_BYTES]  # one that ends before it begins is an error when compiled
 
 
 def damaged(path: str, full: bytes) -> JetError:

@@ -1,6 +1,6 @@
-"""A database's page file: sorted sealed rows on LMDB. The only module that imports it.
+"""A database's page file: sorted sealed rows on LMDB.
 
-One thread writes (`PageFile.apply`); reads go through `View`s, read transactions that stay on the state they opened on.
+One thread writes (`PageFile.apply`); reads go through views (see `view`). Nobody but these two imports LMDB.
 Each applied chunk is one synced LMDB transaction: rows, the trees' statistics and the head change together or not at
 all. LMDB maps the file into memory, where a page beyond the end kills the process: a file shorter than its pages is
 refused at opening, and the file is made longer before a chunk could need it.
@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Any, cast
 
 import lmdb
-from crc32c import crc32c
 from msgspec import structs
 
 from jetwire_protocol.errors import Err, JetError
@@ -25,7 +24,6 @@ from jetwire_server.files.interface import Files
 from jetwire_server.store.embedded.contents import (
     DIGEST_MASK,
     HEAD,
-    META,
     STATISTIC,
     Group,
     Head,
@@ -35,141 +33,21 @@ from jetwire_server.store.embedded.contents import (
     head_from,
 )
 from jetwire_server.store.embedded.layout import (
-    RESIDUE,
-    after_prefix,
     checksum_of,
     damaged,
-    disordered,
     intact,
-    number_of,
     seal,
-    split_key,
     tree_prefix,
     value_of,
 )
 from jetwire_server.store.embedded.structure import Meta, read_metas, walk
-from jetwire_server.store.interface import Row
+from jetwire_server.store.embedded.view import View, page_error
 
 _MAY_WRITE = 0o222  # of a file: whoever it is
 _MAP_BYTES = 1 << 40
 _READERS = limits.PAGE_VIEWS_MAX
 _GROW_BYTES = 16 << 20
 _LOCK_HEAD_BYTES = 4096
-
-
-def _rows(walk: object) -> Iterator[Row]:
-    """LMDB's iterator, which its types call one of views too."""
-    return cast("Iterator[Row]", walk)
-
-
-class View:
-    """A read transaction: the state of the pages when it was opened. One thread at a time."""
-
-    __slots__ = ("_get", "_txn", "path")
-
-    def __init__(self, path: str, txn: lmdb.Transaction) -> None:
-        self.path = path
-        self._txn = txn
-        self._get: Callable[[bytes], bytes | None] = cast(Any, txn.get)
-
-    def get(self, prefix: bytes, key: bytes) -> bytes | None:
-        full = prefix + key
-        try:
-            sealed = self._get(full)
-        except lmdb.Error as error:
-            raise page_error(self.path, error) from error
-        if sealed is None:
-            return None
-        if crc32c(sealed, crc32c(full)) != RESIDUE:
-            raise damaged(self.path, full)
-        return sealed[8:-4]
-
-    def newest(self, prefix: bytes, key: bytes) -> tuple[int, bytes] | None:
-        full = prefix + key
-        sealed = self._read(full)
-        if sealed is None:
-            return None
-        if not intact(full, sealed):
-            raise damaged(self.path, full)
-        return number_of(sealed), value_of(sealed)
-
-    def chunk(self, prefix: bytes, low: bytes | None, high: bytes | None, reverse: bool, limit: int) -> list[Row]:
-        """At most `limit` verified rows of a tree with `low <= key < high`."""
-        start = prefix + low if low else prefix
-        stop = after_prefix(prefix) if high is None else prefix + high
-        if start >= stop:
-            return []
-        try:
-            cursor = self._txn.cursor()
-            if reverse:
-                return self._backward(cursor, len(prefix), start, stop, limit)
-            return self._forward(cursor, len(prefix), start, stop, limit)
-        except lmdb.Error as error:
-            raise page_error(self.path, error) from error
-
-    def _forward(self, cursor: lmdb.Cursor, cut: int, start: bytes, stop: bytes, limit: int) -> list[Row]:
-        out: list[Row] = []
-        if not cursor.set_range(start):
-            return out
-        last = b""
-        for full, sealed in islice(_rows(cursor.iternext()), limit):
-            if full >= stop:
-                break
-            if crc32c(sealed, crc32c(full)) != RESIDUE:
-                raise damaged(self.path, full)
-            if full <= last:
-                raise disordered(self.path, full)
-            last = full
-            out.append((full[cut:], sealed[8:-4]))
-        return out
-
-    def _backward(self, cursor: lmdb.Cursor, cut: int, start: bytes, stop: bytes, limit: int) -> list[Row]:
-        out: list[Row] = []
-        if not (cursor.prev() if cursor.set_range(stop) else cursor.last()):
-            return out
-        last = stop
-        for full, sealed in islice(_rows(cursor.iterprev()), limit):
-            if full < start:
-                break
-            if crc32c(sealed, crc32c(full)) != RESIDUE:
-                raise damaged(self.path, full)
-            if full >= last:
-                raise disordered(self.path, full)
-            last = full
-            out.append((full[cut:], sealed[8:-4]))
-        return out
-
-    def raw(self, start: bytes, limit: int) -> list[Row]:
-        """Full keys and sealed values as they lie there, unverified: for `check`."""
-        try:
-            cursor = self._txn.cursor()
-            found = cursor.set_range(start) if start else cursor.first()
-            return list(islice(_rows(cursor.iternext()), limit)) if found else []
-        except lmdb.Error as error:
-            raise page_error(self.path, error) from error
-
-    def statistic(self, number: int) -> Statistic:
-        found = self.newest(STATISTIC, tree_prefix(number))
-        return decode_statistic(found[1]) if found is not None else Statistic()
-
-    def _read(self, full: bytes) -> bytes | None:
-        try:
-            return self._get(full)
-        except lmdb.Error as error:
-            raise page_error(self.path, error) from error
-
-    def noted(self, kind: bytes) -> list[int]:
-        """The trees that have a note of this kind (OPEN, CONDEMNED)."""
-        rows = self.chunk(META, kind[1:], kind[1:] + b"\xff", False, 1 << 30)
-        return [split_key(key[1:])[0] for key, _ in rows]
-
-    @property
-    def transaction(self) -> int:
-        """LMDB's number of the state that is read."""
-        return self._txn.id()
-
-    def close(self) -> None:
-        self._txn.abort()
 
 
 class PageFile:
@@ -457,21 +335,3 @@ def _reserve_lock(files: Files, path: str, at_least: int, read_only: bool) -> No
     except JetError as error:
         if not (read_only and error.code == Err.FileAccessDenied):  # LMDB does without it on a read-only file system
             raise
-
-
-_MEANINGS: tuple[tuple[tuple[str, ...], int, str], ...] = (
-    (("SHORT_WRITE", "No space left", "MDB_MAP_FULL"), Err.DiskFull, "free space and restart the instance"),
-    (("Permission denied", "Read-only file system"), Err.FileAccessDenied, "the server needs to write here"),
-    (("MDB_INVALID", "MDB_VERSION_MISMATCH"), Err.DatabaseCorrupted, "it is no database of this server"),
-    (("MDB_PAGE_NOTFOUND",), Err.DatabaseCorrupted, "the file was truncated or damaged, restore a backup"),
-    (("MDB_CORRUPTED", "MDB_PANIC"), Err.DatabaseCorrupted, "restore a backup"),
-)
-
-
-def page_error(path: str, error: Exception) -> JetError:
-    """LMDB's and the system's errors in the engine's words: what their texts contain, the code, what to do."""
-    text = f"{path}: {error}"
-    for signs, code, advice in _MEANINGS:
-        if any(sign in text for sign in signs):
-            return JetError(code, f"{text}; {advice}", path=path)
-    return JetError(Err.DiskIO, text, path=path)

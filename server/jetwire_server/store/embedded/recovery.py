@@ -20,9 +20,9 @@ from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.position import Position
 from jetwire_server.redo.records import COMMIT_HEADER_BYTES, Kind, Record, commit_number
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.contents import ATTACHED, DETACHED, CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.interface import SLOT_SHIFT, Tree, tree_slot
 from jetwire_server.store.writeset import Deltas, Entry
 
@@ -231,7 +231,7 @@ class _Recovery:
             self._detach(record, number, read)
         self.store.published = number
         weight = len(payload) if isinstance(record, changes.ChunkRecord) else 0
-        self.store.checkpointer.note(Published(number, _place(read), {}, weight=weight))
+        self.store.backlog.note(Published(number, _place(read), {}, weight=weight))
 
     def _commit_rows(self, number: int, writes: dict[Tree, Any], read: Record) -> None:
         """A commit as most are: recovery's hot path."""
@@ -259,7 +259,7 @@ class _Recovery:
         published = Published(number, _place(read), self.gathered, weight=weight)
         self.gathered, self.gathered_last = {}, None
         self.store.published = number
-        self.store.checkpointer.note(published)
+        self.store.backlog.note(published)
 
     def _commit(self, number: int, record: changes.CommitRecord, read: Record) -> None:
         self._tell_gathered()

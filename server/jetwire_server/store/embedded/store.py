@@ -20,9 +20,10 @@ from jetwire_server.files.gate import Gate
 from jetwire_server.files.interface import Files
 from jetwire_server.redo.records import Kind, encode_commit
 from jetwire_server.store.embedded import changes, life
+from jetwire_server.store.embedded.backlog import Backlog
 from jetwire_server.store.embedded.bulk import BulkTree
 from jetwire_server.store.embedded.check import Fault, scrub
-from jetwire_server.store.embedded.checkpoint import Checkpoint, Published
+from jetwire_server.store.embedded.checkpoint import Checkpoint
 from jetwire_server.store.embedded.contents import OPEN, UNFINISHED, Group, chunk_group
 from jetwire_server.store.embedded.counting import count_rows
 from jetwire_server.store.embedded.databases import Databases
@@ -30,10 +31,11 @@ from jetwire_server.store.embedded.facts import facts_of
 from jetwire_server.store.embedded.generations import Generation, Generations
 from jetwire_server.store.embedded.journal import Journal, Pending, PendingChunk, PendingCommit
 from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.embedded.stroke import Stroke
-from jetwire_server.store.interface import Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import StoreTransaction
@@ -67,9 +69,8 @@ class EmbeddedStore:
         self.generations = Generations()
         self.attached: Databases = Databases(self, files)
         self.files = self.attached.files
-        self.check_writable = self.attached.check_writable
         self.checkpointer = Checkpoint(self, gate)
-        self.crowded = self.checkpointer.crowded
+        self.backlog: Backlog = self.checkpointer.backlog
         self.relief = self.checkpointer.relief
         self.publishing: Publishing = Publishing(self)
         self.watchers = Watchers()
@@ -123,7 +124,7 @@ class EmbeddedStore:
         return self.timeline.bytes
 
     def unsaved_bytes(self) -> int:
-        return self.checkpointer.unsaved_bytes
+        return self.backlog.bytes
 
     def locks_held(self) -> int:
         return len(self.key_locks)
@@ -230,6 +231,17 @@ class EmbeddedStore:
         if self.generations.leave(generation, transaction.snapshot):
             self.checkpointer.old_snapshot_ended()
 
+    def crowded(self, rows: int) -> bool:
+        return self.backlog.crowded(rows)
+
+    def check_writable(self, tree: Tree) -> None:
+        slot = tree >> SLOT_SHIFT
+        file = self.files.get(slot)
+        if file is None or slot in self.attached.leaving:
+            raise JetError(Err.InvalidDatabaseId, f"slot {slot} is not attached")
+        if file.read_only:
+            raise JetError(Err.DatabaseFileReadOnly, file.path)
+
     def allocate_tree(self, slot: int) -> Tree:
         return self.attached.allocate_tree(slot)
 
@@ -259,7 +271,7 @@ class EmbeddedStore:
         journal = self.journal
         payload = encode_commit((number, number, pending.time, journal.incarnation), changes.encode(record))
         pending.bytes = len(payload)
-        journal.append(kind, payload, durable=durable, report=pending)
+        journal.append(kind, payload, durable, pending)
         self.next_number = number + 1
 
     def publish(self, published: Published) -> None:
@@ -286,13 +298,13 @@ class EmbeddedStore:
             self.watchers.tell(published.writes)
             self.watchers.remove([*published.dropped, *published.adopted])
         self.published = published.number
-        self.checkpointer.note(published)
+        self.backlog.note(published)
 
     async def flush(self) -> Commit:
         self.check_available()
-        position = await self.journal.flush()
+        await self.journal.flush()
         await self.publishing.idle()
-        return Commit(self.published, position, self.clock.now())
+        return Commit(self.published, None, self.clock.now())
 
     async def make_durable(self) -> None:
         await self.journal.flush()

@@ -18,8 +18,8 @@ from jetwire_server import limits
 from jetwire_server.redo.placed import Placed
 from jetwire_server.redo.records import Kind
 from jetwire_server.store.embedded.changes import CommitRecord
-from jetwire_server.store.embedded.checkpoint import Published
 from jetwire_server.store.embedded.journal import Pending
+from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.publishing import LARGE_ROWS
 from jetwire_server.store.interface import Report, Tree
 from jetwire_server.store.locks import Owner, Sharing
