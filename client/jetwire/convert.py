@@ -100,6 +100,8 @@ def to_wire(value: Any) -> Any:
     if isinstance(value, datetime):
         # A moment without a zone is taken as UTC, as it is given back.
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    if isinstance(value, float):  # of a class of its own, as numpy's
+        return to_wire(float(value))
     if isinstance(value, Mapping):
         return {name: to_wire(one) for name, one in value.items()}
     return value  # bytes, UUID, dates without a time: the JSON encoder knows them

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, MutableMapping, ValuesView
+import random
+import time
+from collections.abc import Callable, ItemsView, Iterator, MutableMapping, ValuesView
+from contextlib import suppress
 from datetime import datetime
+from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from jetwire._sync.server import Server
 from jetwire._sync.session import Database, Session
 from jetwire._sync.table import Table, column_create, index_create
-from jetwire.errors import EngineError, JetwireError
+from jetwire.errors import (
+    EngineError,
+    JetwireError,
+    KeyDuplicate,
+    ObjectNotFound,
+    RecordNotFound,
+    TableDuplicate,
+    TableLocked,
+    WriteConflict,
+)
 from jetwire_protocol.data.flags import Coltyp
 from jetwire_protocol.errors import Err
 
@@ -21,6 +35,10 @@ _TABLE = "data"
 _KEY_TYPES = {str: "Text", int: "LongLong", float: "IEEEDouble", datetime: "DateTime", UUID: "GUID", bytes: "Binary", bool: "Bit"}
 _VALUE_TYPES = _KEY_TYPES | {str: "LongText", bytes: "LongBinary"}
 _KEY_BYTES_MAX = 255  # of a Text or Binary column; what is longer would be cut, and two keys become one
+_INT_END = 1 << 63
+_CLEARED_AT_ONCE = 1000
+_ATTEMPTS = 50
+_PAUSE_SECONDS = 0.005
 _INDEX_KEY_BYTES = 1000  # what the index may make of a key: 255 bytes of text at their worst
 
 
@@ -55,13 +73,7 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
     @staticmethod
     def _open(session: Session, database: str, key: type[Any], value: type[Any]) -> Table:
         db = session.open(database, create=True)
-        try:
-            table = db.table(_TABLE)
-        except EngineError as error:
-            if error.code != Err.ObjectNotFound:
-                raise
-            _create(db, key, value)
-            table = db.table(_TABLE)
+        table = _table(db, key, value)
         wanted = [_KEY_TYPES[key], _VALUE_TYPES[value]]
         if [table.coltyps.get("key"), table.coltyps.get("value")] != [_coltyp(name) for name in wanted]:
             raise JetwireError(f"{database} holds other types than {key.__name__} and {value.__name__}")
@@ -91,17 +103,35 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
             raise problem
         if value is not None and not _is_a(self._value, value):
             raise TypeError(f"a value of this dictionary is {self._value.__name__}, not {type(value).__name__}")
-        self._table.upsert({"key": key, "value": value})
+        self._change(lambda: self._table.upsert({"key": key, "value": value}))
 
     def __delitem__(self, key: K) -> None:
         if self._problem(key) is not None:
             raise KeyError(key)
         try:
-            self._table.delete({"key": key})
+            self._change(lambda: self._table.delete({"key": key}))
         except EngineError as error:
             if error.code == Err.RecordNotFound:
                 raise KeyError(key) from None
             raise
+
+    def clear(self) -> None:
+        """Removes all there is, in pieces."""
+        while keys := list(islice(self, _CLEARED_AT_ONCE)):
+            with suppress(RecordNotFound):  # another was quicker with one of them: look again
+                self._change(partial(self._table.delete, *({"key": key} for key in keys)))
+
+    def _change(self, work: Callable[[], int]) -> None:
+        """Outside a transaction, whoever meets another's change of the same key comes after it; within one it is a conflict."""
+        attempts = 1 if self._session.depth else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            try:
+                work()
+                return
+            except (WriteConflict, KeyDuplicate):  # the latter of a key that another is just putting in
+                if attempt == attempts:
+                    raise
+                time.sleep(_PAUSE_SECONDS * attempt * random.random())
 
     def __contains__(self, key: object) -> bool:
         return self._problem(key) is None and self._table.get(key) is not None
@@ -110,7 +140,12 @@ class PersistentDict(MutableMapping[K, V], Generic[K, V]):
         """Why this can be no key here, if it cannot."""
         if not _is_a(self._key, key):
             return TypeError(f"a key of this dictionary is {self._key.__name__}, not {type(key).__name__}")
-        size = len(key.encode("utf-16-le", "surrogatepass")) if isinstance(key, str) else len(key) if isinstance(key, bytes) else 0
+        if isinstance(key, int) and not -_INT_END <= key < _INT_END and self._key is int:
+            return ValueError(f"a key has at most 64 bits, this one {key.bit_length() + 1}")
+        try:
+            size = len(key.encode("utf-16-le")) if isinstance(key, str) else len(key) if isinstance(key, bytes) else 0
+        except UnicodeEncodeError as error:
+            return error
         if size > _KEY_BYTES_MAX:
             return ValueError(f"a key has at most {_KEY_BYTES_MAX} bytes (of text: {_KEY_BYTES_MAX // 2} characters), this one {size}")
         return None
@@ -158,6 +193,19 @@ class _Values(ValuesView[V]):
 def _is_a(kind: type[Any], value: object) -> bool:
     """Whether the engine takes and gives back a value as one of this type: no `True` among numbers, no text among bytes."""
     return isinstance(value, int | float if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _table(db: Database, key: type[Any], value: type[Any]) -> Table:
+    """The table, made if need be; whoever makes it has it for himself for a moment."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return db.table(_TABLE)
+        except ObjectNotFound:
+            with suppress(TableDuplicate):
+                _create(db, key, value)
+        except TableLocked:
+            time.sleep(_PAUSE_SECONDS * attempt)
+    return db.table(_TABLE)
 
 
 def _create(db: Database, key: type[Any], value: type[Any]) -> None:

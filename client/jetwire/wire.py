@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,10 +58,17 @@ class Answer(Struct):
         raise error_for(self.error.code, self.error.message, self.error.data)
 
 
+# What others derive classes of, whose own `str` or `int` may say something else.
+_PLAIN: dict[type[Any], Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__, bytes: bytes.__bytes__}
+
+
 def _encode_other(value: Any) -> Any:
     """What is a list to JSON; dates, GUIDs and bytes the encoder knows itself."""
     if isinstance(value, set | frozenset):
         return list(value)
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return plain(value)
     raise TypeError(f"{type(value).__name__} is no value of a column or parameter")
 
 

@@ -3,13 +3,16 @@
 # ruff: noqa: PT012 - what is raised is raised within a transaction
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 import jetwire
 import jetwire.sync
+from jetwire import PersistentDict
 from jetwire.errors import JetwireError, KeyDuplicate
 from tests.support.server_process import ServerProcess
 
@@ -118,3 +121,79 @@ def test_a_dictionary_refuses_what_it_would_not_give_back(
             with pytest.raises(TypeError, match="a value of this dictionary is"):
                 things[kind()] = value
         assert list(things.items()) == []
+
+
+@pytest.mark.parametrize("empty", ["", b""], ids=["text", "bytes"])
+def test_an_empty_key_is_a_key(url: str, database: str, empty: Any) -> None:
+    kind = type(empty)
+    with PersistentDict(database, kind, int, url=url) as there:
+        there.update({empty: 1, kind(b"a") if kind is bytes else "a": 2})
+        assert empty in there
+        assert there[empty] == 1
+        assert list(there.keys_between(empty, empty)) == [empty]
+        assert there.popitem() == (empty, 1)
+        there[empty] = 3
+        there.clear()
+        assert len(there) == 0
+
+
+def test_keys_that_cannot_be_there_are_not_there(url: str, database: str) -> None:
+    with PersistentDict(database, int, str, url=url) as numbers:
+        for wrong in (1 << 63, -(1 << 63) - 1, 10**400):
+            assert wrong not in numbers
+            assert numbers.get(wrong, "none") == "none"
+            with pytest.raises(ValueError, match="64 bits"):
+                numbers[wrong] = ""
+        for right in ((1 << 63) - 1, -(1 << 63)):
+            numbers[right] = "edge"
+            assert numbers[right] == "edge"
+
+
+def test_half_a_character_is_no_key(url: str, database: str) -> None:
+    with PersistentDict(database, str, str, url=url) as texts:
+        assert "\ud800" not in texts
+        with pytest.raises(ValueError, match="surrogates"):
+            texts["\ud800"] = ""
+
+
+def test_values_of_classes_of_their_own(url: str, database: str) -> None:
+    """As numpy's floats are, and texts of a library that mark what is safe."""
+
+    class Safe(str):
+        def __str__(self) -> str:
+            return "something else"
+
+    class Exact(float):
+        pass
+
+    with jetwire.sync.connect(url) as server, server.session() as session:
+        table = session.open(database, create=True).create_table("t", {"id": "Text", "x": "IEEEDouble"}, primary="id")
+        table.insert({"id": Safe("a"), "x": Exact("nan")}, {"id": "b", "x": Exact(0.5)})
+        record = table.get(Safe("a"))
+        assert record is not None
+        assert repr(record["x"]) == "nan"
+        assert [one["id"] for one in table.range(Safe("a"), "b")] == ["a", "b"]
+
+
+def test_programs_that_open_and_change_one_dictionary_at_once(url: str, database: str) -> None:
+    wrong: list[Exception] = []
+
+    def work() -> None:
+        try:
+            with PersistentDict(database, str, int, url=url) as there:
+                for n in range(20):
+                    there["one"] = n
+                    there[f"new{n}"] = n
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    with PersistentDict(database, str, int, url=url) as there:
+        assert len(there) == 21
+        there.clear()
+        assert dict(there) == {}

@@ -56,7 +56,8 @@ def _range_calls(sesid: int, tableid: int, start: Key | None, stop: Key | None, 
     def make_key(key: Key, limit: str) -> None:
         values = key_values(key)
         for number, value in enumerate(values, 1):
-            add("MakeKey", data=value, grbit=[*(["NewKey"] if number == 1 else []), *([limit] if number == len(values) else [])])
+            flags = {"NewKey": number == 1, limit: number == len(values), "KeyDataZeroLength": value in ("", b"")}
+            add("MakeKey", data=value, grbit=[name for name, wanted in flags.items() if wanted])
 
     first, last = (stop, start) if reverse else (start, stop)
     add("SetCurrentIndex", **({} if index is None else {"indexname": index}))

@@ -25,6 +25,8 @@ from jetwire_server.rows import LongRef
 from jetwire_server.store.interface import Row, Transaction
 
 _NEW_KEY = int(MakeKeyGrbit.NewKey)
+_EMPTY = int(MakeKeyGrbit.KeyDataZeroLength)  # by value, empty is not NULL
+_EMPTY_VALUES = ("", b"")
 _EQ = int(SeekGrbit.SeekEQ)
 _ZERO_LENGTH = int(SetColumnGrbit.SetZeroLength)
 _ONE_MORE = SetInfo(itag=0)
@@ -54,7 +56,7 @@ async def _record_by_key(txn: Transaction, cursor: Cursor, key: Sequence[Any], w
         raise JetError(Err.KeyNotMade)
     search = cursor.search
     for place, value in enumerate(key):
-        search.add(value, 0 if place else _NEW_KEY)
+        search.add(value, (0 if place else _NEW_KEY) | (_EMPTY if value in _EMPTY_VALUES else 0))
     made, complete = cursor.take_key()
     cursor._drop_range()
     await cursor._seek_equal(txn, made, complete, _EQ)
