@@ -215,9 +215,11 @@ class Server:
         """SIGHUP: certificates and tokens are read again; connections that stand are not touched."""
         settings = self.settings
         try:
-            self.service.gatekeeper.tokens = [*read_tokens(self._files), *self._cookie]
+            tokens = [*read_tokens(self._files), *self._cookie]
             if self._tls is not None and settings.tls_cert is not None and settings.tls_key is not None:
+                self._make_tls()  # first: a certificate and a key that do not fit (one of them is new) leave a context with none
                 self._tls.load_cert_chain(settings.tls_cert, settings.tls_key)
+            self.service.gatekeeper.tokens = tokens
         except (OSError, ValueError, JetError) as error:
             log.error("reload failed, what was read before stays in force: %s", error)
 
