@@ -47,6 +47,7 @@ class EventTable:
         self._kept: deque[Entry] = deque(maxlen=limits.EVENTS_KEPT)
         self._unwritten: list[Entry] = []
         self._size = 0
+        self._size_max = limits.EVENTS_BYTES_MAX
         self._failed = False  # the last time that anything was to be written
         self._news = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -119,10 +120,11 @@ class EventTable:
 
     def _append(self, batch: list[Entry]) -> None:
         data = _lines(batch)
-        if self._size + len(data) > limits.EVENTS_BYTES_MAX:
+        if self._size + len(data) > self._size_max:
             data = _lines(list(self._kept))
             self._files.replace(FILE_NAME, data)
             self._size = len(data)
+            self._size_max = max(limits.EVENTS_BYTES_MAX, 2 * self._size)  # long ones may weigh more than that: not each time anew
             return
         file = self._files.open(FILE_NAME, create=True)
         try:

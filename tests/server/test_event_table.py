@@ -160,3 +160,24 @@ async def test_a_full_disk_costs_no_event_and_does_not_keep_the_server_from_endi
     assert [entry.seq for entry in third.table.after(0, 10)] == [1, 2, 3]
     await third.table.stop()
     await second.table.stop()
+
+
+async def test_long_events_do_not_write_the_whole_file_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    monkeypatch.setattr(limits, "EVENTS_BYTES_MAX", 1_000)  # less than what is kept weighs
+    bench.table._size_max = 1_000
+    whole = 0
+    replace = bench.files.replace
+
+    def replacing(path: str, data: bytes) -> None:
+        nonlocal whole
+        whole += 1
+        replace(path, data)
+
+    monkeypatch.setattr(bench.files, "replace", replacing)
+    await bench.table.start()
+    for _ in range(100):
+        bench.emit()
+        await bench.table._write()
+    await bench.table.stop()
+    assert 2 < whole < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -19,6 +20,7 @@ from jetwire_server.engine.instance import State as Life
 from jetwire_server.store.embedded.assemble import Storage
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _END_BITS = int(
     EndExternalBackupGrbit.BackupEndNormal
@@ -195,7 +197,10 @@ class BackupService:
         for backup in list(self._running.values()):
             if backup.silent and not backup.finished:
                 backup.state = State.STOPPED
-                await backup.finish()
+                try:
+                    await backup.finish()
+                except JetError as error:  # its files cannot be removed, say: the others' silence counts all the same
+                    log.error("a backup of %s that was given up: %s", backup.instance.name, error)
                 backup.instance.emit(226)
 
     async def _or_cancel(self, backup: Backup, work: Awaitable[T], spared: Err | None = None) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,8 @@ PROTOCOL_VERSION = "1.0"
 
 SLOW_READERS = Counter("jetwire_rpc_slow_readers_dropped_total", "Connections dropped because they did not read what they asked for")
 REFUSED = Counter("jetwire_rpc_connections_refused_total", "Connections refused because there were too many")
+
+log = logging.getLogger(__name__)
 
 
 class Connection(Protocol):
@@ -108,7 +111,10 @@ class Service:
             await asyncio.sleep(limits.SWEEP_SECONDS)
             now = self.clock.boot()
             for sweep in [*self.sweeps, *(connection.sweep for connection in self.connections)]:
-                sweep(now)
+                try:
+                    sweep(now)
+                except Exception:  # one connection's trouble must not let all others go unwatched for ever
+                    log.exception("looking at a connection")
 
     async def drain(self, seconds: float) -> None:
         """Refuses new calls and waits for those that run; then every connection's state is given back."""

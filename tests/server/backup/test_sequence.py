@@ -274,6 +274,26 @@ async def test_a_silent_caller_is_given_up_by_the_timer_alone(hosted: Hosted, si
     assert [event.id for event in hosted.events].count(226) == 1
 
 
+async def test_one_that_cannot_be_tidied_up_does_not_save_the_others(
+    hosted: Hosted, silent: Moved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backups, instance = hosted.hosting.backups, hosted.instance
+    other = await hosted.hosting.engine.create_instance("other")
+    await other.init()
+    stuck = await backups.begin(instance)
+    await backups.begin(other)
+
+    def cannot() -> None:
+        raise JetError(Err.FileAccessDenied, "scratch/backup")
+
+    monkeypatch.setattr(stuck, "_clear_scratch", cannot)
+    silent.ahead += limits.BACKUP_SILENT_SECONDS * 2
+    await some_time()
+    assert (instance.backups, other.backups) == (0, 0)
+    monkeypatch.undo()
+    assert (await backups.begin(other)).full  # nor is the next one told of it
+
+
 async def test_who_waits_for_an_answer_is_not_silent(hosted: Hosted, silent: Moved) -> None:
     backups, instance = hosted.hosting.backups, hosted.instance
     backup = await backups.begin(instance)

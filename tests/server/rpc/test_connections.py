@@ -151,3 +151,18 @@ async def test_who_has_gone_before_the_body_is_waited_for_is_no_error_of_ours(we
     request = make_mocked_request("POST", "/rpc", payload=StreamReader(gone, 1 << 16))
     with pytest.raises(ConnectionError):
         await web[1]._post(request)
+
+
+async def test_one_connection_in_trouble_does_not_leave_the_others_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetwire_server.limits.SWEEP_SECONDS", 0.001)
+    service = Service("1", ManualClock(), EventLog(), Gatekeeper())
+    looked: list[float] = []
+
+    def trouble(now: float) -> None:
+        raise RuntimeError("in trouble")
+
+    service.sweeps += [trouble, looked.append]
+    sweeper = asyncio.create_task(service.sweep_forever())
+    await asyncio.sleep(0.1)
+    assert len(looked) > 2
+    sweeper.cancel()
