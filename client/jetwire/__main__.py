@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -11,11 +12,16 @@ import typer
 from jetwire.cli.app import app
 from jetwire.cli.context import EXIT_USAGE, Wrong, say, settings
 
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
+
 
 def main() -> None:
     """Runs the command. What goes wrong is one line for programs, and never a traceback."""
     for_people = sys.stderr.isatty() and "--json" not in sys.argv
-    settings.as_json = "--json" in sys.argv[1:2]  # till the options are read: a wrong one is told as it is asked for
+    settings.as_json = "--json" in sys.argv[1:]  # till the options are read: a wrong one is told as it is asked for
+    for number in _ENDS:
+        if signal.getsignal(number) is signal.SIG_DFL:  # not so under nohup
+            signal.signal(number, _end)
     try:
         code = app(standalone_mode=for_people)
     except typer.TyperException as error:
@@ -24,6 +30,11 @@ def main() -> None:
     except OSError as error:
         _cannot_write(error)
     raise SystemExit(code)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """As after Ctrl-C: the terminal is put back, and what is half written goes."""
+    raise SystemExit(128 + number)
 
 
 def _cannot_write(error: OSError) -> NoReturn:

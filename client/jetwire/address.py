@@ -34,7 +34,10 @@ class Address(NamedTuple):
 
 
 def parse(text: str) -> Address:
-    parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    try:
+        parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    except ValueError as error:
+        raise JetwireError(f"{text}: {error}") from None
     scheme = _ALIASES.get(parts.scheme, parts.scheme)
     if scheme not in _SCHEMES:
         raise JetwireError(f"{text}: an address begins with one of {', '.join(sorted(_SCHEMES))}")

@@ -198,6 +198,24 @@ def test_a_server_that_dies_during_a_load(run: Run, tmp_path: Path) -> None:
     assert "--after 1000" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nope"], "No such command"),
+        (["--url", "tcp://[::1", "ping"], "Invalid IPv6 URL"),
+        (["--token", "a\nb", "ping"], "a token has only"),
+        (["snapshot", "verify", "/nope"], "/nope is no directory"),
+    ],
+    ids=["command", "address", "token", "verify"],
+)
+def test_programs_are_told_in_json(shared_server: ServerProcess, home: dict[str, str], words: list[str], says: str) -> None:
+    line = [*JETWIRE, "--url", shared_server.addresses["http"], "--json", *words]
+    done = subprocess.run(line, env=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert says in json.loads(done.stderr)["error"]["message"]
+    assert done.stdout == ""
+
+
 # -- the objects ------------------------------------------------------------------------------------------------------
 def test_the_objects_are_no_more_careless(shared_server: ServerProcess, filled: str) -> None:
     with jetwire.sync.connect(shared_server.addresses["tcp"]) as server, server.session() as session:

@@ -401,3 +401,14 @@ def test_top_at_a_terminal(shared_server: ServerProcess, home: dict[str, str]) -
     terminal.wait_for("rpc calls")
     terminal.type("\x03")
     assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminal_is_put_back_at_a_signal(shared_server: ServerProcess, home: dict[str, str], number: int) -> None:
+    terminal = Terminal(["--url", shared_server.addresses["tcp"], "top", "-i", "0.1"], {**home, "TERM": "xterm"})
+    terminal.wait_for("\x1b[?1049h")
+    terminal.wait_for("waiting commits")
+    os.kill(terminal.pid, number)
+    terminal.wait_for("\x1b[?1049l")
+    terminal.wait_for("\x1b[?25h")
+    assert terminal.end() == 128 + number

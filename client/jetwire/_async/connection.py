@@ -9,7 +9,7 @@ from typing import Any, Self
 from jetwire import address, local
 from jetwire._async.methods import Methods
 from jetwire._async.transport import Transport, open_transport
-from jetwire.errors import ConnectionLost
+from jetwire.errors import ConnectionLost, JetwireError
 
 Listener = Callable[[str, Any], None]
 
@@ -28,6 +28,8 @@ class Connection(Methods):
         self.url = url or local.default_url()
         self._address = address.parse(self.url)
         self._token = token or local.default_token(self.url)
+        if self._token and not (self._token.isascii() and self._token.isprintable()):
+            raise JetwireError("a token has only letters, digits and signs of ASCII")  # HTTP's headers carry no others
         self._tls = tls
         self._transport: Transport | None = None
         self._listeners: list[Listener] = []

@@ -233,7 +233,10 @@ def verify(
     command += ["--manifest", str(manifest)] if manifest else []
     command += ["--json"] if settings.as_json else []
     try:
-        status = subprocess.run(command, check=False).returncode
+        done = subprocess.run(command, check=False, stderr=subprocess.PIPE if settings.as_json else None, text=True, errors="replace")
     except OSError as error:
         fail(Wrong(f"{daemon}: {error}; verification needs the server's package on this machine"))
+    if done.stderr:
+        say(Wrong(done.stderr.strip().removeprefix("jetwired: ")))
+    status = done.returncode
     raise typer.Exit(status if status >= 0 else Outcome.VERIFICATION_FAILED.exit_code)
