@@ -235,7 +235,9 @@ def test_a_shell_at_a_terminal(shared_server: ServerProcess, home: dict[str, str
     terminal.wait_for("jetwire>")
     terminal.type("\x04")
     assert terminal.end() == 0
-    history = (tmp_path / ".local" / "state" / "jetwire" / "history").read_text()
+    file = tmp_path / ".local" / "state" / "jetwire" / "history"
+    assert file.stat().st_mode & 0o777 == 0o600, "what was typed may hold a token"
+    history = file.read_text()
     assert "EndSession sesid=9999" in history
 
 
@@ -412,3 +414,12 @@ def test_a_terminal_is_put_back_at_a_signal(shared_server: ServerProcess, home: 
     terminal.wait_for("\x1b[?1049l")
     terminal.wait_for("\x1b[?25h")
     assert terminal.end() == 128 + number
+
+
+def test_a_shell_without_a_place_for_its_history(shared_server: ServerProcess, home: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "state" / "jetwire" / "history").mkdir(parents=True)
+    terminal = Terminal(["--url", shared_server.addresses["tcp"], "shell"], {**home, "XDG_STATE_HOME": str(tmp_path / "state")})
+    terminal.wait_for("no history is kept")
+    terminal.wait_for("jetwire>")
+    terminal.type("\x04")
+    assert terminal.end() == 0

@@ -99,12 +99,19 @@ def history_file() -> Path:
     return Path(state, "jetwire", "history")
 
 
+def _make_private(file: Path) -> None:
+    """A file for its owner alone, which can be read and written: what was typed may hold a token."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with file.open("a+b"):
+        file.chmod(0o600)
+
+
 def _converse(state: ShellState) -> None:
     """With somebody at a terminal: an error is said, and the next line asked for."""
     from prompt_toolkit import PromptSession  # which takes longer to import than most commands take
     from prompt_toolkit.completion import CompleteEvent, Completer, Completion
     from prompt_toolkit.document import Document
-    from prompt_toolkit.history import FileHistory
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
     class Completing(Completer):
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -112,8 +119,13 @@ def _converse(state: ShellState) -> None:
                 yield Completion(one.text, start_position=-one.length, display_meta=one.note)
 
     file = history_file()
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    session: PromptSession[str] = PromptSession(history=FileHistory(str(file)), completer=Completing(), complete_while_typing=False)
+    try:
+        _make_private(file)
+        history: History = FileHistory(str(file))
+    except OSError as error:
+        say(Wrong(f"no history is kept: {file}: {error.strerror}"))
+        history = InMemoryHistory()
+    session: PromptSession[str] = PromptSession(history=history, completer=Completing(), complete_while_typing=False)
     console.print(f"{state.connection.url}, instance {settings.instance}. .help for help, Ctrl-D to leave.", highlight=False)
     for line in _lines(lambda: session.prompt(state.prompt)):
         try:
