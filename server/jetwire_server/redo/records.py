@@ -77,8 +77,8 @@ _COMMIT = struct.Struct("<QQdQ")
 COMMIT_HEADER_BYTES = _COMMIT.size
 
 
-def encode_commit(header: CommitHeader | tuple[int, int, float, int], changes: bytes) -> bytes:
-    return _COMMIT.pack(*header) + changes
+def encode_commit(number: int, commit_id: int, time: float, incarnation: int, changes: bytes) -> bytes:
+    return _COMMIT.pack(number, commit_id, time, incarnation) + changes
 
 
 def decode_commit(payload: bytes) -> CommitHeader:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 
 class Snapshots:
-    """A count per snapshot number."""
+    """A count per snapshot number. The newest has its own: nearly all come and go there."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("_newest", "_of_newest", "_older")
 
     def __init__(self) -> None:
-        self._open: dict[int, int] = {}
+        self._newest = -1
+        self._of_newest = 0
+        self._older: dict[int, int] = {}
 
     def opened(self, snapshot: int) -> None:
-        self._open[snapshot] = self._open.get(snapshot, 0) + 1
+        if snapshot != self._newest:
+            if self._of_newest:
+                self._older[self._newest] = self._of_newest
+            self._newest, self._of_newest = snapshot, 0
+        self._of_newest += 1
 
     def closed(self, snapshot: int) -> None:
-        left = self._open[snapshot] - 1
+        if snapshot == self._newest:
+            self._of_newest -= 1
+            return
+        left = self._older[snapshot] - 1
         if left:
-            self._open[snapshot] = left
+            self._older[snapshot] = left
         else:
-            del self._open[snapshot]
+            del self._older[snapshot]
 
     def any_open(self) -> bool:
-        return bool(self._open)
+        return self._of_newest > 0 or bool(self._older)
 
     def oldest(self, otherwise: int) -> int:
         """The oldest in use, or what is given."""
-        return next(iter(self._open), otherwise)
+        for snapshot in self._older:
+            return snapshot
+        return self._newest if self._of_newest else otherwise
 
     def all(self) -> list[int]:
         """Ascending."""
-        return list(self._open)
+        return [*self._older, self._newest] if self._of_newest else [*self._older]

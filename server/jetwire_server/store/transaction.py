@@ -62,7 +62,14 @@ class StoreTransaction(Claims):
 
     @property
     def changed(self) -> bool:
-        return any(self.writes.values()) or bool(self.dropped or self.adopted)
+        return self.rows_written > 0 or bool(self.dropped or self.adopted)
+
+    @property
+    def rows_written(self) -> int:
+        rows = 0
+        for own in self.writes.values():
+            rows += len(own)
+        return rows
 
     # -- writes -----------------------------------------------------------------------------------------------
     def insert(self, tree: Tree, key: bytes, value: bytes) -> None:
@@ -261,7 +268,7 @@ class StoreTransaction(Claims):
         if not self.changed:
             self.release(0)
             return home.nothing_to_commit()
-        rows = sum(map(len, self.writes.values()))
+        rows = self.rows_written
         if home.crowded(rows):
             await relieved(home, self, rows)
         done: asyncio.Future[Commit] = asyncio.get_running_loop().create_future()

@@ -131,7 +131,7 @@ async def test_the_checkpoint_keeps_place_and_body() -> None:
 
 def test_a_commit_header_comes_back() -> None:
     header = CommitHeader(1 << 60, 5, 1_700_000_000.25, 3)
-    assert decode_commit(encode_commit(header, b"changes")) == header
+    assert decode_commit(encode_commit(*header, b"changes")) == header
 
 
 def test_positions_order_as_the_log_does() -> None:

@@ -114,7 +114,7 @@ class PendingCommit(Pending):
     def __init__(self, store: EmbeddedStore, number: int, time: float, transaction: StoreTransaction, told: Told) -> None:
         super().__init__(store, number, time, told)
         self.transaction = transaction
-        self.written = sum(map(len, transaction.writes.values()))
+        self.written = transaction.rows_written
 
     def __call__(self, placed: Placed | JetError) -> None:
         publishing = self.store.publishing

@@ -250,11 +250,13 @@ class EmbeddedStore:
 
     def seal(self, transaction: StoreTransaction, lazy: bool, report: Report) -> None:
         self.check_available()
-        for tree in transaction.writes:
+        undone = False
+        for tree, own in transaction.writes.items():
             self.check_writable(tree)  # it may have been detached meanwhile
+            undone = undone or not own
         if transaction.adopted and len(self.generations.alive) >= limits.PAGE_VIEWS_MAX // 2:
             raise JetError(Err.VersionStoreOutOfMemory, "too many old snapshots are open")
-        if not all(transaction.writes.values()):
+        if undone:
             # What was rolled back leaves trees without a write; the checkpoint would look for what they have on the timeline.
             transaction.writes = {tree: own for tree, own in transaction.writes.items() if own}
         pending = PendingCommit(self, self.next_number, self.clock.now(), transaction, report)
@@ -269,7 +271,7 @@ class EmbeddedStore:
             raise JetError(Err.TermInProgress)
         number = pending.number
         journal = self.journal
-        payload = encode_commit((number, number, pending.time, journal.incarnation), changes.encode(record))
+        payload = encode_commit(number, number, pending.time, journal.incarnation, changes.encode(record))
         pending.bytes = len(payload)
         journal.append(kind, payload, durable, pending)
         self.next_number = number + 1
