@@ -161,7 +161,7 @@ async def test_an_error_at_the_end_does_not_hide_the_one_before() -> None:
 @pytest.mark.parametrize("within", [0.1, None], ids=["within the session", "around it"])
 async def test_a_time_out_ends_also_where_nobody_answers(monkeypatch: pytest.MonkeyPatch, within: float | None) -> None:
     """The rollback and the ends of table and session are sent; they do not hold up for long who was cancelled."""
-    monkeypatch.setattr("jetwire._async.transport._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("jetwire._async.transport.CLOSE_SECONDS", 0.1)
     engine = Engine()
     with FakeServer(engine) as fake:
 

@@ -435,7 +435,7 @@ async def test_engine_errors_have_their_class_and_say_what_to_do() -> None:
 
 
 async def test_a_close_does_not_wait_for_a_server_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetwire._async.transport._CLOSE_SECONDS", 0.1)
+    monkeypatch.setattr("jetwire._async.transport.CLOSE_SECONDS", 0.1)
 
     async def block_the_loop(call: dict[str, Any], peer: Peer) -> Any:
         time.sleep(1)  # noqa: ASYNC251 - the point is that it blocks
@@ -449,6 +449,25 @@ async def test_a_close_does_not_wait_for_a_server_that_does_not_read(monkeypatch
         await c.close()
         assert time.monotonic() - before < 0.6
         assert all(isinstance(r, ConnectionLost) for r in await asyncio.gather(*calls, return_exceptions=True))
+
+
+async def test_a_close_does_not_wait_for_long_for_a_server_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over WebSocket both sides say that they close: one that does not is left."""
+    monkeypatch.setattr("jetwire._async.web.CLOSE_SECONDS", 0.1)
+
+    async def block_the_loop(call: dict[str, Any], peer: Peer) -> Any:
+        time.sleep(3)  # noqa: ASYNC251 - the point is that it blocks
+        return SILENCE
+
+    with FakeServer(block_the_loop) as server:
+        c = await jetwire.Connection(server.ws).open()
+        call = asyncio.create_task(c.call("M"))
+        await until(lambda: server.calls)
+        before = time.monotonic()
+        await c.close()
+        assert time.monotonic() - before < 1.5
+        with pytest.raises(ConnectionLost):
+            await call
 
 
 async def until(true: Any, seconds: float = 5.0) -> None:

@@ -15,12 +15,12 @@ from jetwire.wire import LARGE_BYTES, Answer, decode, encode_call, unreachable
 
 Notify = Callable[[str, Any], None]
 _log = logging.getLogger("jetwire")
-_CLOSE_SECONDS = 2.0  # for what is still to be sent and answered, before the connection is cut
+CLOSE_SECONDS = 2.0  # for what is still to be sent and answered, before the connection is cut
 
 
 def leaving(error: BaseException | None) -> asyncio.Timeout:
     """What a block says on its way out is sent and done in its turn; one whose time is up does not wait long to hear of it."""
-    return asyncio.timeout(_CLOSE_SECONDS if isinstance(error, asyncio.CancelledError | TimeoutError) else None)
+    return asyncio.timeout(CLOSE_SECONDS if isinstance(error, asyncio.CancelledError | TimeoutError) else None)
 
 
 class Transport(Protocol):
@@ -130,7 +130,7 @@ class StreamTransport(asyncio.Protocol):
         self._pending.fail(ConnectionLost("the connection is closed"))
         self._transport.close()
         try:
-            async with asyncio.timeout(_CLOSE_SECONDS):
+            async with asyncio.timeout(CLOSE_SECONDS):
                 await self._closed.wait()
         except BaseException as error:
             self._transport.abort()

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 
-from jetwire._async.transport import Notify, Pending
+from jetwire._async.transport import CLOSE_SECONDS, Notify, Pending
 from jetwire.address import Address
 from jetwire.errors import ConnectionLost
 from jetwire.sockets import CONNECT_SECONDS, keep_alive
@@ -29,7 +29,9 @@ class WebSocketTransport:
         http = aiohttp.ClientSession(headers=_bearer(token))
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                socket = await http.ws_connect(address.url, ssl=tls or True, max_msg_size=0)
+                socket = await http.ws_connect(
+                    address.url, ssl=tls or True, max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS)
+                )
             keep_alive(socket.get_extra_info("socket"))
         except BaseException as error:
             await http.close()
