@@ -9,7 +9,7 @@ from functools import partial
 
 from jetwire_protocol.data.flags import BackupGrbit, EndExternalBackupGrbit
 from jetwire_protocol.errors import Err, JetError
-from jetwire_server.backup.manifest import FULL_NAME, check_presence, load_chain
+from jetwire_server.backup.manifest import FULL_NAME, UNFINISHED, check_presence, load_chain
 from jetwire_server.backup.service import BackupService
 from jetwire_server.backup.stamp import load_stamp
 from jetwire_server.backup.swap import remove_tree
@@ -55,8 +55,9 @@ async def backup_instance(service: BackupService, instance: Instance, destinatio
         instance.check_no_backup()  # else another one is just taking the place
         with storage.gate.permit("backup"):
             finish_promotion(files, target)
+    marker, left_over = f"{target}/{UNFINISHED}", ""
     if incremental:
-        await asyncio.to_thread(_continues, files, target)
+        left_over = await asyncio.to_thread(_continues, files, target)
     elif not atomic and files.list(target):
         raise JetError(Err.BackupDirectoryNotEmpty, target)
     work = target + NEW if atomic else target
@@ -65,12 +66,18 @@ async def backup_instance(service: BackupService, instance: Instance, destinatio
     try:
         if atomic:
             await asyncio.to_thread(remove_tree, files, work)
+        if incremental:
+            written.append(marker)
+            await _to_its_end(partial(_begin, storage, marker, left_over))
         await _fill(service, instance, storage, work, incremental, written, status)
         if atomic:
             await _to_its_end(partial(_promote, storage, target))
         written.clear()  # whatever comes now, it is whole; and soon nobody else has the log files that are removed
+        await service.find(instance).stamp()  # before they go: what the next one continues is known from here on
         await service.truncate(instance)
         await service.end(instance)
+        if incremental:
+            await _to_its_end(partial(_remove, storage, marker))
     except BaseException:
         with suppress(JetError):
             await service.end(instance, int(EndExternalBackupGrbit.BackupEndAbort))
@@ -91,15 +98,17 @@ async def _fill(
         status(done, total)
     names = (await service.get_log_info(instance))[0]
     total += len(names)
-    for name in names:
-        await _write(service, instance, storage, work, name, written)
+    for name in names:  # the last one is the manifest: it is there whole, or not at all
+        await _write(service, instance, storage, work, name, written, aside=NEW if name == names[-1] else "")
         done += 1
         status(done, total)
 
 
-async def _write(service: BackupService, instance: Instance, storage: Storage, work: str, name: str, written: list[str]) -> None:
+async def _write(
+    service: BackupService, instance: Instance, storage: Storage, work: str, name: str, written: list[str], aside: str = ""
+) -> None:
     files, gate = storage.files, storage.gate
-    path = f"{work}/{name}"
+    path = f"{work}/{name}{aside}"
     handle, _ = await service.open(instance, name)
 
     def put(offset: int, data: bytes) -> None:
@@ -108,15 +117,19 @@ async def _write(service: BackupService, instance: Instance, storage: Storage, w
                 files.make_directory(path.rpartition("/")[0])
             file = files.open(path, create=True)
             try:
+                if offset == 0:
+                    file.truncate(0)  # what one that was killed may have left
                 if data or offset == 0:
                     file.write(offset, data)
                 else:
                     file.sync()
             finally:
                 file.close()
+            if aside and offset and not data:
+                files.rename(path, f"{work}/{name}")
 
     offset = 0
-    written.append(path)
+    written += [path, f"{work}/{name}"] if aside else [path]
     while data := await service.read(instance, handle, CHUNK_BYTES):
         await _to_its_end(partial(put, offset, data))
         offset += len(data)
@@ -135,14 +148,32 @@ async def _to_its_end(work: Callable[[], None]) -> None:
         raise
 
 
-def _continues(files: LocalFiles, target: str) -> None:
-    """An incremental backup goes where the one it continues is."""
+def _continues(files: LocalFiles, target: str) -> str:
+    """An incremental backup goes where the one it continues is. Answers the manifest of one that was killed before it counted."""
     stamp = load_stamp(files)
     directory = LocalFiles(files.real_path(target))
     if stamp is None or not directory.exists(FULL_NAME):
         raise JetError(Err.MissingFullBackup, f"{target} holds no full backup")
-    if load_chain(directory)[-1].digest != stamp.digest:
-        raise JetError(Err.MissingFullBackup, f"{target} does not hold the last backup of this instance")
+    chain = load_chain(directory)
+    if chain[-1].digest == stamp.digest:
+        return ""
+    if directory.exists(UNFINISHED) and len(chain) > 1 and chain[-2].digest == stamp.digest:
+        return f"{target}/{chain[-1].name}"  # its log files are still in the log, and get copied again
+    raise JetError(Err.MissingFullBackup, f"{target} does not hold the last backup of this instance")
+
+
+def _begin(storage: Storage, marker: str, left_over: str) -> None:
+    """Says for the case of a crash that log files without a manifest are no fault."""
+    with storage.gate.permit("backup"):
+        storage.files.replace(marker, b"")
+        if left_over:
+            storage.files.remove(left_over)
+            storage.files.sync_directory(left_over.rpartition("/")[0])
+
+
+def _remove(storage: Storage, path: str) -> None:
+    with storage.gate.permit("backup"):
+        storage.files.remove(path)
 
 
 def _truncate(storage: Storage) -> None:

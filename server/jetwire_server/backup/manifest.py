@@ -113,7 +113,7 @@ def load_chain(files: Files) -> list[BackupManifest]:
     return chain
 
 
-UNFINISHED = "backup.unfinished"  # what a client leaves that was interrupted: its files are no part of the backup yet
+UNFINISHED = "backup.unfinished"  # what an incremental one leaves that was interrupted: its files are no part of the backup yet
 
 
 def check_presence(files: Files, chain: Sequence[BackupManifest]) -> None:

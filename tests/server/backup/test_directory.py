@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from jetwire_protocol.data.parameters import Param
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup import directory
 from jetwire_server.backup.directory import backup_instance
 from jetwire_server.backup.inplace import restore_instance
 from jetwire_server.backup.logs import LogsOfBackup
+from jetwire_server.backup.service import BackupService
+from jetwire_server.backup.streaming import Backup
+from jetwire_server.files.local import LocalFiles
+from jetwire_server.hosting import Hosting
 from jetwire_server.store.embedded.assemble import Storage
 from tests.server.backup.lives import restored
 from tests.server.backup.reading import INCREMENTAL
@@ -140,3 +147,80 @@ async def test_a_crash_while_an_atomic_one_takes_its_place(hosted: Hosted, tmp_p
     assert not new.exists() or not whole
     _, rows = await restored(bk, tmp_path / "r", hosted.tree)
     assert rows == (hosted.model if whole or next_call == "atomic" else before)
+
+
+class Killed(BaseException):
+    """Nothing is cleared up after it."""
+
+
+class SmallLogs(Hosted):
+    def hosted(self) -> Hosting:
+        hosting = super().hosted()
+        hosting.engine.set_parameter(Param.LogFileSize, 128)
+        return hosting
+
+
+PLACES_MAX = 60
+
+
+@pytest.mark.parametrize("apart", [4, pytest.param(1, marks=pytest.mark.torture)])
+async def test_an_incremental_one_that_was_killed_is_done_again_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int
+) -> None:
+    """Killed before and after each of its steps. Its manifest, torn or not counted yet, was in the way of every further one."""
+    hosted = await (await SmallLogs(tmp_path / "data").start()).create()
+    steps = [(directory, "_to_its_end"), (Backup, "stamp"), (BackupService, "truncate"), (BackupService, "end")]
+    for place in range(2, PLACES_MAX, apart):
+        await back_up(hosted, "bk", ATOMIC)
+        await hosted.write(50)
+        before = dict(hosted.model)
+        with monkeypatch.context() as patched:
+            left = count_down(patched, steps, place)
+            patched.setattr(directory, "_forget", lambda *_: None)
+            with suppress(Killed):
+                await back_up(hosted, "bk", INCREMENTAL)
+        await hosted.hosting.backups.connection_closed(hosted.hosting.backups)
+        kept = shutil.copytree(hosted.directory / "bk", tmp_path / f"{place}")
+        _, rows = await restored(kept, tmp_path / f"{place}.killed", hosted.tree)
+        assert rows.items() <= before.items()
+        await hosted.write(50)
+        await back_up(hosted, "bk", INCREMENTAL)
+        assert not [name for name in LocalFiles(hosted.directory).list("bk") if name.endswith(("unfinished", ".new"))]
+        _, rows = await restored(hosted.directory / "bk", tmp_path / f"{place}.again", hosted.tree)
+        assert rows == hosted.model
+        if left[0] >= 0:
+            assert place > 15
+            break
+    else:
+        raise AssertionError("it has more steps")
+    await hosted.stop()
+
+
+def count_down(patched: pytest.MonkeyPatch, steps: list[tuple[Any, str]], place: int) -> list[int]:
+    """Before the step with that number, or after it, comes the end. What is renamed is one too, in the backup's directory."""
+    left = [place]
+
+    def step() -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise Killed
+
+    def broken(function: Any) -> Any:
+        async def steps(*args: Any, **kwargs: Any) -> Any:
+            step()
+            answer = await function(*args, **kwargs)
+            step()
+            return answer
+
+        return steps
+
+    def rename(files: LocalFiles, source: str, target: str) -> None:
+        if target.startswith("bk/"):
+            step()
+        renamed(files, source, target)
+
+    for where, name in steps:
+        patched.setattr(where, name, broken(getattr(where, name)))
+    renamed = LocalFiles.rename
+    patched.setattr(LocalFiles, "rename", rename)
+    return left
