@@ -361,6 +361,27 @@ async def test_nobody_listens(kind: str) -> None:
         await asyncio.to_thread(blocking.call, "M")
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("kind", ALL)
+def test_a_connection_does_not_outlive_its_event_loop(server: FakeServer, kind: str) -> None:
+    """In the next one nothing is sent whose answer could not be heard; a server object connects anew."""
+    owner = jetwire.connect(getattr(server, kind))
+
+    async def use(n: int) -> Any:
+        return await (await owner.live_connection()).call("M", n=n)
+
+    assert asyncio.run(use(1)) == {"n": 1}
+    old = owner.connection
+    assert not old.alive
+    with pytest.raises(ConnectionLost):
+        asyncio.run(old.call("M", n=2))
+    assert asyncio.run(use(3)) == {"n": 3}
+    assert owner.connection is not old
+    asyncio.run(owner.connection.close())
+    assert [call["params"]["n"] for call in server.calls] == [1, 3]
+
+
 async def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConnectionLost, match=r"no\.sock"):
         await jetwire.Connection(f"unix://{tmp_path}/no.sock").open()

@@ -40,13 +40,25 @@ class Pending:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._large: dict[int, int] = {}  # bytes of those that may be too large
         self._last_id = 0
-        self._new_future = asyncio.get_running_loop().create_future
+        self._loop = asyncio.get_running_loop()
+        self._new_future = self._loop.create_future
         self.lost: BaseException | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.lost is None and not self.orphaned
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the event loop is over in which all this was: nothing can be done any more, and its sockets went with it."""
+        return self._loop.is_closed()
 
     def new(self, method: str, params: dict[str, Any]) -> tuple[bytes, asyncio.Future[Answer]]:
         """A call's message, and what will be its answer."""
         if self.lost is not None:
             raise ConnectionLost(str(self.lost) or "the connection was lost")
+        if self._loop is not asyncio.get_running_loop():
+            raise ConnectionLost("the connection belongs to another event loop")
         self._last_id = call_id = self._last_id + 1
         message = encode_call(call_id, method, params)
         future: asyncio.Future[Answer] = self._new_future()
@@ -116,7 +128,7 @@ class StreamTransport(asyncio.Protocol):
 
     @property
     def alive(self) -> bool:
-        return self._pending.lost is None
+        return self._pending.alive
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         message, future = self._pending.new(method, params)
@@ -127,6 +139,8 @@ class StreamTransport(asyncio.Protocol):
 
     async def close(self) -> None:
         """Sends what is still to be sent, unless the server does not read; calls under way get `ConnectionLost`."""
+        if self._pending.orphaned:
+            return
         self._pending.fail(ConnectionLost("the connection is closed"))
         self._transport.close()
         try:

@@ -44,7 +44,7 @@ class WebSocketTransport:
 
     @property
     def alive(self) -> bool:
-        return self._pending.lost is None
+        return self._pending.alive
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
         message, future = self._pending.new(method, params)
@@ -55,6 +55,8 @@ class WebSocketTransport:
         return (await future).value()
 
     async def close(self) -> None:
+        if self._pending.orphaned:
+            return
         self._pending.fail(ConnectionLost("the connection is closed"))
         try:
             await self._socket.close()
@@ -84,9 +86,15 @@ class HttpTransport:
         self._http = aiohttp.ClientSession(headers=_bearer(token), timeout=aiohttp.ClientTimeout(total=None, sock_connect=30))
         self._address = address
         self._tls = tls
-        self.alive = True
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def alive(self) -> bool:
+        return not (self._http.closed or self._loop.is_closed())
 
     async def call(self, method: str, params: dict[str, Any]) -> Any:
+        if self._loop is not asyncio.get_running_loop():
+            raise ConnectionLost("the connection belongs to another event loop")
         url, body = self._address.url, encode_call(1, method, params)
         try:
             async with self._http.post(url, data=body, headers={"Content-Type": "application/json"}, ssl=self._tls or True) as response:
@@ -98,8 +106,8 @@ class HttpTransport:
         return decode_one(answer).value()
 
     async def close(self) -> None:
-        self.alive = False
-        await self._http.close()
+        if not self._loop.is_closed():
+            await self._http.close()
 
 
 def _failed(url: str, error: Exception) -> ConnectionLost:
