@@ -17,6 +17,7 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 def main() -> None:
     """Runs the command. What goes wrong is one line for programs, and never a traceback."""
+    _open_what_is_closed()
     for_people = sys.stderr.isatty() and "--json" not in sys.argv
     settings.as_json = "--json" in sys.argv[1:]  # till the options are read: a wrong one is told as it is asked for
     for number in _ENDS:
@@ -35,6 +36,16 @@ def main() -> None:
 def _end(number: int, _: object) -> NoReturn:
     """As after Ctrl-C: the terminal is put back, and what is half written goes."""
     raise SystemExit(128 + number)
+
+
+def _open_what_is_closed() -> None:
+    """As after `>&-`: or the connection would get the number of a standard stream."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def _cannot_write(error: OSError) -> NoReturn:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 import jetwire.sync
 from tests.integration.test_client_cli import JETWIRE, Run, answer, filled, home, run
-from tests.support.fake_server import FakeServer
+from tests.support.fake_server import SILENCE, FakeServer
 from tests.support.server_process import ServerProcess
 
 __all__ = ["filled", "home", "run"]  # the fixtures
@@ -196,6 +198,51 @@ def test_a_server_that_dies_during_a_load(run: Run, tmp_path: Path) -> None:
         done = run("load", "t", str(file), "-d", "a.edb", url=server.tcp, code=7)
     assert "lines 1001 to 2000 are there all or none" in done.stderr
     assert "--after 1000" in done.stderr
+
+
+@pytest.mark.parametrize("under_way", [True, False], ids=["in a call", "between"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_that_is_interrupted_says_where_to_go_on(home: dict[str, str], number: int, under_way: bool) -> None:
+    async def stop(call: dict[str, Any], peer: Any) -> Any:
+        if call["method"] == "Hello":
+            return {"instances": [{"instance": 1, "name": "default"}]}
+        if call["method"] == "PutRecords":
+            if under_way and call["params"]["records"][0]["id"] >= 1000:
+                return SILENCE
+            return {"count": len(call["params"]["records"])}
+        return {"sesid": 1, "dbid": 1, "tableid": 1, "rows": [{"columnname": "id", "coltyp": 4}]}
+
+    with FakeServer(stop) as server:
+        line = [*JETWIRE, "--url", server.tcp, "load", "t", "-d", "a.edb"]
+        with subprocess.Popen(line, env=home, stdin=subprocess.PIPE, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as load:
+            assert load.stdin is not None
+            assert load.stderr is not None
+            load.stdin.write(b"".join(b'{"id": %d}\n' % n for n in range(2001)))
+            load.stdin.flush()
+            deadline = time.monotonic() + 30
+            while server.methods.count("PutRecords") < 2 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(0.2)
+            load.send_signal(number)
+            assert load.wait(20) == 128 + number
+            told = load.stderr.read().decode()
+    assert ("whether lines 1001 to 2000 are there is not known" in told) is under_way
+    assert f"go on with --after {1000 if under_way else 2000}" in told
+
+
+@pytest.mark.parametrize("words", [["ping"], ["dump", "awkward"], ["shell"], ["load", "empty"]], ids=lambda words: words[0])
+def test_standard_streams_that_are_closed(shared_server: ServerProcess, home: dict[str, str], filled: str, words: list[str]) -> None:
+    words = [*words, "-d", filled] if len(words) > 1 else words
+    line = ["sh", "-c", '"$@" <&- >&-', "sh", *JETWIRE, "--url", shared_server.addresses["tcp"], *words]
+    done = subprocess.run(line, env=home, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_an_error_that_nobody_hears_is_still_the_exit_code(home: dict[str, str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        for words, code in ((["nope"], 2), (["--url", "tcp://127.0.0.1:1", "ping"], 7)):
+            assert subprocess.run([*JETWIRE, *words], env=home, stderr=full, timeout=60).returncode == code
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -68,6 +68,11 @@ def say(error: Exception) -> None:
     text = str(error)
     if isinstance(error, RpcError) and error.code == _NOT_AUTHENTICATED:
         text += f": {'a wrong token' if settings.token else 'no token, or a wrong one'}; --token gives one, or JETWIRE_TOKEN"
+    with suppress(OSError):  # nobody can be told: the exit code says it too
+        _say(text, error)
+
+
+def _say(text: str, error: Exception) -> None:
     if settings.as_json:
         facts: dict[str, Any] = {"message": text}
         if isinstance(error, EngineError):

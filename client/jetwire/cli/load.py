@@ -63,6 +63,7 @@ def load(
         jetwire load people people.jsonl --database app.edb
     """
     count, last, cut = 0, after, []
+    chunk: list[Line] = []
     with in_session() as session, _source(source) as file:
         target = open_table(session, database, table)
         bare = Table(session, target.id, table, {})  # which leaves values as they stand in the file
@@ -76,6 +77,10 @@ def load(
                         _put(bare, chunk, mode, last)
                     cut += [f"{chunk[0].number} to {chunk[-1].number}"] if found else []
                     count, last = count + len(chunk), chunk[-1].number
+        except (KeyboardInterrupt, SystemExit):  # a signal
+            doubt = f"; whether lines {last + 1} to {chunk[-1].number} are there is not known" if chunk and chunk[-1].number > last else ""
+            say(Stopped(f"interrupted{doubt}", Wrong("interrupted"), last))
+            raise
         except Stopped as stopped:
             say(stopped)
             raise SystemExit(exit_code(stopped.cause)) from None
