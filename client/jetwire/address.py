@@ -45,6 +45,7 @@ def parse(text: str) -> Address:
         return Address("unix", "", 0, parts.netloc + parts.path)
     try:
         port = parts.port or _SCHEMES[scheme]
+        (parts.hostname or "").encode("idna")  # as it will be looked up: no part is empty, or longer than names can be
     except ValueError as error:
         raise JetwireError(f"{text}: {error}") from None
     http = scheme in ("ws", "wss", "http", "https")

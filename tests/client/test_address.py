@@ -26,7 +26,9 @@ def test_addresses(text: str, expected: Address) -> None:
     assert address.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["ftp://x", "tcp://h:port", "tcp://h:99999"])
+@pytest.mark.parametrize(
+    "text", ["ftp://x", "tcp://h:port", "tcp://h:99999", "tcp://[::1", "tcp://a..b", f"ws://{'x' * 64}", "http://\ud800"]
+)
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(JetwireError):
         address.parse(text)
