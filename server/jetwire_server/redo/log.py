@@ -133,10 +133,11 @@ class Log:
         loop = asyncio.get_running_loop()
         if incarnation is not None and incarnation < self.incarnation:
             raise JetError(Err.InvalidLogSequence, f"incarnation {incarnation} is older than the log's {self.incarnation}")
-        tail = self._cut(self._end)
+        raised = incarnation is not None and incarnation > self.incarnation
+        tail = self._cut(self._end, incarnation or self.incarnation)
         self._end = None
         try:
-            if tail.full or (incarnation is not None and incarnation > tail.header.incarnation):
+            if tail.full or raised:
                 tail.roll(incarnation)
         except BaseException:
             tail.close()
@@ -218,8 +219,11 @@ class Log:
     def _refuse(self, kind: int, payload: bytes, durable: bool, report: Report) -> None:
         self._running()
 
-    def _cut(self, end: End) -> Tail:
-        """Makes `end` the end on disk too, so that nothing beyond can ever be mistaken for a record."""
+    def _cut(self, end: End, incarnation: int) -> Tail:
+        """Makes `end` the end on disk too, so that nothing beyond can ever be mistaken for a record.
+
+        A file that begins anew there has the new incarnation at once: who is killed now would not know any more that it was to be one.
+        """
         last = self._generations[-1]
         self._files.sync_directory(self.names.directory)  # who was killed in a roll did not: the next file takes the same name
         if last.path == self.names.prepared:  # first of all: what comes next would take the prepared file for a spare one
@@ -227,12 +231,12 @@ class Log:
                 file.sync()  # who was killed while the log was made may have written its header only
             self._install_prepared(last.number)
         if end.generation < last.number or self.end_was_lost:  # the torn record began in an earlier generation: those after it begin anew
-            header = self._after_cut(end)
+            header = self._after_cut(end, incarnation)
             self._install(header)
             return self._tail(header, DATA_START, end.chain)
         return self._tail(last.header, end.offset, end.chain, clear=True)
 
-    def _after_cut(self, end: End) -> GenerationHeader:
+    def _after_cut(self, end: End, incarnation: int) -> GenerationHeader:
         before = next(one for one in self._generations if one.number == end.generation)
         return GenerationHeader(
             signature=before.header.signature,
@@ -245,7 +249,7 @@ class Log:
             previous_end=end.offset,
             first_record=DATA_START,
             chain=end.chain,
-            incarnation=before.header.incarnation,
+            incarnation=incarnation,
         )
 
     def _tail(self, header: GenerationHeader, offset: int, chain: int, *, clear: bool = False) -> Tail:

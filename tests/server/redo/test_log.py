@@ -15,12 +15,12 @@ from jetwire_protocol.errors import Err, JetError
 from jetwire_server import failpoints
 from jetwire_server.clock import SystemClock
 from jetwire_server.files.memory import MemoryFiles
-from jetwire_server.redo.generation import DATA_START
+from jetwire_server.redo.generation import DATA_START, decode_header
 from jetwire_server.redo.log import Log
-from jetwire_server.redo.position import Position
+from jetwire_server.redo.position import SECTOR_BYTES, Position
 from jetwire_server.redo.reader import LogFile, LogReader
 from jetwire_server.redo.records import HEADER_BYTES, PIECE_RECORDS, CommitHeader, Kind, decode_commit, encode_commit
-from tests.server.redo.logs import NAMES, SIGNATURE, make_log, payloads, started, write_all
+from tests.server.redo.logs import NAMES, SIGNATURE, make_log, payloads, snapshot, started, write_all
 
 ROOM = 64 * 1024 - DATA_START  # bytes for records in the smallest log file
 
@@ -92,6 +92,34 @@ async def test_truncation_stops_at_the_position_and_at_pins() -> None:
         make_log(files).open(places[2])
     assert caught.value.code == Err.MissingPreviousLogFile
     assert "edb00000003.log" in str(caught.value)
+
+
+class Seen(MemoryFiles):
+    """Keeps what was there after each file had got its name."""
+
+    def rename(self, source: str, target: str) -> None:
+        super().rename(source, target)
+        self.seen.append(snapshot(self))
+
+    seen: list[dict[str, bytes]]
+
+
+async def test_a_log_whose_end_was_lost_goes_on_in_the_new_incarnation_at_once() -> None:
+    """Killed after the cut, it was begun by the next start as if nothing had been lost: what turned up again would have continued it."""
+    files = Seen()
+    files.seen = []
+    await write_all(files, [b"%06d" % n * 1_000 for n in range(30)])
+    files.remove(NAMES.current)
+    files.seen.clear()
+    log = make_log(files)
+    assert log.open(end_is_lost=True)
+    assert log.end_was_lost
+    log.begin(incarnation=7)
+    await log.close()
+    begun = [decode_header(there[NAMES.current][:SECTOR_BYTES], NAMES.current) for there in files.seen if NAMES.current in there]
+    assert begun
+    assert {header.incarnation for header in begun} == {7}
+    assert payloads(files) == [b"%06d" % n * 1_000 for n in range(len(payloads(files)))]
 
 
 async def test_a_new_incarnation_begins_a_generation() -> None:
