@@ -393,7 +393,9 @@ def test_top_once(run: Run, shared_server: ServerProcess, database: str) -> None
     assert more[:3] == [1, 1, 1]
     assert more[3] >= 2
     assert answer(run("top", "--once", "-i", "0.1", "--metrics", where))["metrics"]["jetwire_rpc_connections"] >= 1
-    assert answer(run("top", "--once", "-i", "0.1", "--metrics", "http://127.0.0.1:1/metrics"))["metrics"] == {}, "shown without"
+    another = shared_server.addresses["tcp"].replace("tcp:", "http:")
+    for nowhere in ("http://127.0.0.1:1/metrics", another, "nope", "http://127.0.0.1:x/", "http://a b/"):
+        assert answer(run("top", "--once", "-i", "0.1", "--metrics", nowhere))["metrics"] == {}, "shown without"
 
 
 def test_top_at_a_terminal(shared_server: ServerProcess, home: dict[str, str]) -> None:

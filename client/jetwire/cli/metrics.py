@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ssl
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 
 from jetwire import address
 from jetwire.address import DEFAULT_HTTP_PORT
@@ -29,11 +29,11 @@ def _host(host: str) -> str:
 
 def read(url: str, token: str | None, tls: ssl.SSLContext | None = None) -> dict[str, float]:
     """Name (with its labels) to value; nothing if the server does not show them to us there."""
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
     try:
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
         with urllib.request.urlopen(request, timeout=_SECONDS, context=tls) as answer:
             return parse(answer.read().decode())
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, HTTPException):
         return {}
 
 
