@@ -175,7 +175,7 @@ class Place:
         )
 
     def ordinary_row(self, bookmark: bytes) -> bytes | None:
-        """The record of that bookmark, if there is one and the call is an ordinary one."""
+        """The record of that bookmark, if there is one and the call is `ordinary` (spelled out, for most reads come here)."""
         session = self.session
         if session.txn is not None or session.refusal is not None or self.stamp != self.database.catalog.stamp or not self.stored:
             return None
