@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -27,7 +27,7 @@ from jetwire_server.engine.misc import database_pages
 from jetwire_server.engine.session import Session
 from jetwire_server.engine.tables import TableCreate
 from jetwire_server.store.embedded.bulk import BulkTree
-from jetwire_server.store.embedded.checkpoint import Checkpoint
+from jetwire_server.store.embedded.store import EmbeddedStore
 from jetwire_server.store.interface import Row
 from tests.server.engine.on_files import crash_image, engine_on, started
 from tests.server.engine.refusals import refused
@@ -192,7 +192,8 @@ async def insert_and_tell(cursor: Cursor) -> Any:
 async def test_numbers_that_are_given_once(instance: Instance, session: Session, monkeypatch: pytest.MonkeyPatch, crowded: bool) -> None:
     """Where the store is crowded, reservations are waited for."""
     monkeypatch.setattr(limits, "COUNTER_BLOCK", 3)
-    monkeypatch.setattr(Checkpoint, "crowded", lambda *_: crowded)
+    if crowded:
+        cast(EmbeddedStore, instance.store).timeline.usage.slow = -1
     await _check_numbers(instance, session)
 
 
