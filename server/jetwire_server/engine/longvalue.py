@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jetwire_server.store.interface import Store
 
 _ROOT = struct.Struct("<IQQ")  # records that share it, size, number of its own tree or 0
+_REFS_BYTES = 4
 _TAIL = struct.Struct("<QQ")  # the first chunk, and the number of the tree it and those behind it are in
 CHUNK = limits.LONG_VALUE_CHUNK_BYTES
 _SCAN = 64  # chunks read at once: half a MB
@@ -117,8 +118,11 @@ async def read(txn: Transaction, table: Table, ref: LongRef, offset: int = 0, si
 
 
 async def share(txn: Transaction, table: Table, ref: LongRef) -> None:
-    """One more record has the value."""
+    """One more record has the value. Sessions that copy at the same time do not stand in each other's way."""
     stored = await load(txn, table, ref)
+    if not isinstance(txn, Scratch):
+        txn.add(table.long_values, _id(ref.id), 0, _REFS_BYTES, 1)
+        return
     stored.refs += 1
     txn.put(table.long_values, _id(ref.id), stored.root())
 

@@ -438,3 +438,43 @@ async def test_two_overwrites_in_place_prepared_at_level_0_do_not_undo_each_othe
     await theirs.set_column(ids(theirs)["data"], b"b" * apart, OVERWRITE, SetInfo(offset=apart))
     await theirs.update()
     assert (await theirs.retrieve_column(ids(theirs)["data"])).value == b"a" * apart + b"b" * apart + bytes(size - 2 * apart)
+
+
+@pytest.mark.parametrize("meanwhile", ["overwritten", "deleted"])
+async def test_two_who_copy_a_record_at_once_share_its_long_value(
+    session: Session, other: Session, dbid: int, other_dbid: int, meanwhile: str
+) -> None:
+    """Who takes the value away or overwrites it in place cannot do so beside them."""
+    cursor = await table_in(session, dbid)
+    theirs = await other.open_table(other_dbid, "t")
+    third = await session.instance.begin_session()
+    thirds = await third.open_table(await third.open_database("test.edb"), "t")
+    whole = b"z" * (3 * longvalue.CHUNK)
+    await cursor.prepare_update(Prep.Insert)
+    await cursor.set_column(ids(cursor)["id"], 1)
+    await cursor.set_column(ids(cursor)["data"], whole)
+    await cursor.update()
+    for number, one in ((2, cursor), (3, theirs)):
+        await one.session.begin_transaction()
+        await at(one, 1)
+        await one.prepare_update(Prep.InsertCopy)
+        await one.set_column(ids(one)["id"], number)
+        await one.update()
+    await at(thirds, 1)
+    with refuses(Err.WriteConflict):
+        if meanwhile == "deleted":
+            await thirds.delete()
+        else:
+            await thirds.prepare_update(Prep.Replace)
+            await thirds.set_column(ids(thirds)["data"], b"y", OVERWRITE)
+            await thirds.update()
+    thirds.cancel_update()
+    await session.commit_transaction()
+    await other.commit_transaction()
+    for number in (1, 2, 3):
+        await at(thirds, number)
+        assert (await thirds.retrieve_column(ids(thirds)["data"])).value == whole
+        await thirds.delete()
+    reader = await session.instance.store.begin(read_only=True)
+    assert await reader.scan(thirds.table.long_values) == []
+    await reader.rollback()
