@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -49,6 +50,26 @@ def test_closing_ends_a_call_of_another_thread(kind: str) -> None:
         threading.Timer(0.1, c.close).start()
         (error,) = ended(lambda: c.call("Wait"))
         assert isinstance(error, ConnectionLost)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_threads_that_call_while_another_closes(kind: str) -> None:
+    """At whatever moment: each of them hears that the connection is lost, and nothing else."""
+    with FakeServer() as server:
+
+        def call_until_closed() -> None:
+            with pytest.raises(ConnectionLost):  # noqa: PT012 - some call of many
+                while True:
+                    c.call("M")
+
+        for pause in range(15):
+            c = jetwire.sync.Connection(getattr(server, kind)).open()
+            with ThreadPoolExecutor(3) as threads:
+                callers = [threads.submit(call_until_closed) for _ in range(3)]
+                time.sleep(pause / 1000)
+                c.close()
+                for caller in callers:
+                    caller.result(10)
 
 
 @pytest.mark.parametrize("kind", ALL)

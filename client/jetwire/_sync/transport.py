@@ -161,6 +161,7 @@ class HttpTransport:
             if address.secure
             else http.client.HTTPConnection(address.host, address.port, timeout=CONNECT_SECONDS)
         )
+        self._http.auto_open = 0  # a connection that another thread has closed stays so
         self._lock = threading.Lock()
         self._caller = 0  # the thread whose call is under way
         self._process = os.getpid()
@@ -186,8 +187,9 @@ class HttpTransport:
         return decode_one(answer).value()
 
     def close(self) -> None:
-        if self.alive and self._http.sock is not None:
-            _wake(self._http.sock)
+        sock = self._http.sock
+        if self.alive and sock is not None:
+            _wake(sock)
         self._open = False
         self._http.close()
 
@@ -214,13 +216,19 @@ class HttpTransport:
             raise ConnectionLost(_CLOSED)
         if (sock := self._http.sock) is not None:
             with selectors.DefaultSelector() as selector:
-                selector.register(sock, selectors.EVENT_READ)
+                try:
+                    selector.register(sock, selectors.EVENT_READ)
+                except ValueError:  # closed by another thread just now
+                    raise ConnectionLost(_CLOSED) from None
                 if not selector.select(0):
                     return
             self._http.close()
         self._http.connect()
-        keep_alive(self._http.sock)
-        self._http.sock.settimeout(None)
+        sock = self._http.sock
+        if sock is None or not self._open:  # closed by another thread meanwhile
+            raise ConnectionLost(_CLOSED)
+        keep_alive(sock)
+        sock.settimeout(None)
 
 
 class LoopTransport:
