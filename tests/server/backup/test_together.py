@@ -15,6 +15,8 @@ from jetwire_protocol.data.flags import EndExternalBackupGrbit, TermGrbit
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.backup import opened
 from jetwire_server.backup.manifest import sha256_of
+from jetwire_server.backup.service import BackupService
+from jetwire_server.engine.instance import Instance
 from jetwire_server.files.local import LocalFiles
 from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.pages import PageFile
@@ -33,14 +35,20 @@ async def hosted(tmp_path: Path) -> AsyncIterator[Hosted]:
     await made.stop()
 
 
+async def begin_full(hosted: Hosted) -> tuple[BackupService, Instance]:
+    """Its backups, of which a full one has begun."""
+    backups, instance = hosted.hosting.backups, hosted.instance
+    await backups.begin(instance)
+    return backups, instance
+
+
 def outcome(found: object) -> object:
     return Err(found.code) if isinstance(found, JetError) else type(found)
 
 
 async def test_of_two_opens_that_come_together_one_is_refused(hosted: Hosted) -> None:
     """Both copied the database, into one file."""
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     found = await asyncio.gather(*(backups.open(instance, "a.edb") for _ in range(2)), return_exceptions=True)
     assert [outcome(one) for one in found] == [tuple, Err.OutOfMemory]
     await backups.end(instance, ABORT)
@@ -48,8 +56,7 @@ async def test_of_two_opens_that_come_together_one_is_refused(hosted: Hosted) ->
 
 async def test_reads_that_come_together_go_on_from_each_other(hosted: Hosted, tmp_path: Path) -> None:
     """Each got the same bytes, and then all of them were left out."""
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     handle, size = await backups.open(instance, "a.edb")
     parts = await asyncio.gather(*(backups.read(instance, handle, READ) for _ in range(-(-size // READ) + 1)))
     assert len(b"".join(parts)) == size
@@ -63,8 +70,7 @@ async def test_reads_that_come_together_go_on_from_each_other(hosted: Hosted, tm
 
 
 async def test_the_log_is_rolled_once_however_many_ask(hosted: Hosted, tmp_path: Path) -> None:
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     await fetch(backups, instance, "a.edb", tmp_path)
     first, second = await asyncio.gather(*(backups.get_log_info(instance) for _ in range(2)))
     assert first == second
@@ -73,8 +79,7 @@ async def test_the_log_is_rolled_once_however_many_ask(hosted: Hosted, tmp_path:
 
 async def test_a_close_waits_for_the_read_before_it(hosted: Hosted) -> None:
     """The file was closed under the thread that read it: its number may have been another file's by then."""
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     handle, _ = await backups.open(instance, "a.edb")
     await backups.read(instance, handle, READ)
     data, _ = await asyncio.gather(backups.read(instance, handle, READ), backups.close(instance, handle))
@@ -83,8 +88,7 @@ async def test_a_close_waits_for_the_read_before_it(hosted: Hosted) -> None:
 
 
 async def test_a_backup_that_is_stopped_while_it_truncates_stays_stopped(hosted: Hosted, tmp_path: Path) -> None:
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     await fetch(backups, instance, "a.edb", tmp_path)
     for name in (await backups.get_log_info(instance))[0]:
         await fetch(backups, instance, name, tmp_path)
@@ -262,8 +266,7 @@ async def test_an_end_beside_a_copy_holds_up_nobody_else(hosted: Hosted, monkeyp
             pass
 
     monkeypatch.setattr(PageFile, "copy_to", slowly)
-    backups, instance = hosted.hosting.backups, hosted.instance
-    await backups.begin(instance)
+    backups, instance = await begin_full(hosted)
     opening = asyncio.create_task(backups.open(instance, "a.edb"))
     assert await asyncio.to_thread(begun.wait, 10)
     later = threading.Timer(2.0, take_it)

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import random
-import sys
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 from uuid import UUID
@@ -39,6 +37,7 @@ from jetwire_server.engine.tables import TableCreate
 from jetwire_server.events import EventLog
 from jetwire_server.store.memory import MemoryStore
 from tests.support.index_model import BINARY, TEXT, CutRefused, I, ModelColumn, ModelIndex, NullRefused, many_of
+from tests.support.seeds import try_seeds
 
 from .tables_for_tests import FIRST, LAST, ids
 
@@ -406,8 +405,4 @@ async def test_what_is_broken_is_seen(break_it: Callable[[pytest.MonkeyPatch], N
 
 if __name__ == "__main__":
     limits.LONG_VALUE_INTRINSIC_BYTES_MAX = 64
-    for number in range(int(sys.argv[1]), int(sys.argv[2])):
-        try:
-            asyncio.run(run(number))
-        except (AssertionError, JetError) as error:
-            print(number, type(error).__name__, str(error)[:300])
+    try_seeds(run)

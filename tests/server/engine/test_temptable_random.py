@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import sys
 
 import pytest
 
@@ -22,6 +20,7 @@ from jetwire_server.engine.session import Session
 from jetwire_server.engine.temptable import TempTableCreate, open_temp_table
 from jetwire_server.events import EventLog
 from jetwire_server.store.memory import MemoryStore
+from tests.support.seeds import try_seeds
 
 from .tables_for_tests import FIRST, LAST, refuses
 
@@ -206,6 +205,4 @@ async def test_random_calls(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as small:
         make_small(small)
-        for number in range(int(sys.argv[1]), int(sys.argv[2])):
-            print("seed", number)
-            asyncio.run(run(number))
+        try_seeds(run)
