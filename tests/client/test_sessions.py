@@ -208,3 +208,15 @@ async def test_a_session_does_not_come_alive_with_the_next_connection() -> None:
             await old.close()
             assert "EndSession" not in fake.methods
             assert other.alive
+
+
+@pytest.mark.parametrize(("attempts", "tried"), [(3, 3), (1, 1), (0, 1), (-1, 1)])
+async def test_a_retry_gives_up(attempts: int, tried: int) -> None:
+    engine = Engine()
+    engine.refuse["M"] = [-1102] * 9
+    with FakeServer(engine) as fake:
+        async with jetwire.connect(fake.tcp) as server, server.session() as session:
+            with pytest.raises(WriteConflict):
+                await session.retry(lambda: session.connection.call("M"), attempts=attempts)
+            assert fake.methods.count("M") == tried
+            assert engine.level == 0

@@ -106,6 +106,8 @@ def test_an_instance_that_is_not_there(run: Run, tmp_path: Path) -> None:
     [
         ("a.jsonl", b'{"id": 70000}\n{"id": 70001, "text": "\xfc"}\n', "line 2 is no text in UTF-8"),
         ("a.csv", b"id,text\n70000,a\n70001,\xfc\n", "line 3 is no text in UTF-8"),
+        ("e.csv", b"id,tags\n70000,a\n70001,\\J" + b"[" * 100_000 + b"\n", "line 3: nested too deep"),
+        ("f.csv", b"id,real\n70000,1\n70001," + b"[" * 100_000 + b"\n", "line 3: "),
         ("b.csv", b"\xff\xfe\x00", "line 1 is no text in UTF-8"),
         ("b.jsonl", b'{"id": 70000}\n{"id": 70001, "text": "\\ud800"}\n', "line 2: "),
         ("c.jsonl", b'{"id": 70000}\n{"id":' + b"[" * 100_000 + b"\n", "line 2: nested too deep"),

@@ -130,7 +130,7 @@ class Session:
 
         Within another transaction it runs once: a conflict can only be mended by beginning the outermost one again.
         """
-        attempts = 1 if self.depth else attempts
+        attempts = 1 if self.depth else max(attempts, 1)
         for attempt in range(1, attempts + 1):
             try:
                 async with self.transaction():

@@ -63,6 +63,8 @@ def _read_csv(source: Iterable[str], coltyps: Mapping[str, int]) -> Iterator[Lin
                 record = {name: _value(field, coltyps[name]) for name, field in zip(names, row, strict=True)}
             except ValueError as error:
                 raise Wrong(f"line {rows.line_num}: {error}") from None
+            except RecursionError:
+                raise Wrong(f"line {rows.line_num}: nested too deep") from None
             yield Line(rows.line_num, record)
     except csv.Error as error:
         raise Wrong(f"line {rows.line_num}: {error}") from None
