@@ -300,9 +300,10 @@ class TransactionLevels:
         try:
             commit = await (self._commit_with_ddl(txn, bits, answer) if self._ddl else _commit(txn, bits, answer))
         except asyncio.CancelledError:
-            if self.refusal == Err.ClientRequestToStopJetService and not _cancelled():
-                raise JetError(self.refusal) from None
-            raise
+            if _cancelled():
+                raise
+            # Nobody but `stop_waiting` cancels the answer alone. A Term in the same turn may have found another refusal since.
+            raise JetError(self.refusal or Err.ClientRequestToStopJetService) from None
         finally:
             self.waiter = None
         self.committed(commit)

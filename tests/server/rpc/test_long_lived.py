@@ -9,6 +9,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from jetwire_protocol.data.flags import TermGrbit
 from jetwire_server import limits
 from jetwire_server.clock import SystemClock
@@ -103,4 +105,36 @@ async def test_a_connection_forgets_the_oldest_of_its_dead_sessions(tmp_path: Pa
     assert len(caller.peer.sessions) <= 2 * limits.SESSIONS_LEFT_KEPT + 1
     assert {kept, last, newest} <= set(caller.peer.sessions)
     await caller.peer.close()
+    await hosting.stop()
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_commit_is_answered_whoever_ends_its_instance_at_the_same_time(tmp_path: Path, turns: int) -> None:
+    hosting = Hosting(LocalFiles(tmp_path), SystemClock(), EventLog())
+    await hosting.start()
+    caller, other = Caller(hosting), Caller(hosting)
+    handle, instance = next(iter(hosting.engine.instances.items()))
+    sesid = (await caller.call("BeginSession", instance=handle))["sesid"]
+    dbid = (await caller.call("CreateDatabase", sesid=sesid, database="a.edb"))["dbid"]
+    await caller.call("BeginTransaction", sesid=sesid)
+    await caller.call("CreateTable", sesid=sesid, dbid=dbid, tablename="t")
+    gate = hosting._storage_of(instance).gate
+    now = SystemClock().boot()
+    await gate.freeze(now + 60, drain_until=now + 5)
+    waiting = asyncio.create_task(caller.ask("CommitTransaction", sesid=sesid))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    for method in ("Term", "StopServiceInstance"):
+        other.peer.receive(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"instance": handle}}).encode())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    answered = await asyncio.wait_for(waiting, 5)
+    gate.thaw()
+    assert answered["error"]["message"].removeprefix("JET_err") in {
+        "ClientRequestToStopJetService",
+        "TermInProgress",
+        "InstanceUnavailable",
+    }
+    await caller.peer.close()
+    await other.peer.close()
     await hosting.stop()
