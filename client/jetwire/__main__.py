@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -18,6 +19,8 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP)
 def main() -> None:
     """Runs the command. What goes wrong is one line for programs, and never a traceback."""
     _open_what_is_closed()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal has no letter for
     for_people = sys.stderr.isatty() and "--json" not in sys.argv
     settings.as_json = "--json" in sys.argv[1:]  # till the options are read: a wrong one is told as it is asked for
     for number in _ENDS:

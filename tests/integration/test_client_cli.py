@@ -425,3 +425,11 @@ def test_a_shell_without_a_place_for_its_history(shared_server: ServerProcess, h
     terminal.wait_for("jetwire>")
     terminal.type("\x04")
     assert terminal.end() == 0
+
+
+def test_a_terminal_that_knows_few_letters(shared_server: ServerProcess, home: dict[str, str], database: str) -> None:
+    with jetwire.sync.connect(shared_server.addresses["tcp"]) as server, server.session() as session:
+        session.open(database, create=True).create_table("\xfc", {"id": "Long"}, primary="id")
+    terminal = Terminal(["--url", shared_server.addresses["tcp"], "tables", database], {**home, "PYTHONIOENCODING": "ascii"})
+    terminal.wait_for("\\xfc")
+    assert terminal.end() == 0
