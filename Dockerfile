@@ -1,5 +1,7 @@
-# Two stages: the first fetches the wheels of the lock and has the compiler for our own, the second carries only what runs.
-FROM docker.io/library/python:3.11-bookworm AS build
+# Two stages on one base: the first fetches the wheels of the lock and compiles our own, the second carries only what runs.
+FROM docker.io/library/python:3.11-slim-bookworm AS build
+# python3-dev: for a base whose Python is Debian's own; the official image's has its headers.
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev
 WORKDIR /src
 COPY requirements.lock pyproject.toml hatch_build.py README.md ./
 RUN pip download --no-cache-dir --disable-pip-version-check --quiet --require-hashes --dest /wheels -r requirements.lock
