@@ -13,6 +13,7 @@ from jetwire_protocol.data.events import EVENTS
 from jetwire_protocol.data.parameters import PARAMETERS, Param
 from jetwire_protocol.declarations import METHODS, NOTIFICATIONS, TYPES, Member, Method
 from jetwire_server.engine.parameters import EFFECTIVE, default_of
+from jetwire_server.events import severity_of
 from jetwire_server.rpc import handlers
 from jetwire_server.rpc.dispatch import not_built
 
@@ -109,8 +110,8 @@ def emitted() -> dict[int, list[str]]:
 def events() -> str:
     seen = emitted()
     rows = [
-        (number, f"`{name}`", severity or "information", ", ".join(args or seen.get(number, [])))
-        for number, (name, severity, args) in sorted(EVENTS.items())
+        (number, f"`{name}`", severity_of(number), ", ".join(args or seen.get(number, [])))
+        for number, (name, _, args) in sorted(EVENTS.items())
         if number in seen
     ]
     return (

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from jetwire_protocol.data.events import EVENTS
+
 Listener = Callable[["Event"], None]
+_ERRORS = {474}  # of those whose severity ESE's list leaves open
+
+
+def severity_of(event_id: int) -> str:
+    return EVENTS[event_id][1] or ("error" if event_id in _ERRORS else "information")
 
 
 @dataclass(frozen=True, slots=True)

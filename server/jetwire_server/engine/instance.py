@@ -17,8 +17,9 @@ from jetwire_server.clock import Clock
 from jetwire_server.engine.bits import all_bits
 from jetwire_server.engine.database import Database
 from jetwire_server.engine.parameters import Parameters
+from jetwire_server.engine.scrubbing import Scrubbing
 from jetwire_server.engine.session import Session
-from jetwire_server.events import Event, EventLog
+from jetwire_server.events import Event, EventLog, severity_of
 from jetwire_server.store.interface import Store
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Instance:
         self.commit_default = 0
         self.log_signature = b""
         self.transactions = 0  # begun at level 0, strokes too
+        self.scrubbing = Scrubbing(self)
         self._events = events
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -111,6 +113,7 @@ class Instance:
         read_only = self.store.read_only()
         self.databases = {slot: Database(slot, path, read_only=slot in read_only) for slot, path in self.store.databases().items()}
         self.state = State.RUNNING
+        self.scrubbing.start()
         self.engine.tell_left(self.name, Err.InvalidSesid)
         self.emit(105, name=self.name)
         return Wrn.CommittedLogFilesLost if lost else 0
@@ -189,6 +192,7 @@ class Instance:
             for database in list(self.databases.values()):
                 if database.defragmenting is not None:
                     await self._come_what_may(database.defragmenting.stop())
+            await self.scrubbing.stop()
             for give_back in self.before_end:
                 await self._come_what_may(give_back())
             try:
@@ -309,8 +313,7 @@ class Instance:
 
     def emit(self, event_id: int, **args: Any) -> None:
         """Into the event log, unless the instance's parameters say that nobody wants to read it there."""
-        name, severity, _ = EVENTS[event_id]
-        severity = severity or "information"
+        name, severity = EVENTS[event_id][0], severity_of(event_id)
         quiet = severity == "information" and self.parameters.get(Param.NoInformationEvent)
         if not quiet and self.parameters.number(Param.EventLoggingLevel):
             self._events.emit(Event(event_id, name, severity, self.clock.now(), self.name, args))

@@ -53,6 +53,8 @@ EFFECTIVE = frozenset(
         Param.ErrorToString,
         Param.LVChunkSizeMost,
         Param.DisableCallbacks,
+        Param.DbScanThrottle,
+        Param.DbScanIntervalMinSec,
     }
 )
 

@@ -18,9 +18,10 @@ from jetwire_server.redo.records import COMMIT_HEADER_BYTES
 from jetwire_server.snapshot.marker import FILE_NAME
 from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.store.embedded import changes
-from jetwire_server.store.embedded.check import Fault, check_database
+from jetwire_server.store.embedded.check import check_database
 from jetwire_server.store.embedded.contents import CheckpointFile, Head
 from jetwire_server.store.embedded.pages import PageFile
+from jetwire_server.store.interface import Fault
 
 Progress = Callable[[str], None]
 """Told what is being read, again after every piece of it."""

@@ -17,7 +17,7 @@ from jetwire_server.snapshot.digest import digest_database
 from jetwire_server.snapshot.participant import DatabaseDigest
 from jetwire_server.snapshot.roots import refuse_mixed
 from jetwire_server.store.embedded.assemble import Storage, assemble
-from jetwire_server.store.embedded.check import Fault
+from jetwire_server.store.interface import Fault
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ Errors are `JetError`s with these codes: `WriteConflict`, `KeyDuplicate`, `Versi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, NewType, Protocol
 
 from jetwire_protocol.errors import JetError
@@ -229,6 +230,20 @@ class Watcher(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in a database's file. `tree` is -1 where no tree can be told."""
+
+    path: str
+    tree: int
+    key: bytes
+    what: str
+
+    def __str__(self) -> str:
+        where = f", tree {self.tree}" if self.tree >= 0 else ""
+        return f"{self.path}{where}{f', key {self.key.hex()}' if self.key else ''}: {self.what}"
+
+
 class Store(Protocol):
     """One instance's storage."""
 
@@ -349,6 +364,10 @@ class Store(Protocol):
 
     def file_facts(self, path: str) -> FileFacts:
         """What a file of the instance is, attached or not. `FileNotFound`."""
+        ...
+
+    async def scrub(self, pause_seconds: float) -> list[Fault]:
+        """Reads everything while everything goes on, with a pause after every slice, and names what is wrong."""
         ...
 
     def version_bytes(self) -> int:

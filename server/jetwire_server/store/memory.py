@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
 from jetwire_server.clock import Clock
-from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, FileFacts, Report, Row, Tree, Watcher, tree_id, tree_slot
+from jetwire_server.store.interface import FIRST_NEW_TREE, Commit, Fault, FileFacts, Report, Row, Tree, Watcher, tree_id, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.snapshots import Snapshots
 from jetwire_server.store.sortedkeys import SortedKeys
@@ -96,6 +96,9 @@ class MemoryStore:
         return []  # nothing outlasts a crash here
 
     borrowed = unfinished
+
+    async def scrub(self, pause_seconds: float) -> list[Fault]:
+        return []
 
     def _free_slot(self) -> int:
         if len(self._databases) >= limits.DATABASES_PER_INSTANCE_MAX:

@@ -7,37 +7,27 @@ tree that every checkpoint chunk keeps. The last finds what the others cannot: p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from functools import partial
+from typing import Any, Literal
 
 from jetwire_protocol.errors import Err, JetError
+from jetwire_server import limits
 from jetwire_server.files.interface import Files
 from jetwire_server.metrics import Counter
 from jetwire_server.store.embedded.contents import DIGEST_MASK, STATISTIC, Statistic, decode_statistic
 from jetwire_server.store.embedded.layout import checksum_of, intact, split_key, value_of
 from jetwire_server.store.embedded.pages import PageFile
 from jetwire_server.store.embedded.view import View
+from jetwire_server.store.interface import Fault
+
+OnThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 SLICE_ROWS = 1_000
 _TRIES = 1_000  # a view is taken again this often before its meta page counts as damaged
 
 ROWS_CHECKED = Counter("jetwire_checked_rows_total", "Rows read by checks and scrubs.")
 FAULTS_FOUND = Counter("jetwire_check_faults_total", "Faults found by checks and scrubs.")
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong. `tree` is -1 where no tree can be told."""
-
-    path: str
-    tree: int
-    key: bytes
-    what: str
-
-    def __str__(self) -> str:
-        where = f", tree {self.tree}" if self.tree >= 0 else ""
-        return f"{self.path}{where}{f', key {self.key.hex()}' if self.key else ''}: {self.what}"
 
 
 def check_database(files: Files, path: str) -> Iterator[Fault | None]:
@@ -128,20 +118,23 @@ def _fault(path: str, full: bytes, what: str) -> Fault:
     return Fault(path, tree, key, what)
 
 
-async def scrub(files: list[PageFile], pause_seconds: float) -> list[Fault]:
-    """The same for files in use, in a thread, with a pause after every slice: the background scrub, and `check` online."""
-    loop = asyncio.get_running_loop()
+async def scrub(files: dict[int, PageFile], on_pages_thread: OnThread, pause_seconds: float) -> list[Fault]:
+    """The same for files in use. On the pages thread, where files are closed, too: one that goes meanwhile is let go of."""
     faults: list[Fault] = []
-    with ThreadPoolExecutor(1, "scrub") as thread:
-        for file in files:
-            walk = check_file(file)
-            try:
-                while (found := await loop.run_in_executor(thread, next, walk, False)) is not False:
-                    if isinstance(found, Fault):
-                        faults.append(found)
-                        FAULTS_FOUND.value += 1
-                    else:
-                        await asyncio.sleep(pause_seconds)
-            finally:
-                await asyncio.shield(loop.run_in_executor(thread, walk.close))
+    for slot, file in list(files.items()):
+        walk = check_file(file)
+        most = len(faults) + limits.SCRUB_FAULTS_MAX
+        try:
+            while len(faults) < most and (found := await on_pages_thread(partial(_step, files, slot, file, walk))) is not False:
+                if found is not None:
+                    faults.append(found)
+                    FAULTS_FOUND.value += 1
+                else:
+                    await asyncio.sleep(pause_seconds)
+        finally:
+            await asyncio.shield(on_pages_thread(walk.close))
     return faults
+
+
+def _step(files: dict[int, PageFile], slot: int, file: PageFile, walk: Iterator[Fault | None]) -> Fault | Literal[False] | None:
+    return next(walk, False) if files.get(slot) is file else False

@@ -22,7 +22,7 @@ from jetwire_server.redo.records import Kind, encode_commit
 from jetwire_server.store.embedded import changes, life
 from jetwire_server.store.embedded.backlog import Backlog
 from jetwire_server.store.embedded.bulk import BulkTree
-from jetwire_server.store.embedded.check import Fault, scrub
+from jetwire_server.store.embedded.check import scrub
 from jetwire_server.store.embedded.checkpoint import Checkpoint
 from jetwire_server.store.embedded.contents import OPEN, UNFINISHED, Group, chunk_group
 from jetwire_server.store.embedded.counting import count_rows
@@ -35,7 +35,7 @@ from jetwire_server.store.embedded.published import Published
 from jetwire_server.store.embedded.publishing import Publishing
 from jetwire_server.store.embedded.scratch import Scratch
 from jetwire_server.store.embedded.stroke import Stroke
-from jetwire_server.store.interface import SLOT_SHIFT, Commit, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
+from jetwire_server.store.interface import SLOT_SHIFT, Commit, Fault, FileFacts, Report, Row, Tree, Watcher, tree_number, tree_slot
 from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import StoreTransaction
@@ -350,9 +350,8 @@ class EmbeddedStore:
         self.check_available()
 
     async def scrub(self, pause_seconds: float = 0.0) -> list[Fault]:
-        """Reads every page file whole and names what is wrong; with a pause, slowly enough to go on all day."""
         self.check_available()
-        return await scrub(list(self.files.values()), pause_seconds)
+        return await scrub(self.files, self.checkpointer.on_thread, pause_seconds)
 
     async def copy_database(self, slot: int, descriptor: int) -> None:
         """Writes one consistent state of a database's file to a descriptor, while everything goes on: for a backup.
