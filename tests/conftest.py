@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 settings.register_profile("jetwire", deadline=None)  # how long an example takes says more about the machine than about the code
 settings.load_profile("jetwire")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and what tests start would ignore it, too

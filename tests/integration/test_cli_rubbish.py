@@ -226,7 +226,10 @@ def test_a_load_that_is_interrupted_says_where_to_go_on(home: dict[str, str], nu
                 time.sleep(0.02)
             time.sleep(0.2)
             load.send_signal(number)
-            assert load.wait(20) == 128 + number
+            try:
+                assert load.wait(20) == 128 + number
+            finally:
+                load.kill()
             told = load.stderr.read().decode()
     assert ("whether lines 1001 to 2000 are there is not known" in told) is under_way
     assert f"go on with --after {1000 if under_way else 2000}" in told
