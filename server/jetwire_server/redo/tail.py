@@ -56,7 +56,8 @@ class Tail:
         """Frames a record; `write` writes it, but for what a roll had to write before."""
         generation, offset = self._header.number, self._offset
         head, covered, self._chain = frame(self._tag, self._chain, min(self._appended - self._synced, UNSYNCED_MAX), kind, payload)
-        self._parts += (head, covered)
+        self._parts.append(head)
+        self._parts.append(covered)
         size = HEADER_BYTES + len(payload)
         self._offset += size
         self._appended += size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sized
+from typing import Final
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server.redo.writer import resolver
@@ -19,6 +20,8 @@ from jetwire_server.store.sortedkeys import SortedKeys
 from jetwire_server.store.timeline import VERSION_OVERHEAD_BYTES, Base, TreeVersions
 from jetwire_server.store.writeset import HELD, MISSING, Deltas, Entry, _Missing, integer_at, made_whole
 
+_CONFLICT: Final = int(Err.WriteConflict)  # looking at an enum's member takes compiled code longer than a dictionary
+_DUPLICATE: Final = int(Err.KeyDuplicate)
 ACTIVE, COMMITTING, ENDED = "active", "committing", "ended"
 
 CHARGE_BYTES = 1 << 16
@@ -80,7 +83,7 @@ class StoreTransaction(Claims):
         if old is not None:
             if old is not MISSING or self.visible(tree, key) is not None:
                 raise JetError(Err.KeyDuplicate)
-            if not self.claim(tree, key, Err.KeyDuplicate):
+            if not self.claim(tree, key, _DUPLICATE):
                 old = HELD
         self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
@@ -90,10 +93,10 @@ class StoreTransaction(Claims):
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is MISSING:
-            if not self.claim(tree, key, Err.WriteConflict):
+            if not self.claim(tree, key, _CONFLICT):
                 old = HELD
         elif type(old) is Deltas:
-            self.claim(tree, key, Err.WriteConflict)
+            self.claim(tree, key, _CONFLICT)
         self._write(tree, own, key, old, value, VERSION_OVERHEAD_BYTES + len(key) + len(value))
 
     def delete(self, tree: Tree, key: bytes) -> None:
@@ -102,10 +105,10 @@ class StoreTransaction(Claims):
             own = self._open(tree)
         old = own.get(key, MISSING)
         if old is MISSING:
-            if not self.claim(tree, key, Err.WriteConflict):
+            if not self.claim(tree, key, _CONFLICT):
                 old = HELD
         elif type(old) is Deltas:
-            self.claim(tree, key, Err.WriteConflict)
+            self.claim(tree, key, _CONFLICT)
         self._write(tree, own, key, old, None, VERSION_OVERHEAD_BYTES + len(key))
 
     def add(self, tree: Tree, key: bytes, offset: int, size: int, delta: int) -> int:
@@ -143,7 +146,7 @@ class StoreTransaction(Claims):
     def lock(self, tree: Tree, key: bytes, *, shared: bool = False) -> None:
         self._check_active()
         if not shared:
-            if self.claim(tree, key, Err.WriteConflict):
+            if self.claim(tree, key, _CONFLICT):
                 self._held.append((tree, key, None))
             return
         if not self._locks.may_share(tree, key, self, READ):

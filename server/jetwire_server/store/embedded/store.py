@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from jetwire_protocol.errors import Err, JetError
 from jetwire_server import limits
@@ -40,6 +40,8 @@ from jetwire_server.store.locks import KeyLocks, SchemaLocks
 from jetwire_server.store.timeline import Timeline, Usage, value_in
 from jetwire_server.store.transaction import StoreTransaction
 from jetwire_server.store.watchers import Watchers
+
+_COMMIT: Final = Kind.COMMIT
 
 
 class EmbeddedStore:
@@ -262,7 +264,7 @@ class EmbeddedStore:
         pending = PendingCommit(self, self.next_number, self.clock.now(), transaction, report)
         writes: dict[Tree, Any] = transaction.writes
         record = changes.CommitRecord(writes, transaction.created, list(transaction.adopted), transaction.dropped)
-        self.hand_over(Kind.COMMIT, record, pending, durable=not lazy)
+        self.hand_over(_COMMIT, record, pending, durable=not lazy)
         transaction.in_log = True
 
     def hand_over(self, kind: Kind, record: changes.Record, pending: Pending, *, durable: bool) -> None:
