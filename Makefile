@@ -44,11 +44,11 @@ types: $(STAMP)
 	$(BIN)/mypy --config-file tests/mypy.ini tests
 
 unit: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not torture"
+	$(BIN)/python -m pytest -n 3 -m "not torture"
 
 # The same tests against what a wheel holds.
 test-native: native
-	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m pytest -n 2 -m "not torture and not plain"
+	PYTHONPATH=$(CURDIR)/$(NATIVE) $(BIN)/python -m pytest -n 3 -m "not torture and not plain"
 
 torture: $(STAMP)
 	$(BIN)/python -m tests.torture

@@ -206,7 +206,7 @@ async def compare(runs: list[Run], given: argparse.Namespace, report: Report, pa
             rounds: dict[str, list[Figures]] = {run.server.name: [] for run in runs}
             bounded = connections in PLOTTED and not given.pinned
             most = SERVER_MICROSECONDS.get(letter) if connections == 32 else None
-            for turn in range(given.rounds if most is None else 3 * given.rounds):
+            for turn in range(3 * given.rounds if bounded else given.rounds):
                 pace.look()
                 dice = Dice(given.records, turn)
                 for run in runs if turn % 2 else reversed(runs):
