@@ -10,3 +10,4 @@ settings.register_profile("jetwire", deadline=None)  # how long an example takes
 settings.load_profile("jetwire")
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and what tests start would ignore it, too
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the same under nohup
